@@ -1,0 +1,1 @@
+//! Module list of the addon, nothing else. Behaviour lives in the engine.

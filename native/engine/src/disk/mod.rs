@@ -1,0 +1,9 @@
+//! The waist: the words every other part speaks. Imports nothing else of the engine.
+
+mod error;
+mod range;
+mod request;
+
+pub use error::{DiskError, ErrorKind, Errno};
+pub use range::{ByteRange, Geometry, SECTOR_BYTES};
+pub use request::{IoVecs, Request, RequestKind};

@@ -1,0 +1,48 @@
+/** What a VM is: its configuration as kept in `Virtual Machines/<GUID>.vmcx` (JSON), and its state at run time. Pure. */
+
+export type ControllerType = 'IDE' | 'SCSI';
+/** From the file's extension when the disk is attached (.vhdx; .img and .raw; a /dev path is raw); never probed from content. */
+export type DiskFormat = 'raw' | 'vhdx';
+
+export interface HardDisk {
+  /** "D" GUID of the drive (not of the image). */
+  readonly id: string;
+  readonly controllerType: ControllerType;
+  readonly controllerNumber: number;
+  readonly controllerLocation: number;
+  /** Absolute native path, as the user spelled it (symlinks not resolved). */
+  readonly path: string;
+  readonly format: DiskFormat;
+  /** A block device attached by its /dev path: it can be used, never moved. */
+  readonly passThrough: boolean;
+}
+
+/** Our documented extension: boot a kernel directly instead of firmware and boot loader. */
+export interface DirectBoot {
+  readonly kernel: string;
+  readonly initrd: string | null;
+  readonly arguments: string;
+}
+
+export interface VmConfiguration {
+  readonly schema: 1;
+  readonly id: string;
+  readonly name: string;
+  readonly generation: 1 | 2;
+  readonly memoryStartupBytes: number;
+  readonly processorCount: number;
+  readonly notes: string;
+  /** Folder that holds `Virtual Machines/<id>.vmcx`: what Get-VM shows as Path and ConfigurationLocation. */
+  readonly path: string;
+  readonly snapshotFileLocation: string;
+  readonly smartPagingFilePath: string;
+  readonly disks: readonly HardDisk[];
+  readonly directBoot: DirectBoot | null;
+  readonly createdAt: string;
+  /** Set by Set-VM and given back by Get-VM; nothing acts on them yet unless documented. */
+  readonly automaticStartAction: 'Nothing' | 'StartIfRunning' | 'Start';
+  readonly automaticStopAction: 'TurnOff' | 'Save' | 'ShutDown';
+}
+
+/** Hyper-V's VMState names that can occur here. */
+export type VmState = 'Off' | 'Starting' | 'Running' | 'Paused' | 'Stopping' | 'RunningCritical';

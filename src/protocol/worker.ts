@@ -1,0 +1,105 @@
+/**
+ * The contract between host and worker: frames as in messages.ts over the worker's own Unix socket.
+ * Request `{ id, method, params }`, answer `{ id, result }` or `{ id, error: WireError }`, and `{ event, ... }` at any time.
+ * The worker outlives the host; a new host connects to the same socket and asks `status`.
+ */
+import type { MovePlan, MoveStatus, JournalPhase } from '../model/move.js';
+import type { DiskFormat } from '../model/vm.js';
+
+export interface ServedDisk {
+  readonly index: number;
+  readonly path: string;
+  readonly format: DiskFormat;
+  readonly readOnly: boolean;
+  /** Unix socket to listen on for the VMM, or null. */
+  readonly vhostUserSocket: string | null;
+  readonly nbdSocket: string | null;
+}
+
+export interface ServedDiskStatus {
+  readonly index: number;
+  /** The path being served now (the target after a switch). */
+  readonly path: string;
+  readonly device: string;
+  readonly inode: string;
+  readonly sizeBytes: string;
+  /** pid of the connected VMM by SO_PEERCRED, or null. */
+  readonly peerPid: number | null;
+  /** Why the disk is not served yet (waiting for a lock ...), or null. */
+  readonly waitingFor: string | null;
+}
+
+export interface JournalStatus {
+  readonly path: string;
+  readonly phase: JournalPhase;
+  readonly plan: MovePlan;
+}
+
+export interface WorkerStatus {
+  readonly pid: number;
+  readonly vmId: string;
+  readonly io: string;
+  readonly disks: readonly ServedDiskStatus[];
+  readonly move: MoveStatus | null;
+  readonly journal: JournalStatus | null;
+}
+
+export interface ImageFacts {
+  readonly path: string;
+  readonly format: DiskFormat;
+  readonly kind: 'fixed' | 'dynamic';
+  readonly sizeBytes: string;
+  /** Length of the file, and what it occupies on its file system. */
+  readonly fileBytes: string;
+  readonly allocatedBytes: string;
+  /** How much longer the file may become when every block is written. */
+  readonly growthBytes: string;
+  readonly blockSizeBytes: number;
+  readonly logicalSectorBytes: number;
+  readonly physicalSectorBytes: number;
+  /** VirtualDiskId of a VHDX, upper case "D"; null for raw. */
+  readonly diskIdentifier: string | null;
+  /** True when a VHDX log has to be replayed. */
+  readonly dirtyLog: boolean;
+}
+
+export interface CreateImage {
+  readonly path: string;
+  readonly format: DiskFormat;
+  readonly kind: 'fixed' | 'dynamic';
+  readonly sizeBytes: string;
+  readonly blockSizeBytes: number | null;
+  readonly logicalSectorBytes: number | null;
+  readonly physicalSectorBytes: number | null;
+}
+
+/** Methods of a worker: parameters and result. A tool worker (no VM) answers only the image methods. */
+export interface WorkerMethods {
+  status: { params: Record<string, never>; result: WorkerStatus };
+  /** Opens (journal first: it outranks `disks`), locks and serves. Idempotent for the same list. */
+  serve: { params: { vmId: string; disks: readonly ServedDisk[]; journalPath: string }; result: WorkerStatus };
+  /** Creates the targets (exclusively), the journal, and starts. Returns when the journal's `started` record is durable. */
+  startMove: { params: { plan: MovePlan; journalPath: string }; result: Record<string, never> };
+  /** Cancels before COMMITTED and returns when the targets are closed and deleted; after it `stopped` is false and the move goes on. */
+  stopMove: { params: Record<string, never>; result: { stopped: boolean } };
+  /** After COMMITTED: closes the sources and writes the `released` record. The host then deletes them and calls `endMove`. */
+  releaseMove: { params: Record<string, never>; result: Record<string, never> };
+  /** Removes the journal (fsyncing its folder) and forgets the move. */
+  endMove: { params: Record<string, never>; result: Record<string, never> };
+  createImage: { params: CreateImage; result: ImageFacts };
+  inspectImage: { params: { path: string; format: DiskFormat }; result: ImageFacts };
+  /** Owner, mode and xattrs from one file to another. */
+  copyAttributes: { params: { source: string; target: string }; result: Record<string, never> };
+  /** Closes everything cleanly and exits. Refused (InvalidState) while a VMM is connected, unless `force`. */
+  shutdown: { params: { force: boolean }; result: Record<string, never> };
+}
+
+export type WorkerMethod = keyof WorkerMethods;
+
+export type WorkerEvent =
+  /** At least on every phase change and about 4 times a second while a move runs; the last one has an outcome. */
+  | { readonly event: 'move'; readonly status: MoveStatus }
+  /** A guest request failed (source error): the VM's Status shows it. */
+  | { readonly event: 'diskError'; readonly index: number; readonly errno: number; readonly text: string };
+
+export type WorkerRequest = { [M in WorkerMethod]: { id: number; method: M; params: WorkerMethods[M]['params'] } }[WorkerMethod];
