@@ -1,1 +1,5 @@
-//! (module list)
+//! Files as the engine sees them.
+
+mod at;
+
+pub use at::{ReadAt, WriteAt};
