@@ -40,11 +40,11 @@ struct Live {
     /// Bytes written into the guest if all goes well, the status byte not counted.
     written: u32,
     status: *mut u8,
-    /// Keeps `status` and the buffers mapped.
-    map: Arc<MemoryMap>,
+    /// Keeps the memory that `status` and the buffers lie in mapped, whatever the front end changes meanwhile.
+    _map: Arc<MemoryMap>,
 }
 
-// SAFETY: `status` points into memory that `map` keeps mapped, on whatever thread.
+// SAFETY: `status` points into memory that `_map` keeps mapped, on whatever thread.
 unsafe impl Send for Live {}
 
 /// Told once `ring` (or every ring) has nothing in flight.
@@ -263,7 +263,7 @@ impl VhostUserBlk {
         if fresh {
             ring.accept(head);
         }
-        let mut live = Live { ring: index, head, pending: 1, answer: Status::Ok, written: 0, status, map: map.clone() };
+        let mut live = Live { ring: index, head, pending: 1, answer: Status::Ok, written: 0, status, _map: map.clone() };
         match wanted {
             Wanted::Read { len, .. } => live.written = u32::try_from(len).unwrap_or(u32::MAX - 1),
             Wanted::Zero => live.pending = self.parts.segments.len() as u32,
@@ -304,7 +304,7 @@ impl VhostUserBlk {
 
     fn finish(&mut self, tag: usize) {
         let Some(live) = self.live.try_remove(tag) else { return };
-        // SAFETY: `live.map` keeps the byte mapped; volatile, because the guest may look at it at any time.
+        // SAFETY: `live._map` keeps the byte mapped; volatile, because the guest may look at it at any time.
         unsafe { live.status.write_volatile(live.answer as u8) };
         let data = if live.answer == Status::Ok { live.written } else { 0 };
         self.rings[live.ring].complete(live.head, data + 1);

@@ -54,7 +54,12 @@ impl MemoryMap {
         if place.user.checked_add(place.len).is_none() {
             return Err(refuse("its user address overflows".into()));
         }
-        // Maps shared, and refuses a region that reaches beyond the end of the file (touching that would be a SIGBUS).
+        // Touching a mapping beyond the end of its file would be a SIGBUS.
+        let found = file.metadata().map_err(|e| refuse(e.to_string()))?;
+        let end = place.file_offset.checked_add(place.len);
+        if found.is_file() && end.is_none_or(|end| end > found.len()) {
+            return Err(refuse(format!("{} bytes at {} of a file of {}", place.len, place.file_offset, found.len())));
+        }
         let mapped = MmapRegion::from_file(FileOffset::new(file, place.file_offset), place.len as usize)
             .map_err(|e| refuse(e.to_string()))?;
         let region = GuestRegionMmap::new(mapped, GuestAddress(place.guest))
