@@ -6,6 +6,9 @@
 //!                                            Runner: a loop over poll(2), one thread
 //! ```
 
+// A test that cannot go on says so by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod client;
 mod memory_disk;
 mod nbd_bad_clients;

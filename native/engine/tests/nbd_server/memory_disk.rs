@@ -66,7 +66,7 @@ impl MemoryDisk {
         if !unmap {
             return self.write(offset, &vec![0; len as usize]);
         }
-        let (first, last) = (offset.next_multiple_of(PAGE_BYTES) / PAGE_BYTES, end / PAGE_BYTES);
+        let (first, last) = (offset.div_ceil(PAGE_BYTES), end / PAGE_BYTES);
         if first >= last {
             return self.write(offset, &vec![0; len as usize]);
         }

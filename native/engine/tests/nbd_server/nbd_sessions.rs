@@ -1,6 +1,7 @@
 //! What a well-behaved client sees, request by request.
 
 use vmstorage_engine::disk::RequestKind;
+use vmstorage_engine::exports::Export;
 
 use crate::client::*;
 use crate::memory_disk::Logged;
@@ -283,10 +284,7 @@ fn no_more_than_a_queue_is_taken_from_one_client_and_others_go_on() {
     });
     let requests: Vec<u8> = (0..1000).flat_map(|cookie| request(0, READ, cookie, 0, 4096)).collect();
     greedy.send(&requests);
-    runner.until("the queue is full", |server, _| {
-        use vmstorage_engine::exports::Export;
-        server.in_flight() == 128
-    });
+    runner.until("the queue is full", |server, _| server.in_flight() == 128);
     let mut other = Client::open(&runner.socket(), true);
     other.request(0, READ, 1, 1 << 20, 4096);
     assert_eq!(other.content_of(1, 1 << 20, 4096).0, [0; 4096]);
@@ -385,6 +383,9 @@ fn aborting_ends_clients_that_never_read() {
     runner.disk(|disk| disk.write(0, &vec![5; 32 << 20]));
     client.request(0, READ, 1, 0, 32 << 20);
     client.request(0, READ, 2, 0, 32 << 20);
+    let disk = std::sync::Arc::clone(&runner.disk);
+    let read = move || disk.lock().unwrap().log.len() == 1;
+    runner.until("the first answer is on its way", move |server, _| server.in_flight() == 0 && read());
     runner.stop();
     assert_eq!(runner.call(|server, _| server.connections()), 1);
     runner.call(|server, cx| server.abort(cx));

@@ -50,19 +50,21 @@ impl Runner {
         let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap();
         let wake = Arc::new(wake);
         let (calls, inbox) = mpsc::channel();
-        let state = Loop {
-            facts,
-            shuffle: setup.shuffle,
-            size: setup.size,
-            disk: Arc::clone(&disk),
-            ops: Vec::new(),
-            requests: Vec::new(),
-            iovecs: Vec::new(),
-            closed: false,
-            random: 0x9E37_79B9_7F4A_7C15,
-        };
-        let waker = Arc::clone(&wake);
-        let thread = std::thread::spawn(move || state.run(server, &inbox, &waker));
+        let (waker, shared) = (Arc::clone(&wake), Arc::clone(&disk));
+        let thread = std::thread::spawn(move || {
+            let state = Loop {
+                facts,
+                shuffle: setup.shuffle,
+                size: setup.size,
+                disk: shared,
+                ops: Vec::new(),
+                requests: Vec::new(),
+                iovecs: Vec::new(),
+                closed: false,
+                random: 0x9E37_79B9_7F4A_7C15,
+            };
+            state.run(server, &inbox, &waker);
+        });
         Self { folder, disk, calls, wake, thread: Some(thread) }
     }
 
@@ -98,9 +100,9 @@ impl Runner {
     }
 
     /// Waits until `condition` holds on the reactor thread.
-    pub fn until(&self, what: &str, condition: impl Fn(&mut NbdServer, &mut Loop) -> bool + Send + Copy + 'static) {
+    pub fn until(&self, what: &str, condition: impl Fn(&mut NbdServer, &mut Loop) -> bool + Send + Clone + 'static) {
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
-        while !self.call(condition) {
+        while !self.call(condition.clone()) {
             assert!(std::time::Instant::now() < deadline, "never: {what}");
             std::thread::yield_now();
         }
@@ -228,16 +230,17 @@ impl Loop {
                     // SAFETY: one valid entry.
                     if unsafe { libc::poll(&mut poll, 1, 0) } == 1 { Some(Ok(0)) } else { None }
                 }
-                // SAFETY: the server keeps the memory in place until `on_io`.
                 Op::Recv { fd, buf, len } => {
+                    // SAFETY: the server keeps the memory in place until `on_io`.
                     outcome(unsafe { libc::recv(fd, buf.cast(), len as usize, libc::MSG_DONTWAIT) })
                 }
-                // SAFETY: as above. Sends a part only, now and then.
-                Op::Send { fd, buf, len } => outcome(unsafe {
-                    let part =
-                        if self.shuffle && self.random(8) == 0 { 1 + self.random(len as usize) } else { len as usize };
-                    libc::send(fd, buf.cast(), part, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-                }),
+                Op::Send { fd, buf, len } => {
+                    // A part only, now and then.
+                    let part = self.shuffle && self.random(8) == 0;
+                    let len = if part { 1 + self.random(len as usize) } else { len as usize };
+                    // SAFETY: as above.
+                    outcome(unsafe { libc::send(fd, buf.cast(), len, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) })
+                }
                 _ => panic!("an NBD server has no business with {op:?}"),
             };
             match result {

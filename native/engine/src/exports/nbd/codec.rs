@@ -110,8 +110,15 @@ impl Decoder {
         }
     }
 
-    /// Takes bytes off `input` up to the next event. `None`: all of `input` was taken and more is needed.
-    pub fn decode<'a>(&'a mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, Violation> {
+    /// Reads `input` up to the next event: how many bytes that took, and the event. `None`: all of `input` was taken and
+    /// more is needed.
+    pub fn decode<'a>(&'a mut self, input: &'a [u8]) -> Result<(usize, Option<Event<'a>>), Violation> {
+        let mut rest = input;
+        let event = self.take_event(&mut rest)?;
+        Ok((input.len() - rest.len(), event))
+    }
+
+    fn take_event<'a>(&'a mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, Violation> {
         loop {
             match self.phase {
                 Phase::ClientFlags => {
@@ -178,10 +185,12 @@ impl Decoder {
         if magic != OPTION_MAGIC {
             return Err(Violation::OptionMagic);
         }
-        match len {
-            ..=MAX_OPTION_BYTES => Ok(Phase::OptionData { option, len }),
-            ..=MAX_SKIPPED_OPTION_BYTES => Ok(Phase::OptionSkip { option, left: len }),
-            _ => Err(Violation::OptionLength),
+        if len <= MAX_OPTION_BYTES {
+            Ok(Phase::OptionData { option, len })
+        } else if len <= MAX_SKIPPED_OPTION_BYTES {
+            Ok(Phase::OptionSkip { option, left: len })
+        } else {
+            Err(Violation::OptionLength)
         }
     }
 
@@ -272,5 +281,130 @@ pub fn put_block_status(
     for (len, flags) in descriptors {
         out.extend_from_slice(&len.to_be_bytes());
         out.extend_from_slice(&flags.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Everything a stream says, payload pieces joined; ends with the violation if there is one.
+    fn events(pieces: &[&[u8]]) -> Vec<String> {
+        let mut decoder = Decoder::new();
+        let mut said: Vec<String> = Vec::new();
+        let mut payload = Vec::new();
+        for piece in pieces {
+            let mut input = *piece;
+            loop {
+                let event = match decoder.decode(input) {
+                    Err(violation) => {
+                        said.push(violation.to_string());
+                        return said;
+                    }
+                    Ok((taken, event)) => {
+                        assert!(event.is_some() || taken == input.len(), "all is taken before more is asked for");
+                        input = &input[taken..];
+                        event
+                    }
+                };
+                let event = match event {
+                    None => break,
+                    Some(Event::Payload(bytes)) => {
+                        assert!(!bytes.is_empty());
+                        payload.extend_from_slice(bytes);
+                        None
+                    }
+                    Some(event) => Some((format!("{event:?}"), matches!(event, Event::Option { option: OPT_GO, .. }))),
+                };
+                if let Some((text, goes)) = event {
+                    said.push(text);
+                    if goes {
+                        decoder.enter_transmission();
+                    }
+                } else if decoder.payload_left() == 0 {
+                    said.push(format!("{:?}", std::mem::take(&mut payload)));
+                }
+            }
+        }
+        said
+    }
+
+    fn request(command: u16, len: u32) -> Vec<u8> {
+        let mut bytes = REQUEST_MAGIC.to_be_bytes().to_vec();
+        bytes.extend([0, 0]);
+        bytes.extend(command.to_be_bytes());
+        bytes.extend([7; 16]);
+        bytes.extend(len.to_be_bytes());
+        bytes
+    }
+
+    fn option(option: u32, data: &[u8]) -> Vec<u8> {
+        let mut bytes = OPTION_MAGIC.to_be_bytes().to_vec();
+        bytes.extend(option.to_be_bytes());
+        bytes.extend((data.len() as u32).to_be_bytes());
+        bytes.extend(data);
+        bytes
+    }
+
+    fn session() -> Vec<u8> {
+        [
+            vec![0, 0, 0, 3],
+            option(OPT_LIST, &[]),
+            option(99, &[1; 100]),
+            option(98, &vec![2; MAX_OPTION_BYTES as usize + 1]),
+            option(OPT_GO, &[0; 6]),
+            request(CMD_READ, 4096),
+            request(CMD_WRITE, 700),
+            vec![9; 700],
+            request(CMD_WRITE, 0),
+            request(CMD_DISC, 0),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn a_session_is_understood() {
+        let said = events(&[&session()]);
+        assert_eq!(said.len(), 10, "{said:?}");
+        assert_eq!(said[0], "ClientFlags(3)");
+        assert_eq!(said[3], "OptionTooLong { option: 98 }");
+        assert_eq!(said[7], format!("{:?}", [9; 700]));
+    }
+
+    proptest! {
+        #[test]
+        fn where_the_stream_is_cut_makes_no_difference(cuts in prop::collection::vec(0usize..67_000, 0..20)) {
+            let bytes = session();
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(bytes.len())).chain([0, bytes.len()]).collect();
+            cuts.sort_unstable();
+            let pieces: Vec<_> = cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(events(&pieces), events(&[&bytes]));
+        }
+
+        #[test]
+        fn no_bytes_upset_the_decoder(
+            bytes in prop::collection::vec(any::<u8>(), 0..300), prefix in 0usize..67_000, change in any::<(u16, u8)>(),
+        ) {
+            let mut stream = session();
+            stream.truncate(prefix);
+            stream.extend(bytes);
+            if let Some(byte) = stream.get_mut(usize::from(change.0)) {
+                *byte = change.1;
+            }
+            let said = events(&[&stream]);
+            let cut: Vec<_> = stream.chunks(13).collect();
+            prop_assert_eq!(events(&cut), said);
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_a_violation_before_it_is_received() {
+        let mut long_option = option(OPT_LIST, &[]);
+        long_option[12..].copy_from_slice(&(MAX_SKIPPED_OPTION_BYTES + 1).to_be_bytes());
+        assert_eq!(events(&[&[0, 0, 0, 3], &long_option])[1], Violation::OptionLength.to_string());
+        let go = [vec![0, 0, 0, 3], option(OPT_GO, &[])].concat();
+        assert_eq!(events(&[&go, &request(CMD_WRITE, MAX_PAYLOAD_BYTES + 1)])[2], Violation::PayloadLength.to_string());
+        assert_eq!(events(&[&go, &[0; 28]])[2], Violation::RequestMagic.to_string());
     }
 }

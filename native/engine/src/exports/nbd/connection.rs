@@ -21,7 +21,7 @@ use super::buffers::{BUFFER_ALIGN, Buffer, BufferPool};
 use super::codec::{Decoder, Event, Violation, put_greeting};
 use super::handshake::{Handshake, Next as Outcome, Offer, Session};
 use super::jobs::{JobId, JobTable};
-use super::outbox::{Next, Outbox, Sending};
+use super::outbox::{Outbox, Sending};
 use super::tiles::Tile;
 use super::transmission::{Plan, Refusal, plan, put_refusal};
 use super::wire::{CMD_WRITE, RequestHeader};
@@ -77,7 +77,7 @@ enum Incoming {
 }
 
 pub struct Connection {
-    socket: OwnedFd,
+    pub(super) socket: OwnedFd,
     /// The place in the server's table; names this connection in slots and tags.
     pub(super) index: u16,
     phase: Phase,
@@ -94,7 +94,7 @@ pub struct Connection {
     parked: Option<(RequestHeader, Plan)>,
     pub(super) jobs: JobTable,
     pub(super) outbox: Outbox,
-    sending: Sending,
+    pub(super) sending: Sending,
     /// Requests handed to the engine and not done.
     pub(super) engine_requests: usize,
 }
@@ -190,8 +190,6 @@ impl Connection {
         }
     }
 
-    // ---- receiving ----
-
     /// Works through what was received, then receives more. Called whenever something it waits for may have changed.
     pub(super) fn advance(&mut self, with: &mut Surroundings<'_>) {
         while self.phase == Phase::Open && self.receiving == Receiving::Nothing && !self.outbox.is_full() {
@@ -204,14 +202,18 @@ impl Connection {
                 continue;
             }
             // SAFETY: no receive is under way, so nobody writes to the inbox.
-            let mut input = unsafe { self.inbox.bytes(self.unread.start, self.unread.len()) };
+            let input = unsafe { self.inbox.bytes(self.unread.start, self.unread.len()) };
             let left = self.decoder.payload_left();
-            let event = self.decoder.decode(&mut input);
-            self.unread.start = self.unread.end - input.len();
-            match event {
-                Ok(None) => return self.receive(with.cx),
+            let event = match self.decoder.decode(input) {
+                Ok((taken, event)) => {
+                    self.unread.start += taken;
+                    event
+                }
                 Err(violation) => return self.violated(violation, with.pool),
-                Ok(Some(Event::Payload(bytes))) => {
+            };
+            match event {
+                None => return self.receive(with.cx),
+                Some(Event::Payload(bytes)) => {
                     if let Incoming::Write(job) = self.incoming {
                         let job = self.jobs.get(job);
                         let position = BUFFER_ALIGN + (job.request.len - left) as usize;
@@ -222,21 +224,21 @@ impl Connection {
                     }
                     self.payload_arrived(with);
                 }
-                Ok(Some(Event::Request(request))) => match plan(&request, with.offer, self.session()) {
+                Some(Event::Request(request)) => match plan(&request, with.offer, self.session()) {
                     Ok(Plan::Disconnect) => return self.drain(with.pool),
                     Ok(plan) => self.parked = Some((request, plan)),
                     Err(refusal) => self.refuse(&request, refusal),
                 },
-                Ok(Some(Event::ClientFlags(flags))) => {
+                Some(Event::ClientFlags(flags)) => {
                     if let Err(violation) = self.handshake.client_flags(flags) {
                         return self.violated(violation, with.pool);
                     }
                 }
-                Ok(Some(Event::Option { option, data })) => {
+                Some(Event::Option { option, data }) => {
                     let next = self.handshake.option(option, data, with.offer, self.outbox.replies());
                     self.negotiated(next, with.pool);
                 }
-                Ok(Some(Event::OptionTooLong { option })) => {
+                Some(Event::OptionTooLong { option }) => {
                     let next = self.handshake.option_too_long(option, self.outbox.replies());
                     self.negotiated(next, with.pool);
                 }
@@ -332,79 +334,25 @@ impl Connection {
         self.advance(with);
     }
 
-    // ---- sending ----
-
-    /// Starts the next send, if none is under way: everything that was answered in this turn goes out together.
-    pub fn end_turn(&mut self, with: &mut Surroundings<'_>) {
-        if self.sending != Sending::Nothing || self.phase == Phase::Broken {
-            return;
-        }
-        self.sending = match self.outbox.next() {
-            Next::Nothing => return,
-            Next::Replies => Sending::Replies,
-            Next::Read(job) => Sending::Run { job, run: 0, sent: 0 },
-        };
-        self.send(with.cx);
-    }
-
-    /// Sends the rest of what `sending` names.
-    fn send(&mut self, cx: &mut dyn ExportCx) {
-        let (buf, len) = match self.sending {
-            Sending::Nothing => return,
-            Sending::Replies => (self.outbox.flying().as_ptr(), self.outbox.flying().len()),
-            Sending::Run { job, run, sent } => {
-                let job = self.jobs.get(job);
-                let (Some(buffer), Some(run)) = (&job.buffer, job.runs.get(run)) else { return };
-                (buffer.at(run.send_position + sent).cast_const(), run.send_len - sent)
-            }
-        };
-        let op = Op::Send { fd: self.socket.as_raw_fd(), buf, len: len as u32 };
-        // SAFETY: `flying` is not touched and the job not released while `sending` names them; both stay where they are
-        // when the connection moves. The socket is closed with the connection.
-        unsafe { cx.submit(op, u32::from(self.index) << 1 | 1) };
-    }
-
-    pub fn on_sent(&mut self, result: Result<u32, Errno>, with: &mut Surroundings<'_>) {
-        let sending = std::mem::replace(&mut self.sending, Sending::Nothing);
-        let failed = !matches!(result, Ok(1..) | Err(libc::EINTR | libc::EAGAIN));
-        if failed {
-            self.break_off(with.pool);
-        }
-        if self.phase == Phase::Broken {
-            if let Sending::Run { job, .. } = sending {
-                self.jobs.release(job, with.pool);
-            }
-            return;
-        }
-        let count = result.unwrap_or(0) as usize;
-        self.sending = match sending {
-            Sending::Nothing => Sending::Nothing,
-            Sending::Replies => {
-                self.outbox.flew(count);
-                if self.outbox.flying().is_empty() { Sending::Nothing } else { Sending::Replies }
-            }
-            Sending::Run { job, run, sent } => {
-                let runs = &self.jobs.get(job).runs;
-                let sent = sent + count;
-                if runs.get(run).is_some_and(|run| sent < run.send_len) {
-                    Sending::Run { job, run, sent }
-                } else if run + 1 < runs.len() {
-                    Sending::Run { job, run: run + 1, sent: 0 }
-                } else {
-                    self.jobs.release(job, with.pool);
-                    Sending::Nothing
-                }
-            }
-        };
-        if self.sending == Sending::Nothing {
-            // A place, or room for replies, has become free.
-            self.advance(with);
-        } else {
-            self.send(with.cx);
-        }
-    }
-
     pub(super) fn is_broken(&self) -> bool {
         self.phase == Phase::Broken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_get_to_the_point_may_lose_its_place() {
+        let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut connection = Connection::new(0, socket.into()).unwrap();
+        let now = Instant::now();
+        assert!(!connection.outstays(now));
+        assert!(connection.outstays(now + PATIENCE));
+        connection.session = Some(Session::default());
+        assert!(!connection.outstays(now + PATIENCE));
+        connection.drain(&mut BufferPool::default());
+        assert!(connection.outstays(now + PATIENCE * 2));
     }
 }

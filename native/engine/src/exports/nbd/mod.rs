@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   listen ----> server (Export) ----> connection ----> requests ----> ExportCx::request (the engine)
+//!                                      + sending
 //!                                        |    |             |
 //!                        codec  <--------+    |             +--> jobs, buffers, outbox   what is under way
 //!                        (bytes <-> events)   |             +--> tiles, read_reply, block_status
@@ -24,6 +25,7 @@ mod listen;
 mod outbox;
 mod read_reply;
 mod requests;
+mod sending;
 mod server;
 mod tiles;
 mod transmission;

@@ -69,7 +69,7 @@ impl NbdServer {
         if !matches!(geometry.logical_sector_bytes, 512 | 4096) {
             return invalid(format!("cannot serve sectors of {} bytes: 512 or 4096", geometry.logical_sector_bytes));
         }
-        let whole_sectors = geometry.size_bytes % u64::from(geometry.logical_sector_bytes) == 0;
+        let whole_sectors = geometry.size_bytes.is_multiple_of(u64::from(geometry.logical_sector_bytes));
         if !whole_sectors || geometry.size_bytes > i64::MAX as u64 {
             return invalid(format!("cannot serve a disk of {} bytes: it is not whole sectors", geometry.size_bytes));
         }

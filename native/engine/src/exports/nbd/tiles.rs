@@ -71,11 +71,9 @@ mod tests {
 
     #[test]
     fn zeros_that_touch_an_end_reach_it_and_inner_ones_shrink_to_granules() {
-        let pieces = [(512, true), (1024, false), (8192, true), (512, false), (512, true)];
-        assert_eq!(
-            cut(512, 10752, &pieces, 4096, 64),
-            [(512, true), (3072, false), (4096, true), (2560, false), (512, true)]
-        );
+        let pieces = [(5120, true), (2560, false), (9216, true), (1024, false), (8192, true)];
+        let tiles = [(3584, true), (4096, false), (8192, true), (4096, false), (6144, true)];
+        assert_eq!(cut(512, 26112, &pieces, 4096, 64), tiles);
     }
 
     #[test]

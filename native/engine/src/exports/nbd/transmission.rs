@@ -119,7 +119,9 @@ pub fn plan(request: &RequestHeader, offer: &Offer, session: Session) -> Result<
         let grows = matches!(plan, Plan::Write { .. } | Plan::WriteZeroes { .. });
         return Err(if grows { NO_SPACE_BEYOND_END } else { BEYOND_END });
     }
-    if request.offset % u64::from(offer.min_block_bytes) != 0 || request.len % offer.min_block_bytes != 0 {
+    let whole_blocks = request.offset.is_multiple_of(u64::from(offer.min_block_bytes))
+        && request.len.is_multiple_of(offer.min_block_bytes);
+    if !whole_blocks {
         return Err(UNALIGNED);
     }
     if plan.payload_bytes(request) > MAX_PAYLOAD_BYTES {
