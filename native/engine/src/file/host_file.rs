@@ -36,8 +36,7 @@ pub struct HostFile {
 }
 
 impl HostFile {
-    /// Opens with O_DIRECT where offsets in sectors are allowed by the file system (statx DIOALIGN), else through the page cache.
-    /// A file system that promises nothing (btrfs, tmpfs: 0/0) is used through the page cache.
+    /// Opens through the page cache: formats read their tables into any buffer. [`HostFile::use_direct_io`] follows for the data path.
     pub fn open(path: &Path, mode: OpenMode) -> Result<Self, DiskError> {
         let what = match mode {
             OpenMode::ReadOnly => "open for reading",
@@ -62,16 +61,18 @@ impl HostFile {
             let message = format!("'{}' is neither a regular file nor a block device", path.display());
             return Err(DiskError::new(ErrorKind::InvalidArgument, message).at(path));
         }
-        let mut this =
-            Self { file, path: path.to_owned(), memory_align: 1, direct: false, block_device: kind.is_block_device() };
-        if let Some(align) = this.direct_alignment() {
-            // Refused (a file system without direct I/O after all): the page cache serves as well.
-            if set_direct(&this.file).is_ok() {
-                this.direct = true;
-                this.memory_align = align;
-            }
+        Ok(Self { file, path: path.to_owned(), memory_align: 1, direct: false, block_device: kind.is_block_device() })
+    }
+
+    /// From here on O_DIRECT, where offsets in sectors are allowed by the file system (statx DIOALIGN); else the page cache stays.
+    /// A file system that promises nothing (btrfs, tmpfs: 0/0) or refuses is used through the page cache.
+    pub fn use_direct_io(&mut self) {
+        if let Some(align) = self.direct_alignment()
+            && set_direct(&self.file).is_ok()
+        {
+            self.direct = true;
+            self.memory_align = align;
         }
-        Ok(this)
     }
 
     fn direct_alignment(&self) -> Option<usize> {

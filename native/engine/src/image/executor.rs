@@ -15,6 +15,7 @@ use super::iovecs::{advance_iovecs, aligned, copy_from_iovecs, copy_to_iovecs, f
 use super::slots::Slots;
 use crate::disk::{ByteRange, Errno, Geometry};
 use crate::file::HostFile;
+use crate::formats::vhdx::Overlay;
 use crate::formats::{Extent, ImageMap, Mapping, MetaOp};
 use crate::reactor::{Op, Reactor, Token};
 
@@ -92,8 +93,10 @@ pub struct Image {
     ready: Vec<(u64, Result<(), Errno>)>,
     finished: Vec<Finished>,
     zeros: Option<AlignedBuffer>,
-    /// What a log replayed in memory says of a file that may not be written: (file offset, bytes), sorted, not overlapping.
-    overlay: Vec<(u64, Vec<u8>)>,
+    /// What a log replayed in memory says of a file that may not be written.
+    overlay: Overlay,
+    /// Length of the file when it was opened: with an overlay the map may place bytes behind it.
+    file_len: u64,
 }
 
 // SAFETY: an image is handed to the reactor thread before its first operation and stays there; the iovecs it holds later
@@ -101,8 +104,9 @@ pub struct Image {
 unsafe impl Send for Image {}
 
 impl Image {
-    pub fn new(file: HostFile, map: Box<dyn ImageMap>, overlay: Vec<(u64, Vec<u8>)>) -> Self {
+    pub fn new(file: HostFile, map: Box<dyn ImageMap>, overlay: Overlay) -> Self {
         let geometry = map.geometry();
+        let file_len = if overlay.is_empty() { u64::MAX } else { file.len().unwrap_or(u64::MAX) };
         Self {
             file,
             map,
@@ -117,6 +121,7 @@ impl Image {
             finished: Vec::new(),
             zeros: None,
             overlay,
+            file_len,
         }
     }
 
@@ -182,7 +187,8 @@ impl Image {
         running.parts = 0;
         running.error = None;
         running.waits_for_map = false;
-        if matches!(op, ImageOp::Read | ImageOp::Write) && !aligned(iov, self.file.memory_align()) {
+        let patched = op == ImageOp::Read && !self.overlay.is_empty();
+        if patched || matches!(op, ImageOp::Read | ImageOp::Write) && !aligned(iov, self.file.memory_align()) {
             let mut buffer = self.buffers.take(range.len as usize);
             if op == ImageOp::Write {
                 // SAFETY: readable by this function's contract.
@@ -207,7 +213,12 @@ impl Image {
             (PartKind::Data | PartKind::ZeroWrite | PartKind::Meta { .. }, Ok(count)) if part.left > 0 => {
                 let count = u64::from(count).min(part.left);
                 // Nothing moved: a file that ended early. An answer of zeros would be a guess, so the guest hears of it.
-                if count == 0 {
+                if count == 0 && !part.write && part.offset >= self.file_len {
+                    // Only a log replayed in memory makes the file longer than it is: zeros there, then the overlay.
+                    // SAFETY: the part's iovecs name the bounce buffer of its operation.
+                    unsafe { fill_zero(&part.iov, 0, part.left) };
+                    Ok(())
+                } else if count == 0 {
                     Err(libc::EIO)
                 } else {
                     part.left -= count;
@@ -488,34 +499,21 @@ impl Image {
         self.finished.push(Finished { tag, result });
     }
 
-    /// Lays replayed log sectors over what was read from a file that may not be written.
+    /// Lays replayed log sectors over what was read from a file that may not be written. Such reads always go through a bounce buffer.
     fn apply_overlay(&mut self, slot: u32) {
         let range = self.running.get_ref(slot).range;
         self.extents.clear();
         self.map.map_read(range, &mut self.extents);
-        let mut at = 0u64;
+        let Some(buffer) = &mut self.running.get(slot).bounce else { return };
+        let mut at = 0;
         for extent in &self.extents {
-            let (file, len) = match *extent {
-                Extent::Zero { len } => {
-                    at += len;
-                    continue;
+            let len = match *extent {
+                Extent::Zero { len } => len as usize,
+                Extent::Data { file_offset, len } => {
+                    self.overlay.apply(file_offset, &mut buffer.as_mut_slice()[at..at + len as usize]);
+                    len as usize
                 }
-                Extent::Data { file_offset, len } => (ByteRange::new(file_offset, len), len),
             };
-            for (offset, bytes) in &self.overlay {
-                let Some(common) = ByteRange::new(*offset, bytes.len() as u64).intersection(&file) else { continue };
-                let patch = &bytes[(common.start - offset) as usize..][..common.len as usize];
-                let running = self.running.get(slot);
-                let from = at + (common.start - file.start);
-                if let Some(buffer) = &mut running.bounce {
-                    buffer.as_mut_slice()[from as usize..][..patch.len()].copy_from_slice(patch);
-                } else {
-                    let mut part = Vec::new();
-                    slice_iovecs(&running.iov, from, common.len, &mut part);
-                    // SAFETY: the caller's memory, valid and writable until `Finished`.
-                    unsafe { copy_to_iovecs(patch, &part) };
-                }
-            }
             at += len;
         }
     }

@@ -2,11 +2,17 @@
 
 use std::path::Path;
 
+use uuid::Uuid;
+
 use super::executor::Image;
 use crate::disk::{DiskError, ErrorKind, Geometry, SECTOR_BYTES};
 use crate::file::{HostFile, LockWait, OpenMode, sync_folder_of};
-use crate::formats::{Format, ImageMap};
 use crate::formats::raw::RawMap;
+use crate::formats::vhdx::{self, CreateOptions, Overlay, VhdxKind};
+use crate::formats::{Format, ImageMap};
+
+/// What our files say of their maker (MS-VHDX 2.2.1).
+const CREATOR: &str = concat!("vmstorage ", env!("CARGO_PKG_VERSION"));
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageKind {
@@ -45,21 +51,20 @@ pub fn open_image(request: &OpenImage<'_>) -> Result<Image, DiskError> {
     image_over(file, request.format, request.writable)
 }
 
-fn image_over(file: HostFile, format: Format, writable: bool) -> Result<Image, DiskError> {
-    match format {
-        Format::Raw => {
-            let geometry = raw_geometry(&file)?;
-            Ok(Image::new(file, Box::new(RawMap::new(geometry, writable)), Vec::new()))
-        }
-        Format::Vhdx => Err(DiskError::new(ErrorKind::Unsupported, "VHDX is not built in").at(file.path())),
-    }
+fn image_over(mut file: HostFile, format: Format, writable: bool) -> Result<Image, DiskError> {
+    let (map, overlay) = map_of(&file, format, writable)?;
+    file.use_direct_io();
+    Ok(Image::new(file, map, overlay))
 }
 
-/// The map of a file that will not be written, and what a log replayed in memory says of it.
-pub(super) fn read_only_map(file: &HostFile, format: Format) -> Result<(Box<dyn ImageMap>, Vec<(u64, Vec<u8>)>), DiskError> {
+/// The map of a file, and what a log replayed in memory says of it (empty for one that may be written: it was replayed in place).
+pub(super) fn map_of(file: &HostFile, format: Format, writable: bool) -> Result<(Box<dyn ImageMap>, Overlay), DiskError> {
     match format {
-        Format::Raw => Ok((Box::new(RawMap::new(raw_geometry(file)?, false)), Vec::new())),
-        Format::Vhdx => Err(DiskError::new(ErrorKind::Unsupported, "VHDX is not built in").at(file.path())),
+        Format::Raw => Ok((Box::new(RawMap::new(raw_geometry(file)?, writable)), Overlay::default())),
+        Format::Vhdx => {
+            let (_, map, overlay) = vhdx::open(file.file(), writable).map_err(|e| e.at(file.path()))?.into_parts();
+            Ok((Box::new(map), overlay))
+        }
     }
 }
 
@@ -121,7 +126,24 @@ fn create_over(file: &HostFile, options: &CreateImage) -> Result<(), DiskError> 
             }
             Ok(())
         }
-        Format::Vhdx => Err(DiskError::new(ErrorKind::Unsupported, "VHDX is not built in").at(file.path())),
+        Format::Vhdx => {
+            let disk_id = match &options.disk_identifier {
+                None => None,
+                Some(text) => Some(Uuid::parse_str(text).map_err(|_| {
+                    DiskError::new(ErrorKind::InvalidArgument, format!("'{text}' is not a disk identifier")).at(file.path())
+                })?),
+            };
+            let kind = if options.kind == ImageKind::Fixed { VhdxKind::Fixed } else { VhdxKind::Dynamic };
+            let plain = CreateOptions::new(kind, options.size_bytes, CREATOR);
+            let options = CreateOptions {
+                block_bytes: options.block_bytes.map_or(plain.block_bytes, u64::from),
+                logical_sector_bytes: options.logical_sector_bytes.unwrap_or(plain.logical_sector_bytes),
+                physical_sector_bytes: options.physical_sector_bytes.unwrap_or(plain.physical_sector_bytes),
+                disk_id,
+                ..plain
+            };
+            vhdx::create(file.file(), &options).map_err(|e| e.at(file.path()))
+        }
     }
 }
 
@@ -145,6 +167,23 @@ pub fn inspect_image(path: &Path, format: Format) -> Result<ImageFacts, DiskErro
                 dirty_log: false,
             })
         }
-        Format::Vhdx => Err(DiskError::new(ErrorKind::Unsupported, "VHDX is not built in").at(path)),
+        Format::Vhdx => {
+            let facts = vhdx::inspect(file.file()).map_err(|e| e.at(path))?;
+            let kind = if facts.kind == VhdxKind::Fixed { ImageKind::Fixed } else { ImageKind::Dynamic };
+            let unplaced = (facts.blocks - facts.allocated_blocks) * facts.block_bytes;
+            // A fixed disk's space is there; a sparse file in fact (punched, or copied thin) may still need it.
+            let thin = if kind == ImageKind::Fixed { file_bytes.saturating_sub(allocated_bytes) } else { unplaced };
+            Ok(ImageFacts {
+                format,
+                kind,
+                geometry: facts.geometry(),
+                file_bytes,
+                allocated_bytes,
+                growth_bytes: thin,
+                block_bytes: u32::try_from(facts.block_bytes).unwrap_or(u32::MAX),
+                disk_identifier: Some(facts.disk_id.hyphenated().to_string().to_uppercase()),
+                dirty_log: facts.dirty_log,
+            })
+        }
     }
 }

@@ -1,24 +1,24 @@
 //! Reads an image's guest content with plain reads, without locking or changing it: for hashes, comparisons and tests.
 
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::open::read_only_map;
+use super::open::map_of;
 use crate::disk::{ByteRange, DiskError, Geometry};
-use crate::file::{HostFile, OpenMode};
+use crate::file::{HostFile, OpenMode, ReadAt};
+use crate::formats::vhdx::Overlay;
 use crate::formats::{Extent, Format, ImageMap};
 
 pub struct ImageReader {
     file: std::fs::File,
     path: std::path::PathBuf,
     map: Box<dyn ImageMap>,
-    overlay: Vec<(u64, Vec<u8>)>,
+    overlay: Overlay,
 }
 
 impl ImageReader {
     /// A dirty VHDX log is replayed in memory.
     pub fn open(path: &Path, format: Format) -> Result<Self, DiskError> {
-        let (map, overlay) = read_only_map(&HostFile::open(path, OpenMode::ReadOnly)?, format)?;
+        let (map, overlay) = map_of(&HostFile::open(path, OpenMode::ReadOnly)?, format, false)?;
         // A descriptor of its own, without direct I/O: any buffer will do.
         let file = std::fs::File::open(path).map_err(|e| DiskError::io("open", path, e))?;
         Ok(Self { file, path: path.to_owned(), map, overlay })
@@ -42,8 +42,8 @@ impl ImageReader {
             match place {
                 None => piece.fill(0),
                 Some(at) => {
-                    self.file.read_exact_at(piece, at).map_err(|e| DiskError::io("read", &self.path, e))?;
-                    self.patch(at, piece);
+                    self.read_file(at, piece)?;
+                    self.overlay.apply(at, piece);
                 }
             }
             rest = behind;
@@ -51,13 +51,16 @@ impl ImageReader {
         Ok(())
     }
 
-    fn patch(&self, at: u64, piece: &mut [u8]) {
-        let range = ByteRange::new(at, piece.len() as u64);
-        for (offset, bytes) in &self.overlay {
-            if let Some(common) = ByteRange::new(*offset, bytes.len() as u64).intersection(&range) {
-                let from = &bytes[(common.start - offset) as usize..][..common.len as usize];
-                piece[(common.start - at) as usize..][..from.len()].copy_from_slice(from);
-            }
+    /// Behind the end of the file (a replayed log may lengthen it) there are zeros.
+    fn read_file(&self, at: u64, piece: &mut [u8]) -> Result<(), DiskError> {
+        let failed = |e| DiskError::io("read", &self.path, e);
+        let there = self.file.len().map_err(failed)?.saturating_sub(at).min(piece.len() as u64) as usize;
+        let short = at + piece.len() as u64 <= self.overlay.file_len();
+        if there < piece.len() && !short {
+            return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
         }
+        self.file.read_exact_at(&mut piece[..there], at).map_err(failed)?;
+        piece[there..].fill(0);
+        Ok(())
     }
 }
