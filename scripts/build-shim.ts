@@ -112,6 +112,11 @@ export async function buildShim(options: { force?: boolean; report?: (text: stri
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(resolve(process.argv[1])).href) {
-  const { modules, built } = await buildShim({ force: process.argv.includes('--force'), report: (text) => console.error(text) });
-  console.log(built ? `built ${modules}` : `${modules} is up to date`);
+  try {
+    const { modules, built } = await buildShim({ force: process.argv.includes('--force'), report: (text) => console.error(text) });
+    console.log(built ? `built ${modules}` : `${modules} is up to date`);
+  } catch (error) {
+    console.error(`build-shim: ${error instanceof Error ? error.message : String(error)}`);
+    process.exitCode = 1;
+  }
 }
