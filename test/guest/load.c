@@ -79,7 +79,7 @@ static void *write_blocks(void *arg) {
     uint64_t self = (uint64_t)(uintptr_t)arg, number = writers[self].number, error;
     struct disk *d = writers[self].disk;
     struct block *buffer = aligned(BLOCK_BYTES);
-    uint64_t random = (self + 1) * 0x9e3779b97f4a7c15ull, due = now_us();
+    uint64_t due = now_us(), random = (self + 1) * 0x9e3779b97f4a7c15ull ^ due << 20;     // other blocks at every boot
     uint64_t step = load.requests_per_second ? 1000000ull * (uint64_t)load.queue_depth / (uint64_t)load.requests_per_second : 0;
     for (int writes = 0; !stopping;) {
         if (step) {
