@@ -2,7 +2,7 @@
 import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { findProgram } from './debian.mjs';
-import { firstLineOf, hashOf, isStamped, root, runProgram, SetupFailure, stamp } from './step.mjs';
+import { filesBelow, firstLineOf, hashOf, isStamped, root, runProgram, SetupFailure, stamp } from './step.mjs';
 
 const inRoot = (/** @type {string[]} */ ...names) => names.map((name) => join(root, name));
 
@@ -46,7 +46,7 @@ export const addonStep = {
   },
 };
 
-const typescriptInputs = () => inRoot('src', 'cmdlets', 'scripts', 'test', 'tsconfig.json', 'package-lock.json', 'dist/native/binding.d.ts');
+const typescriptInputs = () => [...filesBelow(inRoot('src', 'cmdlets', 'scripts', 'test')).filter((path) => path.endsWith('.ts')), ...inRoot('tsconfig.json', 'package-lock.json', 'dist/native/binding.d.ts')];
 
 /** Removes compiled files whose source is gone: a stale test or cmdlet would otherwise live on. */
 function removeStale(/** @type {string} */ below) {
