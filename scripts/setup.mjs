@@ -39,7 +39,9 @@ try {
   await withSetupLock(() => runSteps(steps, quiet));
 } catch (error) {
   if (!(error instanceof SetupFailure)) throw error;
-  console.error(`setup: asked:      ${error.asked}\nsetup: wrong:      ${error.message.trimEnd().replaceAll('\n', '\nsetup:             ')}\nsetup: what to do: ${error.advice}`);
+  console.error(
+    `setup: asked:      ${error.asked}\nsetup: wrong:      ${error.message.trimEnd().replaceAll('\n', '\nsetup:             ')}\nsetup: what to do: ${error.advice}`,
+  );
   console.error(`setup: folder:     ${join(root, '.cache')} holds what was done so far; run the same command again afterwards.`);
   process.exit(1);
 }

@@ -85,7 +85,7 @@ function isLater(found: BlockFound, disk: number, block: number, least: number):
 }
 
 function readFully(file: number, into: Buffer, offset: number, path: string): void {
-  for (let done = 0; done < into.length; ) {
+  for (let done = 0; done < into.length;) {
     const count = readSync(file, into, done, into.length - done, offset + done);
     if (count === 0) throw new Error(`${path} ended at ${offset + done} bytes while it was being read.`);
     done += count;
@@ -94,7 +94,11 @@ function readFully(file: number, into: Buffer, offset: number, path: string): vo
 
 export function describeWrong({ block, wanted, found }: WrongBlock): string {
   const want = wanted === 0 ? 'zero' : `version ${wanted}`;
-  const is = found.zero ? 'zero' : !found.ours ? 'foreign data' : `version ${found.version} of block ${found.block} of disk ${found.disk}${found.whole ? '' : ', torn'}`;
+  const is = found.zero
+    ? 'zero'
+    : !found.ours
+      ? 'foreign data'
+      : `version ${found.version} of block ${found.block} of disk ${found.disk}${found.whole ? '' : ', torn'}`;
   return `block ${block} (byte ${block * BLOCK_BYTES}): wanted ${want}, found ${is}`;
 }
 
@@ -105,7 +109,9 @@ function main(args: string[]): number {
     console.error('usage: verify-guest-image --console FILE --disk NAME [--rest-is-zero] IMAGE');
     return 2;
   }
-  const lines = readFileSync(consolePath, 'latin1').split('\n').map((line) => parseGuestLine(line.trim()));
+  const lines = readFileSync(consolePath, 'latin1')
+    .split('\n')
+    .map((line) => parseGuestLine(line.trim()));
   const table = versionTables(lines.filter((line) => line !== null)).find((candidate) => candidate.disk === disk);
   if (!table) {
     console.error(`${consolePath} holds no version table of ${disk}; the guest tells it when it is stopped, or each w.table=N seconds.`);
@@ -113,7 +119,9 @@ function main(args: string[]): number {
   }
   const verdict = verifyGuestImage(image, table, { restIsZero: args.includes('--rest-is-zero') });
   for (const wrong of verdict.wrong) console.log(describeWrong(wrong));
-  console.log(`${verdict.blocksChecked} blocks checked, ${verdict.blocksWrong} wrong, ${verdict.blocksUnsure} unsure, ${verdict.strayBlocks} stray`);
+  console.log(
+    `${verdict.blocksChecked} blocks checked, ${verdict.blocksWrong} wrong, ${verdict.blocksUnsure} unsure, ${verdict.strayBlocks} stray`,
+  );
   return verdict.blocksWrong + verdict.strayBlocks === 0 && verdict.blocksChecked > 0 ? 0 : 1;
 }
 

@@ -12,7 +12,10 @@ function npmIsInstalled() {
   if (!existsSync(record)) return false;
   const installed = JSON.parse(readFileSync(record, 'utf8')).packages;
   const asked = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages;
-  return Object.entries(asked).every(([path, { version, optional }]) => path === '' || (installed[path] === undefined ? optional === true : installed[path].version === version));
+  return Object.entries(asked).every(
+    ([path, { version, optional }]) =>
+      path === '' || (installed[path] === undefined ? optional === true : installed[path].version === version),
+  );
 }
 
 /** @type {import('./step.mjs').Step} */
@@ -22,31 +25,54 @@ export const npmStep = {
   run() {
     const folder = join(root, 'node_modules');
     if (existsSync(folder) && lstatSync(folder).isSymbolicLink()) {
-      throw new SetupFailure('install the npm packages of package-lock.json', 'node_modules is a link to a folder that holds other versions', 'run npm ci in the checkout that owns the folder, or remove the link');
+      throw new SetupFailure(
+        'install the npm packages of package-lock.json',
+        'node_modules is a link to a folder that holds other versions',
+        'run npm ci in the checkout that owns the folder, or remove the link',
+      );
     }
-    runProgram('install the npm packages of package-lock.json', 'npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { advice: 'check that the npm registry is reachable; then run npm ci by hand' });
+    runProgram('install the npm packages of package-lock.json', 'npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
+      advice: 'check that the npm registry is reachable; then run npm ci by hand',
+    });
   },
 };
 
-const addonHash = () => hashOf(inRoot('native'), [JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).scripts['build:native'], process.arch, firstLineOf('rustc', ['--version']) ?? '-']);
+const addonHash = () =>
+  hashOf(inRoot('native'), [
+    JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).scripts['build:native'],
+    process.arch,
+    firstLineOf('rustc', ['--version']) ?? '-',
+  ]);
 const addonMade = () => inRoot('dist/native/binding.d.ts');
-const addonBinaryIsThere = () => existsSync(join(root, 'dist/native')) && readdirSync(join(root, 'dist/native')).some((name) => name.endsWith('.node'));
+const addonBinaryIsThere = () =>
+  existsSync(join(root, 'dist/native')) && readdirSync(join(root, 'dist/native')).some((name) => name.endsWith('.node'));
 
 /** @type {import('./step.mjs').Step} */
 export const addonStep = {
   name: 'addon',
-  pending: () => (isStamped('addon', addonHash(), addonMade()) && addonBinaryIsThere() ? null : 'building with cargo (the first time takes some minutes)'),
+  pending: () =>
+    isStamped('addon', addonHash(), addonMade()) && addonBinaryIsThere() ? null : 'building with cargo (the first time takes some minutes)',
   run() {
     const asked = 'build the addon in native/';
     const least = /^rust-version = "([\d.]+)"/m.exec(readFileSync(join(root, 'native/Cargo.toml'), 'utf8'))?.[1] ?? '?';
-    if (findProgram('cargo') === null) throw new SetupFailure(asked, 'cargo is not on PATH', `install Rust ${least} or newer (rustup installs it for one user) and see that cargo is on PATH`);
+    if (findProgram('cargo') === null)
+      throw new SetupFailure(
+        asked,
+        'cargo is not on PATH',
+        `install Rust ${least} or newer (rustup installs it for one user) and see that cargo is on PATH`,
+      );
     const hash = addonHash();
-    runProgram(asked, 'npm', ['run', '--silent', 'build:native'], { advice: 'read the compiler\'s messages above; npm run build:native runs the same by hand' });
+    runProgram(asked, 'npm', ['run', '--silent', 'build:native'], {
+      advice: "read the compiler's messages above; npm run build:native runs the same by hand",
+    });
     stamp('addon', hash);
   },
 };
 
-const typescriptInputs = () => [...filesBelow(inRoot('src', 'cmdlets', 'scripts', 'test')).filter((path) => path.endsWith('.ts')), ...inRoot('tsconfig.json', 'package-lock.json', 'dist/native/binding.d.ts')];
+const typescriptInputs = () => [
+  ...filesBelow(inRoot('src', 'cmdlets', 'scripts', 'test')).filter((path) => path.endsWith('.ts')),
+  ...inRoot('tsconfig.json', 'package-lock.json', 'dist/native/binding.d.ts'),
+];
 
 /** Removes compiled files whose source is gone: a stale test or cmdlet would otherwise live on. */
 function removeStale(/** @type {string} */ below) {
@@ -65,7 +91,9 @@ export const typescriptStep = {
   pending: () => (isStamped('typescript', hashOf(typescriptInputs()), inRoot('dist/src')) ? null : 'compiling'),
   run() {
     const hash = hashOf(typescriptInputs());
-    runProgram('compile TypeScript', join(root, 'node_modules/.bin/tsc'), ['-p', 'tsconfig.json'], { advice: 'mend what the compiler names' });
+    runProgram('compile TypeScript', join(root, 'node_modules/.bin/tsc'), ['-p', 'tsconfig.json'], {
+      advice: 'mend what the compiler names',
+    });
     for (const below of ['src', 'cmdlets', 'scripts', 'test']) removeStale(below);
     stamp('typescript', hash);
   },
@@ -74,7 +102,8 @@ export const typescriptStep = {
 const buildShim = join(root, 'dist/scripts/build-shim.js');
 /** Exit code of build-shim.js for "no PowerShell on this machine": a gap, not a failure. */
 const NO_POWERSHELL = 3;
-const shimHash = () => hashOf(inRoot('cmdlets', 'src/powershell', 'scripts/build-shim.ts'), [process.env.VMSTORAGE_PWSH ?? '', findProgram('pwsh') ?? '']);
+const shimHash = () =>
+  hashOf(inRoot('cmdlets', 'src/powershell', 'scripts/build-shim.ts'), [process.env.VMSTORAGE_PWSH ?? '', findProgram('pwsh') ?? '']);
 
 /** @type {import('./step.mjs').Step} */
 export const shimStep = {

@@ -32,20 +32,53 @@ function qemuIsNewEnough(program) {
   return major > QEMU_LEAST[0] || (major === QEMU_LEAST[0] && minor >= QEMU_LEAST[1]);
 }
 const anyExists = (/** @type {string[]} */ ...paths) => paths.some((path) => existsSync(path));
-const staticLibc = () => anyExists('/usr/lib/x86_64-linux-gnu/libc.a', '/usr/lib/aarch64-linux-gnu/libc.a', '/usr/lib64/libc.a', '/usr/lib/libc.a');
+const staticLibc = () =>
+  anyExists('/usr/lib/x86_64-linux-gnu/libc.a', '/usr/lib/aarch64-linux-gnu/libc.a', '/usr/lib64/libc.a', '/usr/lib/libc.a');
 
 /** What is needed: how to see that it is there, the package that has it, and what for. `qemu` = from backports where the release is too old. */
 const needed = [
-  { what: `qemu-system-x86_64 >= ${QEMU_LEAST.join('.')}`, has: () => qemuIsNewEnough('qemu-system-x86_64'), packages: ['qemu-system-x86'], why: 'to run virtual machines', qemu: true },
-  { what: `qemu-img and qemu-storage-daemon >= ${QEMU_LEAST.join('.')}`, has: () => qemuIsNewEnough('qemu-img') && qemuIsNewEnough('qemu-storage-daemon'), packages: ['qemu-utils'], why: 'to check disks with a reader that is not ours', qemu: true },
-  { what: 'OVMF', has: () => anyExists('/usr/share/OVMF/OVMF_CODE_4M.fd', '/usr/share/OVMF/OVMF_CODE.fd'), packages: ['ovmf'], why: 'firmware of generation 2 machines' },
-  { what: 'a C compiler', has: () => findProgram('cc') !== null, packages: ['gcc'], why: 'cargo links with it; it compiles the test guest' },
+  {
+    what: `qemu-system-x86_64 >= ${QEMU_LEAST.join('.')}`,
+    has: () => qemuIsNewEnough('qemu-system-x86_64'),
+    packages: ['qemu-system-x86'],
+    why: 'to run virtual machines',
+    qemu: true,
+  },
+  {
+    what: `qemu-img and qemu-storage-daemon >= ${QEMU_LEAST.join('.')}`,
+    has: () => qemuIsNewEnough('qemu-img') && qemuIsNewEnough('qemu-storage-daemon'),
+    packages: ['qemu-utils'],
+    why: 'to check disks with a reader that is not ours',
+    qemu: true,
+  },
+  {
+    what: 'OVMF',
+    has: () => anyExists('/usr/share/OVMF/OVMF_CODE_4M.fd', '/usr/share/OVMF/OVMF_CODE.fd'),
+    packages: ['ovmf'],
+    why: 'firmware of generation 2 machines',
+  },
+  {
+    what: 'a C compiler',
+    has: () => findProgram('cc') !== null,
+    packages: ['gcc'],
+    why: 'cargo links with it; it compiles the test guest',
+  },
   { what: 'a static C library', has: staticLibc, packages: ['libc6-dev'], why: 'the test guest is one static program' },
   { what: 'xz', has: () => findProgram('xz') !== null, packages: ['xz-utils'], why: 'unpacks the PowerShell bundle and kernel modules' },
   { what: 'nbdkit', has: () => findProgram('nbdkit') !== null, packages: ['nbdkit'], why: 'peer in the NBD tests' },
-  { what: 'nbdinfo and nbdcopy', has: () => findProgram('nbdinfo') !== null && findProgram('nbdcopy') !== null, packages: ['libnbd-bin'], why: 'peers in the NBD tests' },
+  {
+    what: 'nbdinfo and nbdcopy',
+    has: () => findProgram('nbdinfo') !== null && findProgram('nbdcopy') !== null,
+    packages: ['libnbd-bin'],
+    why: 'peers in the NBD tests',
+  },
   { what: 'fio', has: () => findProgram('fio') !== null, packages: ['fio'], why: 'load in the NBD tests and the bench' },
-  { what: 'xxhsum', has: () => findProgram('xxhsum') !== null, packages: ['xxhash'], why: 'recomputes receipts with a tool that is not ours' },
+  {
+    what: 'xxhsum',
+    has: () => findProgram('xxhsum') !== null,
+    packages: ['xxhash'],
+    why: 'recomputes receipts with a tool that is not ours',
+  },
 ];
 
 const missing = () => needed.filter((need) => !need.has());
@@ -57,19 +90,29 @@ const identity = () =>
       const path = findProgram(program);
       return path === null ? `${program} -` : `${path} ${statSync(path).size} ${statSync(path).mtimeMs}`;
     })
-    .concat(String(anyExists('/usr/share/OVMF/OVMF_CODE_4M.fd', '/usr/share/OVMF/OVMF_CODE.fd')), String(staticLibc()), JSON.stringify(needed.map(({ what }) => what)))
+    .concat(
+      String(anyExists('/usr/share/OVMF/OVMF_CODE_4M.fd', '/usr/share/OVMF/OVMF_CODE.fd')),
+      String(staticLibc()),
+      JSON.stringify(needed.map(({ what }) => what)),
+    )
     .join('\n');
 
 function release() {
   if (!existsSync('/etc/os-release')) return {};
-  return Object.fromEntries([...readFileSync('/etc/os-release', 'utf8').matchAll(/^(\w+)="?([^"\n]*)"?$/gm)].map((match) => [match[1], match[2]]));
+  return Object.fromEntries(
+    [...readFileSync('/etc/os-release', 'utf8').matchAll(/^(\w+)="?([^"\n]*)"?$/gm)].map((match) => [match[1], match[2]]),
+  );
 }
 export const isDebian = () => release().ID === 'debian' && findProgram('apt-get') !== null;
 const isRoot = () => process.getuid?.() === 0;
 const mayInstall = () => isDebian() && isRoot();
 
 const asPackages = (/** @type {typeof needed} */ list) => [...new Set(list.flatMap((need) => need.packages))];
-const asGaps = (/** @type {typeof needed} */ list, /** @type {string} */ how) => list.map((need) => `missing: ${need.what}, needed ${need.why.startsWith('to ') ? need.why : `(${need.why})`}; ${how} (Debian: ${need.packages.join(' ')})`);
+const asGaps = (/** @type {typeof needed} */ list, /** @type {string} */ how) =>
+  list.map(
+    (need) =>
+      `missing: ${need.what}, needed ${need.why.startsWith('to ') ? need.why : `(${need.why})`}; ${how} (Debian: ${need.packages.join(' ')})`,
+  );
 
 /** @returns {string | null} version that would be installed from the sources as they are */
 function candidate(/** @type {string} */ name) {
@@ -79,27 +122,51 @@ function candidate(/** @type {string} */ name) {
   const version = line?.split(':').slice(1).join(':').trim();
   return version === undefined || version === '(none)' ? null : version;
 }
-const epochless = (/** @type {string} */ version) => version.replace(/^\d+:/, '').split('.').map((part) => Number.parseInt(part, 10));
+const epochless = (/** @type {string} */ version) =>
+  version
+    .replace(/^\d+:/, '')
+    .split('.')
+    .map((part) => Number.parseInt(part, 10));
 
 /** Makes sure that the release's backports are among the sources; returns the name to give to apt-get -t. */
 function withBackports() {
   const codename = release().VERSION_CODENAME;
   const backports = `${codename}-backports`;
-  const targets = runProgram('list the package sources', 'apt-get', ['indextargets', '--format', '$(REPO_URI) $(RELEASE) $(COMPONENT)', 'Created-By: Packages'], { advice: 'repair the files in /etc/apt' })
+  const targets = runProgram(
+    'list the package sources',
+    'apt-get',
+    ['indextargets', '--format', '$(REPO_URI) $(RELEASE) $(COMPONENT)', 'Created-By: Packages'],
+    { advice: 'repair the files in /etc/apt' },
+  )
     .split('\n')
     .map((line) => line.split(' '));
   if (targets.some(([, suite]) => suite === backports)) return backports;
   const mirror = targets.find(([, suite, component]) => suite === codename && component === 'main')?.[0];
-  if (!mirror) throw new SetupFailure('install QEMU from backports', `no package source for ${codename} is configured`, 'add one to /etc/apt/sources.list.d');
+  if (!mirror)
+    throw new SetupFailure(
+      'install QEMU from backports',
+      `no package source for ${codename} is configured`,
+      'add one to /etc/apt/sources.list.d',
+    );
   const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg';
-  const lines = ['# The same mirror as the release itself; added by the set-up of vmstorage for QEMU 9.2 or newer.', 'Types: deb', `URIs: ${mirror}`, `Suites: ${backports}`, 'Components: main', ...(existsSync(keyring) ? [`Signed-By: ${keyring}`] : [])];
+  const lines = [
+    '# The same mirror as the release itself; added by the set-up of vmstorage for QEMU 9.2 or newer.',
+    'Types: deb',
+    `URIs: ${mirror}`,
+    `Suites: ${backports}`,
+    'Components: main',
+    ...(existsSync(keyring) ? [`Signed-By: ${keyring}`] : []),
+  ];
   writeFileSync('/etc/apt/sources.list.d/vmstorage-backports.sources', `${lines.join('\n')}\n`);
   return backports;
 }
 
 const quietApt = { DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' };
 const aptGet = (/** @type {string} */ asked, /** @type {string[]} */ ...args) =>
-  runProgram(asked, 'apt-get', ['-o', 'DPkg::Lock::Timeout=300', '-o', 'Acquire::Retries=3', ...args], { env: quietApt, advice: 'see what apt-get says, then run it by hand; or install the named packages yourself' });
+  runProgram(asked, 'apt-get', ['-o', 'DPkg::Lock::Timeout=300', '-o', 'Acquire::Retries=3', ...args], {
+    env: quietApt,
+    advice: 'see what apt-get says, then run it by hand; or install the named packages yourself',
+  });
 
 /** An unreachable source that is not needed must not stop the rest: what is then missing shows when it is installed. */
 export function updateLists() {

@@ -13,7 +13,7 @@ const guest = join(cache, 'guest');
 const kernel = join(guest, 'kernel');
 const vmlinuz = join(kernel, 'vmlinuz');
 const FLAVOUR = 'linux-image-cloud-amd64';
-const asked = 'get the test guest\'s kernel';
+const asked = "get the test guest's kernel";
 const advice = `put a kernel with its virtio modules into ${kernel} (vmlinuz, modules/*.ko), or try again when the package mirror is reachable`;
 const canDownload = () => isDebian() && process.arch === 'x64' && findProgram('dpkg-deb') !== null;
 
@@ -27,7 +27,8 @@ function kernelPackage() {
 export const kernelStep = {
   name: 'guest kernel',
   pending: () => (existsSync(vmlinuz) || !canDownload() ? null : 'downloading'),
-  gaps: () => (existsSync(vmlinuz) ? [] : [`missing: a kernel for the test guest (only Debian on x86-64 downloads it by itself); ${advice}`]),
+  gaps: () =>
+    existsSync(vmlinuz) ? [] : [`missing: a kernel for the test guest (only Debian on x86-64 downloads it by itself); ${advice}`],
   run() {
     if (kernelPackage() === null && process.getuid?.() === 0) updateLists();
     const name = kernelPackage();
@@ -35,11 +36,25 @@ export const kernelStep = {
     mkdirSync(guest, { recursive: true });
     const scratch = mkdtempSync(join(guest, 'download-'));
     try {
-      runProgram(asked, 'apt-get', ['-o', 'Acquire::Retries=3', '-o', 'APT::Sandbox::User=root', 'download', name], { cwd: scratch, advice });
+      runProgram(asked, 'apt-get', ['-o', 'Acquire::Retries=3', '-o', 'APT::Sandbox::User=root', 'download', name], {
+        cwd: scratch,
+        advice,
+      });
       const archive = readdirSync(scratch).find((file) => file.endsWith('.deb'));
       if (archive === undefined) throw new SetupFailure(asked, `apt-get download ${name} left no package`, advice);
       const wanted = ['./boot/vmlinuz-*', ...guestModules.map((module) => `*/${module}.ko*`)];
-      runProgram(asked, 'sh', ['-c', 'archive=$1; shift; dpkg-deb --fsys-tarfile "$archive" > all.tar && tar -xf all.tar --wildcards "$@" 2> tar.log; rm all.tar', 'sh', archive, ...wanted], { cwd: scratch, advice });
+      runProgram(
+        asked,
+        'sh',
+        [
+          '-c',
+          'archive=$1; shift; dpkg-deb --fsys-tarfile "$archive" > all.tar && tar -xf all.tar --wildcards "$@" 2> tar.log; rm all.tar',
+          'sh',
+          archive,
+          ...wanted,
+        ],
+        { cwd: scratch, advice },
+      );
       const files = filesBelow([join(scratch, 'boot'), join(scratch, 'lib'), join(scratch, 'usr')]);
       const image = files.find((file) => basename(file).startsWith('vmlinuz-'));
       if (image === undefined) throw new SetupFailure(asked, `${archive} holds no kernel`, advice);
@@ -60,7 +75,11 @@ export const kernelStep = {
   },
 };
 
-const initrdHash = () => hashOf([...guestInputs, ...filesBelow([join(kernel, 'modules')])], [existsSync(join(kernel, 'release')) ? readFileSync(join(kernel, 'release'), 'utf8') : '']);
+const initrdHash = () =>
+  hashOf(
+    [...guestInputs, ...filesBelow([join(kernel, 'modules')])],
+    [existsSync(join(kernel, 'release')) ? readFileSync(join(kernel, 'release'), 'utf8') : ''],
+  );
 
 /** @type {import('./step.mjs').Step} */
 export const initrdStep = {

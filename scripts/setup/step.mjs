@@ -50,7 +50,13 @@ export function runSteps(steps, quiet) {
  * @returns {string} standard output
  */
 export function runProgram(asked, program, args, { advice, env = {}, cwd = root }) {
-  const done = spawnSync(program, args, { cwd, env: { ...process.env, ...env }, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 256 * 1024 * 1024 });
+  const done = spawnSync(program, args, {
+    cwd,
+    env: { ...process.env, ...env },
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    maxBuffer: 256 * 1024 * 1024,
+  });
   if (done.error) throw new SetupFailure(asked, `${program} cannot be started: ${done.error.message}`, advice);
   if (done.status !== 0) {
     const text = `${done.stdout}\n${done.stderr}`.trim().split('\n').slice(-40).join('\n');
@@ -71,7 +77,8 @@ export function filesBelow(paths) {
   const visit = (/** @type {string} */ path) => {
     if (!existsSync(path)) return;
     if (!statSync(path).isDirectory()) return void found.push(path);
-    for (const name of readdirSync(path)) if (name !== 'target' && name !== 'node_modules' && !name.startsWith('.')) visit(join(path, name));
+    for (const name of readdirSync(path))
+      if (name !== 'target' && name !== 'node_modules' && !name.startsWith('.')) visit(join(path, name));
   };
   paths.forEach(visit);
   return found.sort();
@@ -80,7 +87,11 @@ export function filesBelow(paths) {
 /** Hash of the files' names and contents, and of further words. @param {string[]} paths @param {string[]} words */
 export function hashOf(paths, words = []) {
   const hash = createHash('sha256');
-  for (const path of filesBelow(paths)) hash.update(`${relative(root, path)}\0`).update(readFileSync(path)).update('\0');
+  for (const path of filesBelow(paths))
+    hash
+      .update(`${relative(root, path)}\0`)
+      .update(readFileSync(path))
+      .update('\0');
   for (const word of words) hash.update(`${word}\0`);
   return hash.digest('hex');
 }

@@ -16,13 +16,21 @@ const here = dirname(fileURLToPath(import.meta.url));
 
 /** In the order of loading: virtio_ring before virtio, else every later one lacks its symbols. Missing ones are built into the kernel. */
 export const guestModules = [
-  'virtio_ring', 'virtio', 'virtio_pci_modern_dev', 'virtio_pci_legacy_dev', 'virtio_pci', // the bus
-  'virtio_console', 'virtio_blk', // hvc0; the disks
-  'evdev', 'button', // /dev/input/event*; the ACPI power button
+  'virtio_ring',
+  'virtio',
+  'virtio_pci_modern_dev',
+  'virtio_pci_legacy_dev',
+  'virtio_pci', // the bus
+  'virtio_console',
+  'virtio_blk', // hvc0; the disks
+  'evdev',
+  'button', // /dev/input/event*; the ACPI power button
 ];
 export const guestSources = ['init.c', 'keys.c', 'load.c'];
 /** Everything the initrd is made of, beside the kernel. */
-export const guestInputs = [...guestSources, 'block.h', 'console.h', 'histogram.h', 'keys.h', 'load.h', 'build.mjs', 'cpio.mjs'].map((name) => join(here, name));
+export const guestInputs = [...guestSources, 'block.h', 'console.h', 'histogram.h', 'keys.h', 'load.h', 'build.mjs', 'cpio.mjs'].map(
+  (name) => join(here, name),
+);
 
 /**
  * @param {string} guestFolder holds kernel/; gets initrd.cpio
@@ -38,10 +46,15 @@ export function buildInitrd(guestFolder, compiler = process.env.CC ?? 'cc') {
     execFileSync(compiler, [...flags, ...guestSources.map((name) => join(here, name))], { stdio: ['ignore', 'inherit', 'inherit'] });
     const modules = guestModules.filter((name) => existsSync(join(modulesFolder, `${name}.ko`)));
     const archive = cpio([
-      folder('dev'), folder('proc'), folder('sys'), folder('modules'),
+      folder('dev'),
+      folder('proc'),
+      folder('sys'),
+      folder('modules'),
       characterDevice('dev/console', 5, 1),
       file('init', readFileSync(init), 0o755),
-      ...modules.map((name, index) => file(`modules/${String(index).padStart(2, '0')}-${name}.ko`, readFileSync(join(modulesFolder, `${name}.ko`)))),
+      ...modules.map((name, index) =>
+        file(`modules/${String(index).padStart(2, '0')}-${name}.ko`, readFileSync(join(modulesFolder, `${name}.ko`))),
+      ),
     ]);
     const initrd = join(guestFolder, 'initrd.cpio');
     writeFileSync(`${initrd}.new`, archive);

@@ -16,7 +16,11 @@ export const folder = (name) => ({ name, mode: FOLDER | 0o755 });
 /** @param {string} name @param {Buffer} content @param {number} [permissions] */
 export const file = (name, content, permissions = 0o644) => ({ name, mode: FILE | permissions, content });
 /** @param {string} name @param {number} major @param {number} minor */
-export const characterDevice = (name, major, minor) => ({ name, mode: CHARACTER_DEVICE | 0o600, device: /** @type {[number, number]} */ ([major, minor]) });
+export const characterDevice = (name, major, minor) => ({
+  name,
+  mode: CHARACTER_DEVICE | 0o600,
+  device: /** @type {[number, number]} */ ([major, minor]),
+});
 
 /** @param {Entry[]} entries folders before what is in them @returns {Buffer} */
 export function cpio(entries) {

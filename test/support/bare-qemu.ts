@@ -46,7 +46,12 @@ export class BareQemu implements AsyncDisposable {
         ...['-qmp', `unix:${join(folder, 'qmp.sock')},server=on,wait=off`],
         ...['-chardev', `file,id=console,path=${consolePath}`, '-device', 'virtio-serial-pci', '-device', 'virtconsole,chardev=console'],
         ...extra,
-        ...rawDisks.flatMap((path, i) => ['-blockdev', `driver=file,node-name=disk${i},filename=${path},cache.direct=on`, '-device', `virtio-blk-pci,drive=disk${i}`]),
+        ...rawDisks.flatMap((path, i) => [
+          '-blockdev',
+          `driver=file,node-name=disk${i},filename=${path},cache.direct=on`,
+          '-device',
+          `virtio-blk-pci,drive=disk${i}`,
+        ]),
       ],
       { stdio: ['ignore', log, log] },
     );
@@ -67,7 +72,9 @@ export class BareQemu implements AsyncDisposable {
       return qemu;
     } catch (error) {
       await qemu.stop();
-      throw new Error(`QEMU did not start: ${(error as Error).message}\n${readFileSync(join(options.folder, 'qemu.log'), 'utf8')}`, { cause: error });
+      throw new Error(`QEMU did not start: ${(error as Error).message}\n${readFileSync(join(options.folder, 'qemu.log'), 'utf8')}`, {
+        cause: error,
+      });
     }
   }
 

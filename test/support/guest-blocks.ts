@@ -30,7 +30,8 @@ export function blockIs(words: Uint32Array, at: number, disk: number, block: num
   const seed = seedOf(disk, block, version);
   const low = Number(seed & 0xffffffffn);
   const high = Number(seed >> 32n);
-  if (words[at] !== MAGIC || words[at + 1] !== disk || words[at + 2] !== block % 2 ** 32 || words[at + 3] !== Math.floor(block / 2 ** 32)) return false;
+  if (words[at] !== MAGIC || words[at + 1] !== disk || words[at + 2] !== block % 2 ** 32 || words[at + 3] !== Math.floor(block / 2 ** 32))
+    return false;
   if (words[at + 4] !== version || words[at + 5] !== high) return false;
   for (let i = 3; i < BLOCK_WORDS; i++) {
     const sum = low + i;
@@ -50,7 +51,14 @@ export function describeBlock(words: Uint32Array, at: number): BlockFound {
   const [magic, disk, blockLow, blockHigh, version] = words.subarray(at, at + 5) as unknown as [number, number, number, number, number];
   const block = blockHigh * 2 ** 32 + blockLow;
   const ours = magic === MAGIC;
-  return { ours, zero: blockIsZero(words, at), disk, block, version, whole: ours && Number.isSafeInteger(block) && blockIs(words, at, disk, block, version) };
+  return {
+    ours,
+    zero: blockIsZero(words, at),
+    disk,
+    block,
+    version,
+    whole: ours && Number.isSafeInteger(block) && blockIs(words, at, disk, block, version),
+  };
 }
 
 /** FNV-1a, 64 bits, over (block as 8 bytes, version as 4 bytes) of every block with a version: what the guest's table ends with. */

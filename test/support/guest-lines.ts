@@ -49,17 +49,38 @@ export interface GuestDisk {
 export type GuestLine =
   | GuestSecond
   | GuestDisk
-  | { readonly ev: 'ready'; readonly ms: number; readonly disks: number; readonly clock: string; readonly cpus: number; readonly powerButtons: number }
+  | {
+      readonly ev: 'ready';
+      readonly ms: number;
+      readonly disks: number;
+      readonly clock: string;
+      readonly cpus: number;
+      readonly powerButtons: number;
+    }
   | { readonly ev: 'missing'; readonly disk: string; readonly errno: number }
   | { readonly ev: 'module'; readonly file: string; readonly errno: number }
   | { readonly ev: 'option'; readonly key: string; readonly value: string; readonly used: number }
   | { readonly ev: 'resized'; readonly disk: string; readonly bytes: number }
   | { readonly ev: 'error'; readonly disk: string; readonly op: string; readonly block: number; readonly errno: number }
-  | { readonly ev: 'mismatch'; readonly disk: string; readonly when: string; readonly block: number; readonly want: number; readonly got: number }
+  | {
+      readonly ev: 'mismatch';
+      readonly disk: string;
+      readonly when: string;
+      readonly block: number;
+      readonly want: number;
+      readonly got: number;
+    }
   | { readonly ev: 'stopping'; readonly why: string; readonly then: 'power off' | 'reboot' }
   | { readonly ev: 'verified'; readonly disk: string; readonly blocks: number; readonly err: number; readonly bad: number }
   | { readonly ev: 'versions'; readonly disk: string; readonly from: number; readonly runs: string }
-  | { readonly ev: 'table'; readonly disk: string; readonly index: number; readonly blocks: number; readonly hash: string; readonly final: boolean }
+  | {
+      readonly ev: 'table';
+      readonly disk: string;
+      readonly index: number;
+      readonly blocks: number;
+      readonly hash: string;
+      readonly final: boolean;
+    }
   | { readonly ev: 'done'; readonly ms: number }
   | { readonly ev: 'fatal'; readonly text: string };
 
@@ -105,7 +126,8 @@ export function versionTables(lines: readonly GuestLine[]): VersionTable[] {
         }
       }
       const hash = hashOfVersions(versions);
-      if (hash !== line.hash) throw new Error(`The version table of ${line.disk} has the hash ${hash}, the guest says ${line.hash}: its console is incomplete.`);
+      if (hash !== line.hash)
+        throw new Error(`The version table of ${line.disk} has the hash ${hash}, the guest says ${line.hash}: its console is incomplete.`);
       tables.set(line.disk, { disk: line.disk, index: line.index, final: line.final, versions });
       open.delete(line.disk);
     }

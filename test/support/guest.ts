@@ -96,7 +96,9 @@ export class GuestConsole implements AsyncDisposable {
       const fail = (why: string): void => {
         end();
         const last = this.lines.slice(-8).map((line) => JSON.stringify(line).slice(0, 300));
-        reject(new Error(`Waited for the guest: ${what}; ${why}. Its console (${this.path}) ends with:\n${last.join('\n') || '(nothing)'}`));
+        reject(
+          new Error(`Waited for the guest: ${what}; ${why}. Its console (${this.path}) ends with:\n${last.join('\n') || '(nothing)'}`),
+        );
       };
       const onGone = (): void => {
         // What it printed last may not have been read yet.
@@ -120,7 +122,7 @@ export class GuestConsole implements AsyncDisposable {
             }
           } catch (error) {
             end();
-            reject(error as Error);
+            reject(error instanceof Error ? error : new Error(String(error)));
           }
         },
       };
@@ -139,7 +141,12 @@ export class GuestConsole implements AsyncDisposable {
 
   /** Resolves when the guest has its disks open and its load is about to start. `boot` counts from 1; a reboot is the next. */
   ready(boot = 1, gone?: AbortSignal): Promise<Line<'ready'>> {
-    return this.waitFor(`ready (boot ${boot})`, (lines) => lines.filter((line): line is Line<'ready'> => line.ev === 'ready')[boot - 1], READY_LIMIT_MS, gone);
+    return this.waitFor(
+      `ready (boot ${boot})`,
+      (lines) => lines.filter((line): line is Line<'ready'> => line.ev === 'ready')[boot - 1],
+      READY_LIMIT_MS,
+      gone,
+    );
   }
 
   /** Resolves after `count` more seconds in which every disk completed requests: the guest goes on. */
@@ -170,7 +177,9 @@ export class GuestConsole implements AsyncDisposable {
 
   /** Errors and wrong blocks since the guest started, over all its disks and boots. */
   get faults(): GuestLine[] {
-    return this.lines.filter((line) => line.ev === 'error' || line.ev === 'mismatch' || line.ev === 'missing' || line.ev === 'fatal' || line.ev === 'module');
+    return this.lines.filter(
+      (line) => line.ev === 'error' || line.ev === 'mismatch' || line.ev === 'missing' || line.ev === 'fatal' || line.ev === 'module',
+    );
   }
 
   /** The guest's own count of I/O errors, and of blocks that read back wrong. */

@@ -30,9 +30,14 @@ export function findProgram(program: string): string | null {
 
 /** True when one of `needs` (programs on PATH, or 'guest', 'root') is missing; notes why. Throws under CI=true. */
 export function lacks(...needs: readonly string[]): boolean {
-  const reasons = needs.map((need) => (peers[need] ? peers[need]() : findProgram(need) ? null : `no ${need} on PATH`)).filter((reason) => reason !== null);
+  const reasons = needs
+    .map((need) => (peers[need] ? peers[need]() : findProgram(need) ? null : `no ${need} on PATH`))
+    .filter((reason) => reason !== null);
   if (reasons.length === 0) return false;
-  if (process.env.CI === 'true') throw new Error(`This test needs what is missing here: ${reasons.join(', ')}. In CI that is an error; npm run setup says what to install.`);
+  if (process.env.CI === 'true')
+    throw new Error(
+      `This test needs what is missing here: ${reasons.join(', ')}. In CI that is an error; npm run setup says what to install.`,
+    );
   if (process.env.VMSTORAGE_SKIPS) appendFileSync(process.env.VMSTORAGE_SKIPS, `${reasons.join(', ')}\n`);
   return true;
 }

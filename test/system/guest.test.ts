@@ -44,7 +44,10 @@ describe.skipIf(lacks('qemu-system-x86_64', 'guest'))('the test guest', () => {
     await qemu.pressPowerButton();
     const { verified, tables } = await guest.done(rebooted, qemu.gone);
     expect(await qemu.exited).toBe(0);
-    expect(verified.map(({ disk, err, bad }) => ({ disk, err, bad }))).toEqual([{ disk: 'vda', err: 0, bad: 0 }, { disk: 'vdb', err: 0, bad: 0 }]);
+    expect(verified.map(({ disk, err, bad }) => ({ disk, err, bad }))).toEqual([
+      { disk: 'vda', err: 0, bad: 0 },
+      { disk: 'vdb', err: 0, bad: 0 },
+    ]);
     expect(guest.faults).toEqual([]);
     for (const [i, table] of tables.entries()) {
       const verdict = verifyGuestImage(disks[i]!, table, { restIsZero: true });
@@ -63,13 +66,20 @@ describe.skipIf(lacks('qemu-system-x86_64', 'guest'))('the test guest', () => {
     const damaged = verifyGuestImage(disks[0]!, table!, { restIsZero: true });
     expect(damaged).toMatchObject({ blocksWrong: 1, strayBlocks: 1 });
     expect(damaged.wrong.map(describeWrong).join('\n')).toMatch(/torn[^]*foreign|foreign[^]*torn/);
-    const stale = { ...table!, versions: table!.versions.map((version, block) => (block === tables[0]!.versions.lastIndexOf(version) && version ? version + 1 : version)) };
+    const stale = {
+      ...table!,
+      versions: table!.versions.map((version, block) =>
+        block === tables[0]!.versions.lastIndexOf(version) && version ? version + 1 : version,
+      ),
+    };
     expect(verifyGuestImage(disks[0]!, stale).blocksWrong).toBeGreaterThan(1);
     expect(verifyGuestImage(disks[1]!, table!).blocksWrong).toBe(verified[0]!.blocks);
     // And the command says the same with its exit code.
     const command = [join(process.cwd(), 'dist/scripts/verify-guest-image.js'), '--console', join(scratch.path, 'console.log')];
-    expect(execFileSync(process.execPath, [...command, '--disk', 'vdb', disks[1]!], { encoding: 'utf8' })).toMatch(/^\d+ blocks checked, 0 wrong/m);
-    expect(() => execFileSync(process.execPath, [...command, '--disk', 'vda', disks[0]!], { stdio: 'pipe' })).toThrow();
+    expect(execFileSync(process.execPath, [...command, '--disk', 'vdb', disks[1]!], { encoding: 'utf8' })).toMatch(
+      /^\d+ blocks checked, 0 wrong/m,
+    );
+    expect(() => execFileSync(process.execPath, [...command, '--disk', 'vda', disks[0]!], { stdio: 'pipe' })).toThrow(/Command failed/);
     expect(readFileSync(join(scratch.path, 'qemu.log'), 'utf8')).toBe('');
   });
 
@@ -78,7 +88,12 @@ describe.skipIf(lacks('qemu-system-x86_64', 'guest'))('the test guest', () => {
     const disk = blankDisk(scratch.path, 'a.img');
     await using qemu = await BareQemu.start({ folder: scratch.path, rawDisks: [disk], guestOptions: 'w.qd=8 w.span=4 w.table=1' });
     await qemu.console.ready(1, qemu.gone);
-    await qemu.console.waitFor('three tables', (lines) => lines.filter((line) => line.ev === 'table').length >= 3 || undefined, 30_000, qemu.gone);
+    await qemu.console.waitFor(
+      'three tables',
+      (lines) => lines.filter((line) => line.ev === 'table').length >= 3 || undefined,
+      30_000,
+      qemu.gone,
+    );
     await qemu.stop();
     const [table] = versionTables(qemu.console.lines);
     expect(table).toMatchObject({ disk: 'vda', final: false });
