@@ -19,6 +19,8 @@ export interface Leftover {
 export interface Run {
   /** Value of the marker, unique to the run. */
   readonly id: string;
+  /** Another environment variable than MARKER that tells whose a process is. */
+  readonly variable?: string;
   /** The run's temporary folder, or null when only processes are looked for. */
   readonly folder: string | null;
   /** Processes that belong to the run and may be there: the one that looks. */
@@ -47,17 +49,17 @@ function namesIn(folder: string): string[] {
   }
 }
 
-/** Pids of live processes whose environment holds `MARKER=id`. A zombie has no environment any more and is not counted. */
-export function markedProcesses(id: string, except: readonly number[] = []): number[] {
-  const wanted = `${MARKER}=${id}`;
+/** Pids of live processes whose environment holds `variable=id`. A zombie has no environment any more and is not counted. */
+export function markedProcesses(id: string, except: readonly number[] = [], variable = MARKER): number[] {
+  const wanted = `${variable}=${id}`;
   return namesIn('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
     .filter((pid) => !except.includes(pid) && readOrEmpty(`/proc/${pid}/environ`).split('\0').includes(wanted));
 }
 
-export function findLeftovers({ id, folder, except = [] }: Run): Leftover[] {
-  const found: Leftover[] = markedProcesses(id, except).map((pid) => ({
+export function findLeftovers({ id, folder, except = [], variable }: Run): Leftover[] {
+  const found: Leftover[] = markedProcesses(id, except, variable).map((pid) => ({
     kind: 'process',
     pid,
     what: `${pid}: ${readOrEmpty(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim().slice(0, 200)}`,
