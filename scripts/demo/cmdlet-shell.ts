@@ -5,6 +5,7 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import type { JsonDocument } from '../../src/cli/run-cmdlet.js';
 import { repository } from '../../test/support/guest-kernel.js';
 
 const run = promisify(execFile);
@@ -13,7 +14,7 @@ const CMDLET_LIMIT_MS = 5 * 60_000;
 const OUTPUT_MOST_BYTES = 64 * 1024 * 1024;
 
 /** A switch is `true`; bytes are numbers or decimal strings. */
-export type CmdletParameters = { readonly [name: string]: string | number | boolean | readonly string[] };
+export type CmdletParameters = { readonly [name: string]: string | number | boolean };
 export type CmdletOutput = { readonly [property: string]: unknown };
 
 /** A cmdlet's own error, in its own words. */
@@ -56,22 +57,22 @@ export class CommandLineShell implements CmdletShell {
   }
 
   async run(cmdlet: string, parameters: CmdletParameters): Promise<CmdletOutput[]> {
-    const words = Object.entries(parameters).flatMap(([name, value]) => {
-      if (value === true) return [`-${name}`];
-      if (value === false) return [];
-      return [`-${name}`, ...(Array.isArray(value) ? (value as readonly string[]) : [String(value)])];
-    });
+    const words = Object.entries(parameters).flatMap(([name, value]) => (value === true ? [`-${name}`] : value === false ? [] : [`-${name}`, String(value)]));
+    const program = join(repository, 'dist/src/cli/main.js');
+    const how = { env: this.environment, timeout: CMDLET_LIMIT_MS, maxBuffer: OUTPUT_MOST_BYTES };
+    const { stdout, stderr, message } = await run(process.execPath, [program, cmdlet, ...words, '--json'], how).then(
+      (done) => ({ ...done, message: '' }),
+      // The document tells more than the exit code.
+      (error: Error & { stdout?: string; stderr?: string }) => ({ stdout: error.stdout ?? '', stderr: error.stderr ?? '', message: error.message }),
+    );
+    let document: Pick<JsonDocument, 'ok' | 'output' | 'errors'>;
     try {
-      const { stdout } = await run(process.execPath, [join(repository, 'dist/src/cli/main.js'), cmdlet, ...words, '--json'], {
-        env: this.environment,
-        timeout: CMDLET_LIMIT_MS,
-        maxBuffer: OUTPUT_MOST_BYTES,
-      });
-      return readObjects(stdout);
-    } catch (error) {
-      const { stderr = '', message } = error as Error & { stderr?: string };
-      throw new CmdletFailure(cmdlet, stderr.trim() || message);
+      document = JSON.parse(stdout) as JsonDocument;
+    } catch {
+      throw new CmdletFailure(cmdlet, stderr.trim() || message || `it printed no JSON document: ${stdout.slice(0, 200)}`);
     }
+    if (!document.ok) throw new CmdletFailure(cmdlet, document.errors.map(({ message: text, code }) => `${text} (${code})`).join('; ') || message);
+    return document.output;
   }
 
   start(cmdlet: string, parameters: CmdletParameters): Promise<RunningCmdlet> {
@@ -90,19 +91,5 @@ export class CommandLineShell implements CmdletShell {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.allSettled(this.#running);
-  }
-}
-
-/** One document, an array of them, or one per line. */
-export function readObjects(text: string): CmdletOutput[] {
-  const trimmed = text.trim();
-  if (trimmed === '') return [];
-  try {
-    const value = JSON.parse(trimmed) as CmdletOutput | CmdletOutput[];
-    return Array.isArray(value) ? value : [value];
-  } catch (error) {
-    const lines = trimmed.split('\n');
-    if (lines.length === 1) throw error;
-    return lines.map((line) => JSON.parse(line) as CmdletOutput);
   }
 }

@@ -100,26 +100,33 @@ export const typescriptStep = {
 };
 
 const buildShim = join(root, 'dist/scripts/build-shim.js');
-/** Exit code of build-shim.js for "no PowerShell on this machine": a gap, not a failure. */
-const NO_POWERSHELL = 3;
+const shimMade = () => inRoot('dist/powershell/VMStorage');
 const shimHash = () =>
-  hashOf(inRoot('cmdlets', 'src/powershell', 'scripts/build-shim.ts'), [process.env.VMSTORAGE_PWSH ?? '', findProgram('pwsh') ?? '']);
+  hashOf(inRoot('cmdlets', 'src/powershell', 'scripts/build-shim.ts'), [
+    process.env.VMSTORAGE_PWSH ?? '',
+    findProgram('pwsh') ?? '',
+    String(existsSync(join(root, '../shared/powershell/install'))),
+  ]);
+/** Looking for PowerShell may mean a download: without success it is tried once a day, not at every run. */
+const gapHash = () => `${shimHash()} ${new Date().toISOString().slice(0, 10)}`;
+const shimGap = 'missing: PowerShell 7.6, so the cmdlets run by the vmstorage command only. Install it, or name it in VMSTORAGE_PWSH';
 
 /** @type {import('./step.mjs').Step} */
 export const shimStep = {
   name: 'PowerShell module',
-  pending: () => (!existsSync(buildShim) || isStamped('shim', shimHash(), []) ? null : 'compiling with the Roslyn inside pwsh'),
+  pending: () => (!existsSync(buildShim) || isStamped('shim', shimHash(), shimMade()) || isStamped('shim-gap', gapHash(), []) ? null : 'compiling with the Roslyn inside pwsh'),
+  gaps: () => (existsSync(buildShim) && !isStamped('shim', shimHash(), shimMade()) ? [shimGap] : []),
   run() {
     const hash = shimHash();
-    const asked = 'build the PowerShell module';
+    const look = "import('./dist/src/powershell/find-pwsh.js').then(({ findPwsh }) => findPwsh()).catch((error) => { console.error(error.message); process.exitCode = 1; })";
     try {
-      runProgram(asked, process.execPath, [buildShim], { advice: 'read what it says above; npm run build:shim runs the same by hand' });
+      runProgram('find PowerShell', process.execPath, ['--input-type=module', '--eval', look], { advice: '' });
     } catch (error) {
-      if (error instanceof SetupFailure && error.message.includes(`ended with ${NO_POWERSHELL}:`)) {
-        return ['missing: PowerShell 7.6; the cmdlets run by the vmstorage command only. Install it, or name it in VMSTORAGE_PWSH'];
-      }
-      throw error;
+      if (!(error instanceof SetupFailure)) throw error;
+      stamp('shim-gap', gapHash());
+      return [shimGap, ...error.message.trim().split('\n').slice(1)];
     }
+    runProgram('build the PowerShell module', process.execPath, [buildShim], { advice: 'read what it says above; npm run build:shim runs the same by hand' });
     stamp('shim', hash);
     return [];
   },

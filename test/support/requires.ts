@@ -1,22 +1,38 @@
 /**
- * What a test needs beside the project: a missing peer is a skip with its reason on a laptop, and an error in CI (CI=true).
+ * What a test needs beside the project and may not have. A missing peer is a skip with its reason on a laptop and an error with
+ * CI=true, because there a skip would hide that nothing was tested.
  *
- *   describe.skipIf(lacks('qemu-system-x86_64', 'guest'))('...', () => { ... })
+ *     describe.skipIf(lacks('qemu-system-x86_64', 'guest'))('...', ...)
+ *     describe.skipIf(!requires('pwsh', await findOrUndefined()))('...', ...)
  *
- * Every skip is noted in the file that VMSTORAGE_SKIPS names, from which the test runner prints the reasons.
+ * Every reason is noted in the file that VMSTORAGE_SKIPS names, from which the test runner prints it.
  */
 import { accessSync, appendFileSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { findGuestKernel } from './guest-kernel.js';
 
-/** Peers that are more than a program on PATH; each returns why it is missing, or null. */
-const peers: Record<string, () => string | null> = {
-  guest: () => (findGuestKernel() ? null : 'no kernel or initrd for the test guest'),
-  root: () => (process.getuid?.() === 0 ? null : 'not root'),
+export class MissingPeer extends Error {}
+
+const reported = new Set<string>();
+
+/** True when `peer` is there. Otherwise says why the tests are skipped and is false; with CI=true it throws. */
+export function requires(name: string, present: unknown, reason = `${name} is not installed`): boolean {
+  if (present) return true;
+  if (process.env['CI'] === 'true') throw new MissingPeer(`CI needs ${name}: ${reason}; npm run setup says what to install`);
+  if (!reported.has(name)) console.warn(`skipped: ${reason}`);
+  if (!reported.has(name) && process.env['VMSTORAGE_SKIPS']) appendFileSync(process.env['VMSTORAGE_SKIPS'], `${reason}\n`);
+  reported.add(name);
+  return false;
+}
+
+/** Needs that are more than a program on PATH: why they are missing, or null. */
+const others: Record<string, () => string | null> = {
+  guest: () => (findGuestKernel() ? null : 'there is no kernel or initrd for the test guest'),
+  root: () => (process.getuid?.() === 0 ? null : 'the tests do not run as root'),
 };
 
 export function findProgram(program: string): string | null {
-  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
+  for (const folder of (process.env['PATH'] ?? '').split(delimiter)) {
     if (folder === '') continue;
     try {
       accessSync(join(folder, program), constants.X_OK);
@@ -28,16 +44,11 @@ export function findProgram(program: string): string | null {
   return null;
 }
 
-/** True when one of `needs` (programs on PATH, or 'guest', 'root') is missing; notes why. Throws under CI=true. */
+/** True when one of `needs` (programs on PATH, 'guest', 'root') is missing, with all of `requires`. */
 export function lacks(...needs: readonly string[]): boolean {
-  const reasons = needs
-    .map((need) => (peers[need] ? peers[need]() : findProgram(need) ? null : `no ${need} on PATH`))
-    .filter((reason) => reason !== null);
-  if (reasons.length === 0) return false;
-  if (process.env.CI === 'true')
-    throw new Error(
-      `This test needs what is missing here: ${reasons.join(', ')}. In CI that is an error; npm run setup says what to install.`,
-    );
-  if (process.env.VMSTORAGE_SKIPS) appendFileSync(process.env.VMSTORAGE_SKIPS, `${reasons.join(', ')}\n`);
-  return true;
+  return needs.map((need) => {
+    const other = others[need];
+    const reason = other ? other() : findProgram(need) ? null : `${need} is not on PATH`;
+    return requires(need, reason === null, reason ?? undefined);
+  }).includes(false);
 }
