@@ -46,13 +46,22 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 
 /** What is known when the story was not told to its end. */
 const nothing: DemoFindings = {
-  ...{ viaPowerShell: false, powershell: null, guest: null, guestIoErrors: null, guestMaxLatencyMsBefore: null, guestMaxLatencyMsDuring: null },
+  ...{
+    viaPowerShell: false,
+    powershell: null,
+    guest: null,
+    guestIoErrors: null,
+    guestMaxLatencyMsBefore: null,
+    guestMaxLatencyMsDuring: null,
+  },
   ...{ blackoutMs: null, blocksChecked: 0, blocksWrong: 0, sourceGone: false, bytesCopied: null, bytesRecopied: null, bytesMirrored: null },
   ...{ bytesVerified: null, seconds: null, receipt: null, guestRequestsAfter: 0, disks: 0, troubles: [] },
 };
 
 /** Rejects when Ctrl+C came, so that no step has to be waited for. */
-const stopped = new Promise<never>((_, reject) => stop.signal.addEventListener('abort', () => reject(stop.signal.reason as Error), { once: true }));
+const stopped = new Promise<never>((_, reject) =>
+  stop.signal.addEventListener('abort', () => reject(stop.signal.reason as Error), { once: true }),
+);
 stopped.catch(() => undefined);
 
 async function run(): Promise<DemoReport> {
@@ -64,12 +73,19 @@ async function run(): Promise<DemoReport> {
   let findings = nothing;
   const troubles: string[] = [];
   try {
-    const noGuest = ['qemu-system-x86_64', 'qemu-img'].find((program) => findProgram(program) === null) ?? (findGuestKernel() ? null : 'a kernel for the guest');
-    if (noGuest !== null) throw new Error(`there is no ${noGuest} here, and ${builtInGuestMissing() ?? ''}; npm run setup says what to install`);
+    const noGuest =
+      ['qemu-system-x86_64', 'qemu-img'].find((program) => findProgram(program) === null) ??
+      (findGuestKernel() ? null : 'a kernel for the guest');
+    if (noGuest !== null)
+      throw new Error(`there is no ${noGuest} here, and ${builtInGuestMissing() ?? ''}; npm run setup says what to install`);
     say(`host in ${home}`);
     host = await DemoHost.start(home);
     shell = given.includes('--no-powershell') ? new CommandLineShell(host.environment) : await openPowerShell(host.environment, say);
-    say(shell.powershell ? `cmdlets by PowerShell ${shell.powershell.version} (${shell.powershell.host})` : 'cmdlets by the vmstorage command');
+    say(
+      shell.powershell
+        ? `cmdlets by PowerShell ${shell.powershell.version} (${shell.powershell.host})`
+        : 'cmdlets by the vmstorage command',
+    );
     const line = new ProgressLine(out);
     const story = tellStory({
       ...{ home, slow: join(folder, 'slow'), fast: join(folder, 'fast'), work: folder, shell, say, stopped: stop.signal },
@@ -86,11 +102,14 @@ async function run(): Promise<DemoReport> {
     // Each of these must be tried, whatever the others do.
     const ends: [string, () => Promise<unknown>][] = [
       ['the shell', async () => shell?.[Symbol.asyncDispose]()],
-      ['the host', async () => {
-        const left = host ? await host.end() : await endProcessesOf(home);
-        // After a failure the guest is still running; after a story told to its end nothing may be.
-        if (told) troubles.push(...left.map(({ what }) => `left behind: ${what}`));
-      }],
+      [
+        'the host',
+        async () => {
+          const left = host ? await host.end() : await endProcessesOf(home);
+          // After a failure the guest is still running; after a story told to its end nothing may be.
+          if (told) troubles.push(...left.map(({ what }) => `left behind: ${what}`));
+        },
+      ],
     ];
     for (const [what, end] of ends) {
       try {

@@ -24,7 +24,7 @@ export const typescriptLayers = {
   'src/os': { may: ['src/model'], why: 'the operating system knows nothing of what it is used for' },
   'src/protocol': { may: ['src/model'], why: 'what travels is said in the vocabulary, whoever sends it' },
   'src/native': { may: ['src/model', 'src/protocol'], why: 'the only door to the addon: it converts, it decides nothing' },
-  'src/powershell': { may: ['src/model', 'src/os'], why: 'runs PowerShell, knows no cmdlet of ours' },
+  'src/powershell': { may: ['src/model', 'src/os'], types: ['src/protocol'], why: 'runs PowerShell, knows no cmdlet of ours' },
   'src/hypervisor': { may: ['src/model', 'src/os'], why: 'a VMM is started from a configuration, whoever keeps that' },
   'src/registry': { may: ['src/model', 'src/os'], why: 'what VMs exist, not what is done with them' },
   'src/jobs': { may: ['src/model', 'src/os'], why: 'admission and queue are the same for every kind of job' },

@@ -57,13 +57,19 @@ export class CommandLineShell implements CmdletShell {
   }
 
   async run(cmdlet: string, parameters: CmdletParameters): Promise<CmdletOutput[]> {
-    const words = Object.entries(parameters).flatMap(([name, value]) => (value === true ? [`-${name}`] : value === false ? [] : [`-${name}`, String(value)]));
+    const words = Object.entries(parameters).flatMap(([name, value]) =>
+      value === true ? [`-${name}`] : value === false ? [] : [`-${name}`, String(value)],
+    );
     const program = join(repository, 'dist/src/cli/main.js');
     const how = { env: this.environment, timeout: CMDLET_LIMIT_MS, maxBuffer: OUTPUT_MOST_BYTES };
     const { stdout, stderr, message } = await run(process.execPath, [program, cmdlet, ...words, '--json'], how).then(
       (done) => ({ ...done, message: '' }),
       // The document tells more than the exit code.
-      (error: Error & { stdout?: string; stderr?: string }) => ({ stdout: error.stdout ?? '', stderr: error.stderr ?? '', message: error.message }),
+      (error: Error & { stdout?: string; stderr?: string }) => ({
+        stdout: error.stdout ?? '',
+        stderr: error.stderr ?? '',
+        message: error.message,
+      }),
     );
     let document: Pick<JsonDocument, 'ok' | 'output' | 'errors'>;
     try {
@@ -71,7 +77,8 @@ export class CommandLineShell implements CmdletShell {
     } catch {
       throw new CmdletFailure(cmdlet, stderr.trim() || message || `it printed no JSON document: ${stdout.slice(0, 200)}`);
     }
-    if (!document.ok) throw new CmdletFailure(cmdlet, document.errors.map(({ message: text, code }) => `${text} (${code})`).join('; ') || message);
+    if (!document.ok)
+      throw new CmdletFailure(cmdlet, document.errors.map(({ message: text, code }) => `${text} (${code})`).join('; ') || message);
     return document.output;
   }
 

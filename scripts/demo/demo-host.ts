@@ -42,7 +42,11 @@ export class DemoHost {
       const ended = host.#process.exitCode ?? host.#process.signalCode;
       if (failure ?? ended ?? Date.now() > limit) {
         await host.end();
-        const why = failure ? (failure as Error).message : ended === null ? `it does not listen after ${START_LIMIT_MS / 1000} s` : `it ended with ${ended}`;
+        const why = failure
+          ? (failure as Error).message
+          : ended === null
+            ? `it does not listen after ${START_LIMIT_MS / 1000} s`
+            : `it ended with ${ended}`;
         throw new Error(`The host did not start: ${why}. It said:\n${host.output}`);
       }
       await new Promise((resolve) => setTimeout(resolve, LOOK_EACH_MS));
@@ -55,7 +59,9 @@ export class DemoHost {
     for (const path of [join(this.home, 'run/host.sock'), join(this.home, 'host.sock')]) {
       if (!existsSync(path)) continue;
       const socket = connect(path);
-      const answered = await Promise.race([once(socket, 'connect').then(() => true), once(socket, 'error').then(() => false)]).catch(() => false);
+      const answered = await Promise.race([once(socket, 'connect').then(() => true), once(socket, 'error').then(() => false)]).catch(
+        () => false,
+      );
       socket.destroy();
       if (answered) return true;
     }

@@ -30,7 +30,8 @@ export async function makeSeed(path: string, sizeBytes: number): Promise<void> {
   const file = await open(path, 'r+');
   try {
     const piece = Buffer.alloc(PIECE_BYTES);
-    for (let done = 0; done < SEED_BYTES; done += PIECE_BYTES) await file.write(randomFillSync(piece), 0, PIECE_BYTES, SEED_START_BYTES + done);
+    for (let done = 0; done < SEED_BYTES; done += PIECE_BYTES)
+      await file.write(randomFillSync(piece), 0, PIECE_BYTES, SEED_START_BYTES + done);
   } finally {
     await file.close();
   }
@@ -49,7 +50,13 @@ export interface DiskCheck {
 }
 
 /** Every byte of the image: the guest's blocks against its version table, all others against the seed. */
-export async function checkDisk(image: string, format: ImageFormat, table: VersionTable, seed: string, scratchRaw: string): Promise<DiskCheck> {
+export async function checkDisk(
+  image: string,
+  format: ImageFormat,
+  table: VersionTable,
+  seed: string,
+  scratchRaw: string,
+): Promise<DiskCheck> {
   const findings: string[] = [];
   if (format === 'vhdx') {
     await run('qemu-img', ['check', '-f', format, image]).catch((error: Error & { stdout?: string; stderr?: string }) => {
@@ -62,11 +69,19 @@ export async function checkDisk(image: string, format: ImageFormat, table: Versi
   if (guest.blocksUnsure > 0) findings.push(`${guest.blocksUnsure} blocks could not be judged: the guest's write of them failed`);
   const rest = await compareRest(scratchRaw, seed, table);
   findings.push(...rest.findings);
-  return { blocksChecked: guest.blocksChecked + rest.checked, blocksWrong: guest.blocksWrong + rest.wrong, findings: findings.map((text) => `${image}: ${text}`) };
+  return {
+    blocksChecked: guest.blocksChecked + rest.checked,
+    blocksWrong: guest.blocksWrong + rest.wrong,
+    findings: findings.map((text) => `${image}: ${text}`),
+  };
 }
 
 /** Blocks that the guest never wrote, on both files, byte by byte. */
-async function compareRest(image: string, seed: string, { versions }: VersionTable): Promise<{ checked: number; wrong: number; findings: string[] }> {
+async function compareRest(
+  image: string,
+  seed: string,
+  { versions }: VersionTable,
+): Promise<{ checked: number; wrong: number; findings: string[] }> {
   const findings: string[] = [];
   const [{ size: imageBytes }, { size: seedBytes }] = await Promise.all([stat(image), stat(seed)]);
   if (imageBytes !== seedBytes) return { checked: 0, wrong: 1, findings: [`${imageBytes} bytes long instead of ${seedBytes}`] };
@@ -77,7 +92,10 @@ async function compareRest(image: string, seed: string, { versions }: VersionTab
   let wrong = 0;
   for (let at = 0; at < imageBytes; at += PIECE_BYTES) {
     const bytes = Math.min(PIECE_BYTES, imageBytes - at);
-    for (const [file, piece] of [[imageFile, is], [seedFile, was]] as const) {
+    for (const [file, piece] of [
+      [imageFile, is],
+      [seedFile, was],
+    ] as const) {
       const { bytesRead } = await file.read(piece, 0, bytes, at);
       if (bytesRead !== bytes) throw new Error(`${file === seedFile ? seed : image} gave ${bytesRead} of ${bytes} bytes at ${at}.`);
     }

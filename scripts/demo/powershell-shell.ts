@@ -4,7 +4,14 @@ import { join } from 'node:path';
 import { findPwsh } from '../../src/powershell/find-pwsh.js';
 import { PwshSession, type PwshResult } from '../../src/powershell/session.js';
 import { repository } from '../../test/support/guest-kernel.js';
-import { CmdletFailure, CommandLineShell, type CmdletOutput, type CmdletParameters, type CmdletShell, type RunningCmdlet } from './cmdlet-shell.js';
+import {
+  CmdletFailure,
+  CommandLineShell,
+  type CmdletOutput,
+  type CmdletParameters,
+  type CmdletShell,
+  type RunningCmdlet,
+} from './cmdlet-shell.js';
 
 const modules = join(repository, 'dist/powershell');
 /** Stop-VM waits for the guest, New-VHD of a fixed disk allocates it. */
@@ -59,7 +66,11 @@ class PowerShellShell implements CmdletShell {
   }
 
   async run(cmdlet: string, parameters: CmdletParameters, properties: readonly string[] = []): Promise<CmdletOutput[]> {
-    const result = await this.session.invoke<CmdletOutput>(runCmdlet, { cmdlet, parameters, properties: [...properties] }, { timeoutMs: CMDLET_LIMIT_MS });
+    const result = await this.session.invoke<CmdletOutput>(
+      runCmdlet,
+      { cmdlet, parameters, properties: [...properties] },
+      { timeoutMs: CMDLET_LIMIT_MS },
+    );
     return outputOf(cmdlet, result);
   }
 
@@ -68,9 +79,15 @@ class PowerShellShell implements CmdletShell {
     return {
       isRunning: async () => outputOf(cmdlet, await this.session.invoke<{ running: boolean }>(isJobRunning))[0]?.running === true,
       result: async () => {
-        const [end] = outputOf(cmdlet, await this.session.invoke<{ state: string; reason: string; errors: string[] }>(endOfJob, {}, { timeoutMs: CMDLET_LIMIT_MS }));
+        const [end] = outputOf(
+          cmdlet,
+          await this.session.invoke<{ state: string; reason: string; errors: string[] }>(endOfJob, {}, { timeoutMs: CMDLET_LIMIT_MS }),
+        );
         if (end?.state !== 'Completed' || end.errors.length > 0) {
-          throw new CmdletFailure(cmdlet, `${[end?.reason ?? '', ...(end?.errors ?? [])].filter((text) => text !== '').join('; ')} (its job is ${end?.state ?? 'lost'})`);
+          throw new CmdletFailure(
+            cmdlet,
+            `${[end?.reason ?? '', ...(end?.errors ?? [])].filter((text) => text !== '').join('; ')} (its job is ${end?.state ?? 'lost'})`,
+          );
         }
       },
     };
@@ -88,7 +105,11 @@ function outputOf<T>(cmdlet: string, { output, errors, terminated }: PwshResult<
 
 function childrenOf(pid: number): string[] {
   try {
-    return readdirSync(`/proc/${pid}/task`).flatMap((task) => readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' ').filter((child) => child !== ''));
+    return readdirSync(`/proc/${pid}/task`).flatMap((task) =>
+      readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8')
+        .split(' ')
+        .filter((child) => child !== ''),
+    );
   } catch {
     return ['unknown']; // it ended, or this kernel does not tell: then nothing is claimed
   }
@@ -103,7 +124,10 @@ export async function openPowerShell(environment: NodeJS.ProcessEnv, say: (text:
   const { path } = await findPwsh({ environment, report: say });
   const session = await PwshSession.start({ executable: path, environment });
   try {
-    const [facts] = outputOf('Import-Module', await session.invoke<{ version: string; host: string; kind: string; dll: string }>(importModule, { modules }));
+    const [facts] = outputOf(
+      'Import-Module',
+      await session.invoke<{ version: string; host: string; kind: string; dll: string }>(importModule, { modules }),
+    );
     if (!facts) throw new Error('Import-Module VMStorage: PowerShell did not say what it loaded.');
     const { version, host, kind, dll } = facts;
     return new PowerShellShell(session, { version, host }, kind === 'Cmdlet' && dll.startsWith(modules));

@@ -35,6 +35,7 @@ export interface DemoReport {
 export type DemoFindings = Omit<DemoReport, 'ok' | 'problems'> & {
   /** Requests the guest completed after the switch: it went on. */
   readonly guestRequestsAfter: number;
+  /** Disks that were moved; 0 = it did not come to that. */
   readonly disks: number;
   /** What a part of the demo could not do or saw, in its own words. */
   readonly troubles: readonly string[];
@@ -44,6 +45,8 @@ export type DemoFindings = Omit<DemoReport, 'ok' | 'problems'> & {
 export function judge(findings: DemoFindings): DemoReport {
   const { guestRequestsAfter, disks, troubles, ...figures } = findings;
   const problems = [...troubles];
+  // A story that was not told to its end has said why; what it therefore did not see adds nothing.
+  if (disks === 0) return { ok: false, ...figures, problems: problems.length > 0 ? problems : ['it was not told to its end'] };
   const demand = (seen: boolean, problem: string): void => {
     if (!seen) problems.push(problem);
   };
@@ -76,9 +79,15 @@ export function renderReport(report: DemoReport): string {
     ['switch held requests for', ms(report.blackoutMs)],
     ['blocks checked', `${report.blocksChecked} on the target, byte by byte, ${report.blocksWrong} wrong`],
     ['source', report.sourceGone ? 'gone' : 'STILL THERE'],
-    ['copied', `${mib(report.bytesCopied)}, again ${mib(report.bytesRecopied)}, mirrored ${mib(report.bytesMirrored)}, verified ${mib(report.bytesVerified)}`],
+    [
+      'copied',
+      `${mib(report.bytesCopied)}, again ${mib(report.bytesRecopied)}, mirrored ${mib(report.bytesMirrored)}, verified ${mib(report.bytesVerified)}`,
+    ],
     ['took', report.seconds === null ? 'not known' : `${report.seconds.toFixed(1)} s`],
-    ...(receipt ?? []).map((disk): [string, string] => [`receipt of disk ${disk.disk}`, `xxh3-128 ${disk.hash} over ${disk.bytes} bytes, ${disk.target.path}`]),
+    ...(receipt ?? []).map((disk): [string, string] => [
+      `receipt of disk ${disk.disk}`,
+      `xxh3-128 ${disk.hash} over ${disk.bytes} bytes, ${disk.target.path}`,
+    ]),
   ];
   const width = Math.max(...rows.map(([label]) => label.length));
   const lines = rows.map(([label, value]) => `  ${label.padEnd(width)}  ${value}`);

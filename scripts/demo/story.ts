@@ -97,7 +97,9 @@ export async function tellStory(stage: Stage): Promise<DemoFindings> {
   });
   const sourceFiles = filesBelow(slow);
 
-  await step(stage, 'Start-VM: a Linux guest that keeps writing checksummed blocks with fsync to both disks', () => shell.run('Start-VM', { Name: VM_NAME }));
+  await step(stage, 'Start-VM: a Linux guest that keeps writing checksummed blocks with fsync to both disks', () =>
+    shell.run('Start-VM', { Name: VM_NAME }),
+  );
   await using guest = new GuestConsole(consoleOf(home));
   const abortGuest = stage.stopped;
   const ready = await step(stage, 'waiting for the guest', () => guest.ready(1, abortGuest));
@@ -105,7 +107,8 @@ export async function tellStory(stage: Stage): Promise<DemoFindings> {
   stage.say(`  ${kind ?? 'guest of an unknown kind'}, booted in ${(ready.ms / 1000).toFixed(1)} s, ${ready.disks} disks`);
   if (ready.disks !== disks.length) troubles.push(`the guest found ${ready.disks} of ${disks.length} disks`);
   for (const line of guest.lines) {
-    if (line.ev === 'disk' && line.cache !== 'write back') troubles.push(`the guest takes ${line.disk} for "${line.cache}": its flushes do not reach us`);
+    if (line.ev === 'disk' && line.cache !== 'write back')
+      troubles.push(`the guest takes ${line.disk} for "${line.cache}": its flushes do not reach us`);
   }
   const restFrom = guest.here;
   await step(stage, `the guest at rest for ${REST_S} s`, () => guest.goesOn(REST_S));
@@ -125,14 +128,16 @@ export async function tellStory(stage: Stage): Promise<DemoFindings> {
   stage.say(`  longest request while moving ${during.maxLatencyMs.toFixed(1)} ms, ${during.requests} requests`);
 
   const [move] = await step(stage, 'Get-VMStorageMove', () => shell.run('Get-VMStorageMove', { Name: VM_NAME }, moveProperties));
-  if (move?.Outcome !== 'Completed') troubles.push(`the move's outcome is ${String(move?.Outcome ?? 'not known')}: ${String(move?.Message ?? '')}`);
+  if (move?.Outcome !== 'Completed')
+    troubles.push(`the move's outcome is ${String(move?.Outcome ?? 'not known')}: ${String(move?.Message ?? '')}`);
 
   const stopFrom = guest.here;
   await step(stage, 'Stop-VM: power button; the guest reads all its blocks back', () => shell.run('Stop-VM', { Name: VM_NAME }));
-  const { verified, tables } = await step(stage, 'waiting for the guest\'s last words', () => guest.done(stopFrom, abortGuest));
+  const { verified, tables } = await step(stage, "waiting for the guest's last words", () => guest.done(stopFrom, abortGuest));
   const counts = guest.errorCounts;
   for (const fault of guest.faults) troubles.push(`the guest says ${JSON.stringify(fault)}`);
-  if (verified.length !== disks.length || tables.length !== disks.length) troubles.push(`the guest told of ${tables.length} of ${disks.length} disks`);
+  if (verified.length !== disks.length || tables.length !== disks.length)
+    troubles.push(`the guest told of ${tables.length} of ${disks.length} disks`);
 
   const targets = await step(stage, 'Get-VM, Get-VMHardDiskDrive: where the VM has its storage now', () => targetsOf(stage, troubles));
   const check = { blocksChecked: 0, blocksWrong: counts.mismatches };
@@ -140,7 +145,9 @@ export async function tellStory(stage: Stage): Promise<DemoFindings> {
     const target = targets.find((path) => path.endsWith(`/${leaf}`));
     const table = tables.find(({ disk }) => disk === guestName);
     if (target === undefined || table === undefined) continue;
-    const result = await step(stage, `every byte of ${target}, read by qemu-img`, () => checkDisk(target, format, table, seeds[i]!, join(stage.work, `${leaf}.plain`)));
+    const result = await step(stage, `every byte of ${target}, read by qemu-img`, () =>
+      checkDisk(target, format, table, seeds[i]!, join(stage.work, `${leaf}.plain`)),
+    );
     check.blocksChecked += result.blocksChecked;
     check.blocksWrong += result.blocksWrong;
     troubles.push(...result.findings);

@@ -114,11 +114,15 @@ const shimGap = 'missing: PowerShell 7.6, so the cmdlets run by the vmstorage co
 /** @type {import('./step.mjs').Step} */
 export const shimStep = {
   name: 'PowerShell module',
-  pending: () => (!existsSync(buildShim) || isStamped('shim', shimHash(), shimMade()) || isStamped('shim-gap', gapHash(), []) ? null : 'compiling with the Roslyn inside pwsh'),
+  pending: () =>
+    !existsSync(buildShim) || isStamped('shim', shimHash(), shimMade()) || isStamped('shim-gap', gapHash(), [])
+      ? null
+      : 'compiling with the Roslyn inside pwsh',
   gaps: () => (existsSync(buildShim) && !isStamped('shim', shimHash(), shimMade()) ? [shimGap] : []),
   run() {
     const hash = shimHash();
-    const look = "import('./dist/src/powershell/find-pwsh.js').then(({ findPwsh }) => findPwsh()).catch((error) => { console.error(error.message); process.exitCode = 1; })";
+    const look =
+      "import('./dist/src/powershell/find-pwsh.js').then(({ findPwsh }) => findPwsh()).catch((error) => { console.error(error.message); process.exitCode = 1; })";
     try {
       runProgram('find PowerShell', process.execPath, ['--input-type=module', '--eval', look], { advice: '' });
     } catch (error) {
@@ -126,7 +130,9 @@ export const shimStep = {
       stamp('shim-gap', gapHash());
       return [shimGap, ...error.message.trim().split('\n').slice(1)];
     }
-    runProgram('build the PowerShell module', process.execPath, [buildShim], { advice: 'read what it says above; npm run build:shim runs the same by hand' });
+    runProgram('build the PowerShell module', process.execPath, [buildShim], {
+      advice: 'read what it says above; npm run build:shim runs the same by hand',
+    });
     stamp('shim', hash);
     return [];
   },

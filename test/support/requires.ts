@@ -46,9 +46,11 @@ export function findProgram(program: string): string | null {
 
 /** True when one of `needs` (programs on PATH, 'guest', 'root') is missing, with all of `requires`. */
 export function lacks(...needs: readonly string[]): boolean {
-  return needs.map((need) => {
-    const other = others[need];
-    const reason = other ? other() : findProgram(need) ? null : `${need} is not on PATH`;
-    return requires(need, reason === null, reason ?? undefined);
-  }).includes(false);
+  return needs
+    .map((need) => {
+      const other = others[need];
+      const reason = other ? other() : findProgram(need) ? null : `${need} is not on PATH`;
+      return requires(need, reason === null, reason ?? undefined);
+    })
+    .includes(false);
 }
