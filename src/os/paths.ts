@@ -47,7 +47,7 @@ export function instancePaths(environment: { readonly [name: string]: string | u
     throw new VmStorageError('InvalidParameter', `VMSTORAGE_HOME is '${home}', which is not an absolute path. Set it to a full path.`);
   }
   const stateFolder = home ? resolve(home) : '/var/lib/vmstorage';
-  const runFolder = home ? join(stateFolder, 'run') : '/run/vmstorage';
+  const runFolder = home ? stateFolder : '/run/vmstorage';
   const longestBytes = Buffer.byteLength(runFolder + LONGEST_SOCKET_NAME);
   if (longestBytes > SOCKET_PATH_MAX_BYTES) {
     throw new VmStorageError('InvalidParameter',
