@@ -1,5 +1,5 @@
 /** The file system of ports.ts, by Node. Every write is durable when it resolves: the file is fsynced, then its folder. */
-import { constants } from 'node:fs';
+import { constants, readFileSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import * as path from 'node:path';
 import type { FileFacts, MoveFiles } from './ports.js';
@@ -121,6 +121,6 @@ export const diskFiles: MoveFiles = {
 };
 
 /** The kernel's boot id. */
-export async function readBootId(): Promise<string> {
-  return (await fs.readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+export function readBootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 }

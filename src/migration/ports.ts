@@ -22,7 +22,7 @@ import type { ImageFacts, JournalStatus, WorkerEvent, WorkerStatus } from '../pr
 import type { WireObject, WireValue } from '../protocol/messages.js';
 import type { KnownFile } from './identity.js';
 
-export type { Claim, Clock, CmdletContext, HostServices, ImageFacts, JournalStatus, VmRecord, WireObject, WireValue, WorkerClient };
+export type { Claim, Clock, CmdletContext, HostServices, ImageFacts, Log, JournalStatus, VmRecord, WireObject, WireValue, WorkerClient };
 export type { WorkerEvent, WorkerLifeEvent, WorkerStatus };
 
 export type MoveRegistry = Pick<
@@ -80,5 +80,7 @@ export interface MigrationPorts {
   readonly bootId: string;
   /** Names that mean this host, in lower case. */
   readonly hostNames: readonly string[];
+  /** What ComputerName of returned objects says. */
+  readonly computerName: string;
   readonly newId: () => string;
 }

@@ -18,9 +18,9 @@ import { readIdentity, sameFile } from './identity.js';
 import { inPhase } from './phases.js';
 import { afterMove } from './plan.js';
 import type { MoveReceipt } from './receipts.js';
-import type { Scene } from './scene.js';
 import { see } from './seen.js';
 import { wouldBeSeen } from './vanished.js';
+import { isAtIt, type Scene } from './scene.js';
 import { steady, withBackOff, type BackOff } from './steady.js';
 
 type Step = (scene: Scene) => Promise<void>;
@@ -75,13 +75,7 @@ async function switchConfiguration(scene: Scene): Promise<void> {
 async function closeSources(scene: Scene): Promise<void> {
   if (scene.plan.disks.length === 0) return;
   const worker = await scene.needWorker();
-  if (await isOurMove(scene)) await steady(worker, scene.ports.clock, 'releaseMove', {});
-}
-
-/** False when the journal was ended before a crash: nothing is open any more, and the worker has no move to release or to end. */
-async function isOurMove(scene: Scene): Promise<boolean> {
-  const status = await steady(await scene.needWorker(), scene.ports.clock, 'status', {});
-  return status.journal?.plan.moveId === scene.plan.moveId || status.move?.moveId === scene.plan.moveId;
+  if (await isAtIt(scene)) await steady(worker, scene.ports.clock, 'releaseMove', {});
 }
 
 /**
@@ -153,7 +147,7 @@ async function endMove(scene: Scene, backOff: BackOff): Promise<MoveReceipt> {
   const receipt = await persist(scene, () => scene.receipts.save(plan, done, scene.kept, ports.clock.now()), backOff);
   if (plan.disks.length > 0) {
     const worker = await scene.needWorker();
-    await persist(scene, async () => void ((await isOurMove(scene)) && (await steady(worker, ports.clock, 'endMove', {}))), backOff);
+    await persist(scene, async () => void ((await isAtIt(scene)) && (await steady(worker, ports.clock, 'endMove', {}))), backOff);
   }
   await persist(scene, () => scene.ledger.remove(plan.moveId), backOff);
   await scene.receipts.prune().catch((cause: unknown) => ports.log.warn({ cause: String(cause) }, 'old receipts could not be deleted'));

@@ -6,6 +6,7 @@ import type { Ledger, LedgerEntry, LedgerState } from './ledger.js';
 import type { MigrationPorts, WorkerClient } from './ports.js';
 import { Tracker } from './progress.js';
 import type { Receipts } from './receipts.js';
+import { steady } from './steady.js';
 
 export type MoveControl = Pick<JobControl<MoveStatus>, 'stop' | 'report' | 'warn' | 'say' | 'pointOfNoReturn'>;
 
@@ -54,6 +55,12 @@ export class Scene {
     this.worker = await this.ports.workers.forVm(vm);
     return this.worker;
   }
+}
+
+/** Whether the worker still has this move: not once its journal was ended, nor while it has a later one. */
+export async function isAtIt(scene: Scene): Promise<boolean> {
+  const status = await steady(await scene.needWorker(), scene.ports.clock, 'status', {});
+  return status.journal?.plan.moveId === scene.plan.moveId || status.move?.moveId === scene.plan.moveId;
 }
 
 function vmGone(plan: MovePlan): VmStorageError {

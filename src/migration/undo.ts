@@ -15,7 +15,7 @@ import { VmStorageError } from '../model/errors.js';
 import { bornAfter, readIdentity, sameFile } from './identity.js';
 import type { LedgerEntry, LedgerTarget } from './ledger.js';
 import type { FileFacts } from './ports.js';
-import type { Scene } from './scene.js';
+import { isAtIt, type Scene } from './scene.js';
 import { steady } from './steady.js';
 import { wouldBeSeen } from './vanished.js';
 
@@ -40,6 +40,8 @@ export async function cleanDestination(scene: Scene): Promise<Undone> {
 
 async function stopEngine(scene: Scene): Promise<boolean> {
   if (!(await mayBeRunning(scene))) return true;
+  // Once it was stopped, the VM is free for another move, whose worker must not be stopped in its stead.
+  if (scene.entry.state === 'undoing' && !(await isAtIt(scene))) return true;
   const worker = await scene.needWorker();
   const { stopped } = await steady(worker, scene.ports.clock, 'stopMove', {});
   return stopped;
@@ -53,13 +55,9 @@ async function mayBeRunning(scene: Scene): Promise<boolean> {
 }
 
 async function endJournal(scene: Scene): Promise<void> {
-  if (!(await mayBeRunning(scene))) return;
-  const worker = await scene.needWorker();
-  const status = await steady(worker, scene.ports.clock, 'status', {});
   // A later move of the same VM may be at work by the time an old destination is cleaned: its journal is not ours to end.
-  const mine = [status.journal?.plan.moveId, status.move?.moveId].filter((id) => id !== undefined);
-  if (!mine.includes(scene.plan.moveId)) return;
-  await steady(worker, scene.ports.clock, 'endMove', {});
+  if (!(await mayBeRunning(scene)) || !(await isAtIt(scene))) return;
+  await steady(await scene.needWorker(), scene.ports.clock, 'endMove', {});
 }
 
 async function allGone(scene: Scene): Promise<boolean> {
