@@ -70,6 +70,7 @@ describe.skipIf(!requires('PowerShell 7.6', pwsh))('stopping', () => {
     expect(order).toEqual(['stopped', 'answered', 'closed']);
     expect(stdout).not.toContain('went on');
     expect(stdout).toContain('it stays on its source');
+    expect(stdout).not.toContain('did not answer');
   }, 60_000);
 
   it('Ctrl+C on a query closes the connection and sends nothing', async () => {
@@ -132,7 +133,6 @@ describe.skipIf(!requires('PowerShell 7.6', pwsh))('stopping', () => {
     const { output } = await session.invoke<string>(`
       $ps = [powershell]::Create().AddScript('Import-Module VMStorage; Stop-VM web01')
       $run = $ps.BeginInvoke()
-      while (-not (Test-Path /proc/self)) { }
       $deadline = [datetime]::Now.AddSeconds(20)
       while ($ps.InvocationStateInfo.State -ne 'Running' -and [datetime]::Now -lt $deadline) { Start-Sleep -Milliseconds 20 }
       Start-Sleep -Milliseconds 1500
