@@ -127,17 +127,19 @@ describe.skipIf(!requires('PowerShell 7.6', pwsh))('stopping', () => {
     host.scripts = {
       'Stop-VM': async (call) => {
         await call.ask('Stop-VM will shut down web01.');
+        await writeFile(join(folder, 'asked'), '');
         await call.stopped;
       },
     };
-    const { output } = await session.invoke<string>(`
+    const { output } = await session.invoke<string>(
+      `param($asked)
       $ps = [powershell]::Create().AddScript('Import-Module VMStorage; Stop-VM web01')
       $run = $ps.BeginInvoke()
-      $deadline = [datetime]::Now.AddSeconds(20)
-      while ($ps.InvocationStateInfo.State -ne 'Running' -and [datetime]::Now -lt $deadline) { Start-Sleep -Milliseconds 20 }
-      Start-Sleep -Milliseconds 1500
+      while (-not (Test-Path $asked)) { Start-Sleep -Milliseconds 10 }
       $ps.Stop()
-      "$($ps.InvocationStateInfo.State)"`);
+      "$($ps.InvocationStateInfo.State)"`,
+      { asked: join(folder, 'asked') },
+    );
     expect(output).toEqual(['Stopped']);
     expect(kinds()).toContain('stop');
     await host.until(() => host.open === 0);
