@@ -150,6 +150,17 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
     expect(output).toEqual(['Failed', 'really? This needs a confirmation, and a job cannot ask. Use -Force or -Confirm:$false.']);
   });
 
+  it('a later question is granted under $ConfirmPreference = None, set as text in a script', async () => {
+    const answers: boolean[] = [];
+    host.scripts['Remove-VM'] = async (call) => {
+      answers.push(await call.ask('a?'));
+      answers.push(await call.ask('b?'));
+    };
+    const { output } = await session.invoke('$ConfirmPreference = "None"; $j = Remove-VM a -AsJob; $null = Wait-Job $j; "$($j.State)"');
+    expect(output).toEqual(['Completed']);
+    expect(answers).toEqual([true, true]);
+  });
+
   it('Remove-Job -Force ends a running job', async () => {
     host.scripts['Move-VMStorage'] = async (call) => {
       await call.ask('?');

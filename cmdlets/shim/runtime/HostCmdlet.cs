@@ -99,17 +99,15 @@ public abstract class HostCmdlet : PSCmdlet, IDisposable
 
     private bool IsOn(string parameter, string variable) =>
         MyInvocation.BoundParameters.TryGetValue(parameter, out object? v) && v is SwitchParameter s ? (bool)s
-        : GetVariableValue(variable) is ActionPreference p && p is not (ActionPreference.SilentlyContinue or ActionPreference.Ignore);
+        : Preference(variable, ActionPreference.SilentlyContinue) is not (ActionPreference.SilentlyContinue or ActionPreference.Ignore);
+
+    /// <summary>Set in a script's own scope a preference is plain text, not the enum it is at the top.</summary>
+    private T Preference<T>(string variable, T fallback) => GetVariableValue(variable) is { } v && LanguagePrimitives.TryConvertTo(v, out T preference) ? preference : fallback;
 
     /// <summary>Whether ShouldProcess would say yes without asking: then a job may answer its later questions the same way.</summary>
-    private bool ConfirmsSilently
-    {
-        get
-        {
-            if (MyInvocation.BoundParameters.TryGetValue("Confirm", out object? v) && v is SwitchParameter s) { return !s; }
-            return GetVariableValue("ConfirmPreference") is not ConfirmImpact p || p is ConfirmImpact.None or ConfirmImpact.High;      // our impact is Medium
-        }
-    }
+    private bool ConfirmsSilently =>
+        MyInvocation.BoundParameters.TryGetValue("Confirm", out object? v) && v is SwitchParameter s ? !s
+        : Preference("ConfirmPreference", ConfirmImpact.High) is ConfirmImpact.None or ConfirmImpact.High;      // our impact is Medium
 
     private sealed class CmdletSink(HostCmdlet cmdlet) : IHostSink
     {
