@@ -55,6 +55,38 @@ describe('on disk', () => {
     expect(world.configuration().path).toBe(world.fast);
   });
 
+  test('a host that is closed lets go of its move, and the next one completes it', async () => {
+    world.worker.holdAt = 'verify';
+    const first = world.host();
+    const job = (await first.moves.submit(first.ports.registry.byId(vmId)!, toFolder(world.fast)))!;
+    await reached(() => world.worker.steps.includes('mirror'));
+    await first.moves.close();
+    const stepsBefore = first.steps.names.length;
+    const { moves } = await world.restartHost();
+    world.worker.goOn();
+    await allOver(moves);
+    expect(world.configuration().path).toBe(world.fast);
+    expect(job.state).toBe('running');
+    expect(first.steps.names).toHaveLength(stepsBefore);
+  });
+
+  test('a worker that died before its journal was whole: the half made targets go, and the VM is free', async () => {
+    const steps = new Steps();
+    const first = world.host(steps);
+    world.worker.dieAt = 'target 0';
+    const died = reached(() => world.worker.pid === null).then(() => void (steps.dead = true));
+    void first.moves.submit(first.ports.registry.byId(vmId)!, toFolder(world.fast)).catch(() => undefined);
+    await died;
+    world.worker.listeners.clear();
+    fs.writeFileSync(world.journal(vmId), 'half a journ');
+    await reached(() => world.worker.pid !== null);
+    expect(world.files(world.fast)).toContain('Virtual Hard Disks/a.img');
+    const { moves, ports } = await world.restartHost();
+    await allOver(moves);
+    expect(fs.existsSync(world.fast)).toBe(false);
+    expect(ports.locks.isMoving(vmId)).toBe(false);
+  });
+
   test('a destination whose file system has vanished is cleaned when it is back, and meanwhile a second move works', async () => {
     // Moving the folder aside is what an unmount looks like to path names; the device is told to differ, as it would.
     fs.mkdirSync(world.fast);

@@ -371,9 +371,9 @@ export class World {
   /** What a starting host does for its migrations. */
   async restartHost(overrides: Partial<MigrationPorts> = {}): Promise<{ moves: StorageMoves; ports: MigrationPorts }> {
     const { moves, ports } = this.host(new Steps(), overrides);
+    const hadJournal = fs.existsSync(this.journal(vmId));
     await moves.start();
-    const journal = this.worker.status().journal;
-    if (journal) await moves.recover(ports.registry.byId(journal.plan.vmId)!, journal);
+    if (hadJournal) await moves.recover(ports.registry.byId(vmId)!, this.worker.status().journal);
     return { moves, ports };
   }
 }
