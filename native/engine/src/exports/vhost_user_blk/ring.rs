@@ -374,3 +374,7 @@ fn signal(event: Option<&File>) {
         let _ = rustix::io::write(event, &1u64.to_ne_bytes());
     }
 }
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;
