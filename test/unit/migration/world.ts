@@ -498,7 +498,7 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
       release: async (id) => void world.ended.push(id),
       tool: (use) => use(client),
     },
-    hypervisor: { runtime: () => ({ state: world.hypervisorPid === null ? 'Off' : 'Running', pid: world.hypervisorPid, startedAt: null, accelerator: null }) },
+    hypervisor: { runtime: () => ({ state: world.hypervisorPid === null ? 'Off' : 'Running', pid: world.hypervisorPid, startedAt: null, accelerator: null, processorTimeMs: null, trouble: null }) },
     locks: {
       claimMove: (id) => {
         steps.alive();
