@@ -143,6 +143,11 @@ impl BufferPool {
         self.mapped
     }
 
+    /// Idle memory, in bytes.
+    pub fn kept_bytes(&self) -> usize {
+        self.free_bytes
+    }
+
     fn keep(&mut self, buffer: Arc<Buffer>) {
         let class = CLASS_BYTES.iter().position(|&bytes| bytes + BUFFER_SLACK == buffer.capacity());
         if let Some(class) = class
@@ -192,6 +197,6 @@ mod tests {
         }
         assert_eq!(pool.mapped(), 8);
         pool.resize(0);
-        assert_eq!(pool.free_bytes, 0);
+        assert_eq!(pool.kept_bytes(), 0);
     }
 }

@@ -127,6 +127,11 @@ impl NbdServer {
         self.pool.mapped()
     }
 
+    /// Bytes of idle payload buffers; none without clients.
+    pub fn buffer_bytes_kept(&self) -> usize {
+        self.pool.kept_bytes()
+    }
+
     /// Why no more clients can be taken, if the listening socket failed.
     pub fn listen_error(&self) -> Option<Errno> {
         self.listen_error
