@@ -1,9 +1,9 @@
 //! Page-aligned memory for payloads, pooled by size.
 //!
-//! A buffer is lent out three ways at once: to the engine (by the iovecs of a request, kept mapped by `Request::keep`), to
-//! the kernel (a receive or send on the socket) and to the connection that fills in headers. So it is raw memory behind an
-//! `Arc`, never a slice, and goes back into use only when the pool holds the last reference: a write the engine has
-//! acknowledged but still has under way somewhere keeps its bytes to itself.
+//! A buffer is lent out three ways at once: to the engine (by the iovecs of a request, kept mapped by `Request::keep`),
+//! to the kernel (a receive or send on the socket) and to the connection that fills in headers. So it is raw memory
+//! behind an `Arc`, never a slice, and goes back into use only when the pool holds the last reference: a write the
+//! engine has acknowledged but still has under way somewhere keeps its bytes to itself.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
