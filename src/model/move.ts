@@ -6,7 +6,7 @@ export const movePhases = ['queued', 'plan', 'check', 'prepare', 'copy', 'mirror
 export type MovePhase = (typeof movePhases)[number];
 
 /** What the journal's superblock says; numbers are on disk (native/engine/src/mirror/journal.rs). */
-export type JournalPhase = 'started' | 'copy' | 'mirror' | 'verify' | 'prepared' | 'committed' | 'released' | 'deleted';
+export type JournalPhase = 'started' | 'copy' | 'mirror' | 'verify' | 'prepared' | 'committed' | 'released' | 'deleted' | 'cancelled';
 
 export interface DiskMove {
   /** The worker's number of the disk: its place in VmConfiguration.disks. */
@@ -34,6 +34,11 @@ export interface MovePlan {
   readonly createdFolders: readonly string[];
   /** Sources that are not deleted after the switch, with the reason for the warning (further hard links, -Retain...). */
   readonly keepSources: readonly { readonly path: string; readonly reason: string }[];
+  /**
+   * The kernel's boot id when the move began. A worker that opens a journal of another boot must not resume it before COMMITTED (the
+   * bitmaps may be older than the data): it serves the source, reports an outcome that is not ok, and waits for `stopMove`.
+   */
+  readonly bootId: string;
 }
 
 /** Identity of a file as it was seen when the receipt was made. */
