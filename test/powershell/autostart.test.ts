@@ -29,7 +29,8 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('starting 
   afterEach(() => rm(folder, { recursive: true, force: true }));
 
   /** "Starts" the host: makes its socket appear in the home. */
-  const starter = (): string => `require('fs').appendFileSync('${folder}/calls', process.argv.slice(2).join(' ') + '\\n'); require('fs').symlinkSync('${host.address}', '${folder}/home/host.sock');`;
+  const starter = (): string =>
+    `require('fs').appendFileSync('${folder}/calls', process.argv.slice(2).join(' ') + '\\n'); require('fs').symlinkSync('${host.address}', '${folder}/home/host.sock');`;
 
   async function getVM(environment: { [name: string]: string }): Promise<{ output: unknown[]; errors: { id: string; message: string }[] }> {
     const script = `param($environment)
@@ -40,7 +41,10 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('starting 
   }
 
   it.each([
-    ['a script in VMSTORAGE_CLI', async () => (await writeFile(join(folder, 'cli.cjs.js'), starter()), { VMSTORAGE_CLI: join(folder, 'cli.cjs.js') })],
+    [
+      'a script in VMSTORAGE_CLI',
+      async () => (await writeFile(join(folder, 'cli.cjs.js'), starter()), { VMSTORAGE_CLI: join(folder, 'cli.cjs.js') }),
+    ],
     [
       'vmstorage on PATH',
       async () => {
@@ -70,8 +74,10 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('starting 
     ['a socket was named', (home: string) => ({ VMSTORAGE_HOST: join(home, 'host.sock') })],
   ])('not when %s', async (_, environment) => {
     await writeFile(join(folder, 'cli.js'), starter());
-    const { errors } = await getVM({ ...environment(join(folder, 'home')), VMSTORAGE_CLI: join(folder, 'cli.js') } as { [name: string]: string });
+    const { errors } = await getVM({ ...environment(join(folder, 'home')), VMSTORAGE_CLI: join(folder, 'cli.js') } as {
+      [name: string]: string;
+    });
     expect(errors[0]!.message).toContain("Start it with 'vmstorage host start'");
-    await expect(readFile(join(folder, 'calls'))).rejects.toThrow();
+    await expect(readFile(join(folder, 'calls'))).rejects.toThrow('ENOENT');
   });
 });

@@ -57,7 +57,8 @@ describe('finding PowerShell', () => {
   });
   afterEach(() => rm(folder, { recursive: true, force: true }));
 
-  const find = (environment: NodeJS.ProcessEnv, more = {}) => findPwsh({ environment, checkout: join(folder, 'checkout'), releaseUrl: base, ...more });
+  const find = (environment: NodeJS.ProcessEnv, more = {}) =>
+    findPwsh({ environment, checkout: join(folder, 'checkout'), releaseUrl: base, ...more });
 
   it('VMSTORAGE_PWSH comes first', async () => {
     const named = await fakePwsh(join(folder, 'mine'), '7.6.3');
@@ -82,9 +83,16 @@ describe('finding PowerShell', () => {
   it('then a bundle beside the checkout, installed under .cache', async () => {
     const bundle = join(folder, 'shared', 'powershell');
     await mkdir(bundle, { recursive: true });
-    await writeFile(join(bundle, 'install'), '#!/bin/sh\nmkdir -p "$1"\nprintf \'#!/bin/sh\\necho 7.6.9\\n\' > "$1/pwsh"\nchmod 755 "$1/pwsh"\necho "$1/pwsh"\n');
+    await writeFile(
+      join(bundle, 'install'),
+      '#!/bin/sh\nmkdir -p "$1"\nprintf \'#!/bin/sh\\necho 7.6.9\\n\' > "$1/pwsh"\nchmod 755 "$1/pwsh"\necho "$1/pwsh"\n',
+    );
     await chmod(join(bundle, 'install'), 0o755);
-    expect(await find({ PATH: '/usr/bin:/bin' })).toEqual({ path: join(folder, 'checkout', '.cache', 'powershell', 'pwsh'), version: '7.6.9', from: 'bundle' });
+    expect(await find({ PATH: '/usr/bin:/bin' })).toEqual({
+      path: join(folder, 'checkout', '.cache', 'powershell', 'pwsh'),
+      version: '7.6.9',
+      from: 'bundle',
+    });
     expect(asked).toEqual([]);
   });
 
@@ -110,7 +118,7 @@ describe('finding PowerShell', () => {
     spoil();
     await expect(fetchRelease(folder, { baseUrl: base })).rejects.toThrow(why);
     expect(await readdir(folder)).toEqual(['checkout']);
-    await expect(access(join(folder, releaseVersion))).rejects.toThrow();
+    await expect(access(join(folder, releaseVersion))).rejects.toThrow('ENOENT');
   });
 
   it('a server that is not there is said', async () => {

@@ -18,7 +18,7 @@ interface Ran {
 describe('vmstorage', () => {
   let host: ScriptedHost;
   beforeAll(async () => {
-    await expect(access(main), 'npx tsc -p . first').resolves.toBeUndefined();
+    await access(main); // missing: run `npx tsc -p .` first
   });
   beforeEach(async () => {
     host = await ScriptedHost.listen();
@@ -27,8 +27,11 @@ describe('vmstorage', () => {
 
   function vmstorage(words: readonly string[], environment: NodeJS.ProcessEnv = host.environment): Promise<Ran> {
     return new Promise((resolve) => {
-      const child = execFile(process.execPath, [main, ...words], { env: { PATH: process.env['PATH'], ...environment } }, (_error, stdout, stderr) =>
-        resolve({ code: child.exitCode, stdout, stderr }),
+      const child = execFile(
+        process.execPath,
+        [main, ...words],
+        { env: { PATH: process.env['PATH'], ...environment } },
+        (_error, stdout, stderr) => resolve({ code: child.exitCode, stdout, stderr }),
       );
       child.stdin?.end();
     });
@@ -59,8 +62,14 @@ describe('vmstorage', () => {
     expect(ran.code).toBe(7);
     expect(ran.stderr).toBe('');
     expect(JSON.parse(ran.stdout)).toEqual({
-      ok: false, output: [], warnings: ['w'], verbose: [], whatIf: [],
-      errors: [{ message: 'full', code: 'NoSpace', errorId: 'NoSpace', category: 'ResourceUnavailable', target: null, recommendedAction: null }],
+      ok: false,
+      output: [],
+      warnings: ['w'],
+      verbose: [],
+      whatIf: [],
+      errors: [
+        { message: 'full', code: 'NoSpace', errorId: 'NoSpace', category: 'ResourceUnavailable', target: null, recommendedAction: null },
+      ],
       progress: { k: 'progress', id: 1, activity: 'Moving', status: 'copy', percent: 3, data: { phase: 'copy' } },
     });
   });
@@ -116,7 +125,10 @@ describe('vmstorage', () => {
       await call.stopped;
       await call.error({ message: 'It was stopped.', code: 'OperationStopped', errorId: 'OperationStopped', category: 'OperationStopped' });
     };
-    const child = spawn(process.execPath, [main, 'Move-VMStorage', 'web01', '/x'], { env: { ...process.env, ...host.environment }, stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(process.execPath, [main, 'Move-VMStorage', 'web01', '/x'], {
+      env: { ...process.env, ...host.environment },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
     let stderr = '';
     child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
     await host.until(() => host.messages.some((message) => message.k === 'process'));
@@ -134,6 +146,16 @@ describe('vmstorage', () => {
     child.kill('SIGINT');
     expect(await new Promise((resolve) => child.once('close', resolve))).toBe(130);
     expect(host.messages.map((message) => message.k)).not.toContain('stop');
+  });
+
+  it.each([
+    [['--get-yargs-completions', 'vmstorage', 'move'], 'Move-VMStorage'],
+    [['--get-yargs-completions', 'vmstorage', 'Get-VM', 'web'], 'web01'],
+    [['--get-yargs-completions', 'vmstorage', 'Move-VMStorage', '-VMName', 'w'], 'web01'],
+    [['--get-yargs-completions', 'vmstorage', 'Move-VMStorage', 'web01', '-dest'], '-DestinationStoragePath'],
+  ])('%j offers %s', async (words, offer) => {
+    host.options = { complete: (_, word) => (word.startsWith('w') ? [{ text: 'web01', tip: '' }] : []) };
+    expect((await vmstorage(words)).stdout.split('\n')).toContain(offer);
   });
 
   it('host status shows a running one', async () => {

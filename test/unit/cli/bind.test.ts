@@ -24,22 +24,44 @@ describe('binding', () => {
   const pair = { SourceFilePath: '/a/d', DestinationFilePath: '/b/d' };
   it.each([
     [['-Vhds', '{"SourceFilePath":"/a/d","destinationfilepath":"/b/d"}'], [pair]],
-    [['-Vhds', '[{"SourceFilePath":"/a/d","DestinationFilePath":"/b/d"},{"SourceFilePath":"/a/d","DestinationFilePath":"/b/d"}]'], [pair, pair]],
+    [
+      ['-Vhds', '[{"SourceFilePath":"/a/d","DestinationFilePath":"/b/d"},{"SourceFilePath":"/a/d","DestinationFilePath":"/b/d"}]'],
+      [pair, pair],
+    ],
     [['-Vhds', 'SourceFilePath=/a/d;DestinationFilePath=/b/d'], [pair]],
-    [['-Vhds', "@{SourceFilePath='/a/d'; DestinationFilePath=\"/b/d\"}"], [pair]],
-    [['-Vhds', 'SourceFilePath=/a/d;DestinationFilePath=/b/d', '-Vhds', 'SourceFilePath=../a/d;DestinationFilePath=/b/d'], [pair, pair]],
+    [['-Vhds', '@{SourceFilePath=\'/a/d\'; DestinationFilePath="/b/d"}'], [pair]],
+    [
+      ['-Vhds', 'SourceFilePath=/a/d;DestinationFilePath=/b/d', '-Vhds', 'SourceFilePath=../a/d;DestinationFilePath=/b/d'],
+      [pair, pair],
+    ],
     [['-Vhds', 'SourceFilePath=/a/d'], [{ SourceFilePath: '/a/d' }]],
   ])('tables: %j', (words, tables) => {
-    expect(bind(['Move-VMStorage', 'web01', ...words])).toEqual({ parameterSet: 'NameMultipleDestinations', bound: { Name: 'web01', Vhds: tables }, flags: {} });
+    expect(bind(['Move-VMStorage', 'web01', ...words])).toEqual({
+      parameterSet: 'NameMultipleDestinations',
+      bound: { Name: 'web01', Vhds: tables },
+      flags: {},
+    });
   });
 
   it.each([
     [['Get-VM'], { parameterSet: 'Name', bound: {} }],
     [['Get-VM', 'web01,web02'], { parameterSet: 'Name', bound: { Name: ['web01', 'web02'] } }],
-    [['Get-VM', '-Id', '5381F80D-2F0C-4F0E-9C3B-0D8F6F1B2A3C'], { parameterSet: 'Id', bound: { Id: '5381f80d-2f0c-4f0e-9c3b-0d8f6f1b2a3c' } }],
-    [['New-VHD', 'd,1.vhdx', '40GB'], { parameterSet: 'DynamicWithoutSource', bound: { Path: ['/cwd/d,1.vhdx'], SizeBytes: '42949672960' } }],
-    [['New-VHD', '-Path', '/d.img', '-SizeBytes', '1GB', '-Fixed'], { parameterSet: 'FixedWithoutSource', bound: { Path: ['/d.img'], SizeBytes: '1073741824', Fixed: true } }],
-    [['New-VM', 'x', '512MB', '2', '-VHDPath', '/d.vhdx'], { parameterSet: 'Existing VHD', bound: { Name: 'x', MemoryStartupBytes: '536870912', Generation: 2, VHDPath: '/d.vhdx' } }],
+    [
+      ['Get-VM', '-Id', '5381F80D-2F0C-4F0E-9C3B-0D8F6F1B2A3C'],
+      { parameterSet: 'Id', bound: { Id: '5381f80d-2f0c-4f0e-9c3b-0d8f6f1b2a3c' } },
+    ],
+    [
+      ['New-VHD', 'd,1.vhdx', '40GB'],
+      { parameterSet: 'DynamicWithoutSource', bound: { Path: ['/cwd/d,1.vhdx'], SizeBytes: '42949672960' } },
+    ],
+    [
+      ['New-VHD', '-Path', '/d.img', '-SizeBytes', '1GB', '-Fixed'],
+      { parameterSet: 'FixedWithoutSource', bound: { Path: ['/d.img'], SizeBytes: '1073741824', Fixed: true } },
+    ],
+    [
+      ['New-VM', 'x', '512MB', '2', '-VHDPath', '/d.vhdx'],
+      { parameterSet: 'Existing VHD', bound: { Name: 'x', MemoryStartupBytes: '536870912', Generation: 2, VHDPath: '/d.vhdx' } },
+    ],
     [['Stop-VM', 'x', '-TurnOff:$false', '-Force'], { parameterSet: 'Name', bound: { Name: ['x'], TurnOff: false, Force: true } }],
     [['Set-VM', 'x', '-AutomaticStopAction', 'shutdown'], { bound: { AutomaticStopAction: 'ShutDown' } }],
     [['Set-VMHost', '-UseAnyNetworkForMigration', '$true'], { bound: { UseAnyNetworkForMigration: true } }],
@@ -77,7 +99,16 @@ describe('binding', () => {
     expect(() => bind(line)).toThrow(why);
   });
 
-  it.each([['1.5GB', 1610612736n], ['0x10', 16n], ['-3', -3n], ['1e3', undefined], ['', undefined], ['1.1', undefined], ['9'.repeat(40), undefined], ['1KB', 1024n]])('%s is %s', (text, value) => {
+  it.each([
+    ['1.5GB', 1610612736n],
+    ['0x10', 16n],
+    ['-3', -3n],
+    ['1e3', undefined],
+    ['', undefined],
+    ['1.1', undefined],
+    ['9'.repeat(40), undefined],
+    ['1KB', 1024n],
+  ])('%s is %s', (text, value) => {
     expect(parseInteger(text)).toBe(value);
   });
 });

@@ -6,7 +6,13 @@ import { drive, host, move, vhd, vm } from '../../support/objects.js';
 
 describe('objects', () => {
   it('neighbours of one type share a table; the rest follows', async () => {
-    const text = renderObjects([vm(), vm({ Name: 'a-longer-name', State: 'Off', Status: 'Moving storage: copy, 37 %' }), drive(), move(), host()]);
+    const text = renderObjects([
+      vm(),
+      vm({ Name: 'a-longer-name', State: 'Off', Status: 'Moving storage: copy, 37 %' }),
+      drive(),
+      move(),
+      host(),
+    ]);
     await expect(`${text}\n`).toMatchFileSnapshot('../../golden/cli/objects.txt');
   });
 

@@ -31,11 +31,20 @@ describe('invoke', () => {
     expect(got.progress).toHaveLength(1);
     expect(got.errors[0]).toMatchObject({ code: 'NoSpace', exitCode: 7, target: '/x', message: 'e' });
     expect(kinds()).toEqual(['hello', 'begin', 'process', 'end']);
-    expect(host.heard).toEqual([{ cmdlet: 'Get-VM', parameterSet: 'Name', bound: { Name: ['web01'] }, cwd: '/cwd', prefs: { verbose: false, debug: false, progress: false } }]);
+    expect(host.heard).toEqual([
+      {
+        cmdlet: 'Get-VM',
+        parameterSet: 'Name',
+        bound: { Name: ['web01'] },
+        cwd: '/cwd',
+        prefs: { verbose: false, debug: false, progress: false },
+      },
+    ]);
   });
 
   it('a terminating error rejects with its code', async () => {
-    host.scripts['Get-VM'] = (script) => script.send({ k: 'terminating', e: { message: 'no', errorId: 'AccessDenied', category: 'PermissionDenied', code: 'AccessDenied' } });
+    host.scripts['Get-VM'] = (script) =>
+      script.send({ k: 'terminating', e: { message: 'no', errorId: 'AccessDenied', category: 'PermissionDenied', code: 'AccessDenied' } });
     await expect(call('Get-VM')).rejects.toMatchObject({ code: 'AccessDenied', message: 'no' });
   });
 
@@ -56,7 +65,9 @@ describe('invoke', () => {
   });
 
   it('nobody there is HostNotReachable and says how to start it', async () => {
-    const failure = (await invokeAndCollect('Get-VM', 'Name', {}, { address: `${host.folder}/no.sock` }).catch((error: unknown) => error)) as VmStorageError;
+    const failure = (await invokeAndCollect('Get-VM', 'Name', {}, { address: `${host.folder}/no.sock` }).catch(
+      (error: unknown) => error,
+    )) as VmStorageError;
     expect(failure.code).toBe('HostNotReachable');
     expect(failure.message).toContain('vmstorage host start');
   });
@@ -68,7 +79,18 @@ describe('invoke', () => {
       await script.error({ message: 'stopped', code: 'OperationStopped', errorId: 'OperationStopped', category: 'OperationStopped' });
     };
     const errors: string[] = [];
-    const running = invoke({ cmdlet: 'Move-VMStorage', records: [{ parameterSet: 'x', bound: {} }, { parameterSet: 'x', bound: {} }], address: host.address, stop: stop.signal }, { ...quiet, error: (error) => void errors.push(error.code) });
+    const running = invoke(
+      {
+        cmdlet: 'Move-VMStorage',
+        records: [
+          { parameterSet: 'x', bound: {} },
+          { parameterSet: 'x', bound: {} },
+        ],
+        address: host.address,
+        stop: stop.signal,
+      },
+      { ...quiet, error: (error) => void errors.push(error.code) },
+    );
     await host.until(() => kinds().includes('process'));
     stop.abort();
     await running;
@@ -80,7 +102,10 @@ describe('invoke', () => {
   it('an aborted signal only closes', async () => {
     const giveUp = new AbortController();
     host.scripts['Get-VM'] = (script) => script.closed;
-    const running = invoke({ cmdlet: 'Get-VM', records: [{ parameterSet: 'Name', bound: {} }], address: host.address, signal: giveUp.signal }, quiet);
+    const running = invoke(
+      { cmdlet: 'Get-VM', records: [{ parameterSet: 'Name', bound: {} }], address: host.address, signal: giveUp.signal },
+      quiet,
+    );
     await host.until(() => kinds().includes('process'));
     giveUp.abort();
     await expect(running).rejects.toMatchObject({ code: 'OperationStopped' });

@@ -13,7 +13,13 @@ describe('the rendered module', () => {
     await expect(rendered.sources.get(name)).toMatchFileSnapshot(`../../golden/shim/${name}.txt`);
   });
 
-  it.each(['VMStorage/VMStorage.psd1', 'VMStorage/VMStorage.format.ps1xml', 'VMStorage/VMStorage.types.ps1xml', 'Hyper-V/Hyper-V.psd1', 'VMStorage/en-US/about_VMStorage.help.txt'])('%s', async (name) => {
+  it.each([
+    'VMStorage/VMStorage.psd1',
+    'VMStorage/VMStorage.format.ps1xml',
+    'VMStorage/VMStorage.types.ps1xml',
+    'Hyper-V/Hyper-V.psd1',
+    'VMStorage/en-US/about_VMStorage.help.txt',
+  ])('%s', async (name) => {
     await expect(rendered.files.get(name)).toMatchFileSnapshot(`../../golden/shim/${name.split('/').at(-1)}`);
   });
 
@@ -31,8 +37,11 @@ describe('escaping', () => {
 
 describe('what is refused before a cmdlet does anything', () => {
   const stop = findCmdlet('Stop-VM')!;
-  it('a parameter that is not implemented', () => expect(() => refuseNotImplemented(stop, { Save: true })).toThrow('Stop-VM -Save is not implemented'));
+  it('a parameter that is not implemented', () =>
+    expect(() => refuseNotImplemented(stop, { Save: true })).toThrow('Stop-VM -Save is not implemented'));
   it('a parameter that does not exist', () => expect(() => refuseNotImplemented(stop, { __proto__x: true })).toThrow('has no parameter'));
-  it('not a switch given as false, and not what is implemented', () => expect(() => refuseNotImplemented(stop, { Save: false, TurnOff: true })).not.toThrow());
-  it('a name is found only as itself', () => expect([findCmdlet('__proto__'), findCmdlet('toString'), findCmdlet('get-vm')]).toEqual([undefined, undefined, undefined]));
+  it('not a switch given as false, and not what is implemented', () =>
+    expect(() => refuseNotImplemented(stop, { Save: false, TurnOff: true })).not.toThrow());
+  it('a name is found only as itself', () =>
+    expect([findCmdlet('__proto__'), findCmdlet('toString'), findCmdlet('get-vm')]).toEqual([undefined, undefined, undefined]));
 });
