@@ -52,6 +52,8 @@ export interface ValueType<W = unknown> {
   readonly nullable: boolean;
   readonly enumType?: EnumType;
   readonly objectType?: ObjectType;
+  /** A psobject takes only objects of this type name; without it, it would take whatever is piped before better parameters see it. */
+  readonly typeName?: string;
   /** Keys of a hashtable that hold paths; other keys travel as they are, for the host to refuse. */
   readonly pathKeys?: readonly string[];
   /** Only for the type system; never set. */
@@ -83,7 +85,7 @@ export const t = {
   credential: scalar<{ user: string }>('credential'),
   cimSession: scalar<string>('cimSession'),
   cimInstance: scalar<string>('cimInstance'),
-  psobject: scalar<string>('psobject'),
+  psobject: (typeName: string): ValueType<string> => ({ ...scalar('psobject'), typeName }),
   hashtable: (pathKeys: readonly string[]): ValueType<{ [key: string]: unknown }> => ({ ...scalar('hashtable'), pathKeys }),
   enum: <N extends string>(enumType: EnumType<N>): ValueType<N> => ({ ...scalar('enum'), enumType }),
   /** As a property: the whole object. */
@@ -117,7 +119,7 @@ export function fixed<W>(type: ValueType<W>, value: W, help: string): Property<W
 export interface Column {
   readonly property: string;
   readonly label?: string;
-  /** Characters. Every column has one: a table without widths holds its first rows back. */
+  /** Characters. Every column has one: a table without widths holds its rows back, to the end of a script even. Longer texts wrap. */
   readonly width: number;
   readonly align?: 'right';
   /** Shown in MiB, whole; the property itself stays in bytes. */

@@ -34,7 +34,7 @@ export default defineCmdlet({
       sets: placed({ position: 0, byValue: true, byName: true }, 'Id'),
       validate: ['notNull'],
     }),
-    ClusterObject: parameter(t.psobject, {
+    ClusterObject: parameter(t.psobject('Microsoft.FailoverClusters.PowerShell.ClusterObject'), {
       help: 'A cluster resource or group. Not implemented.',
       sets: placed({ mandatory: true, position: 0, byValue: true }, 'ClusterObject'),
       validate: ['notNullOrEmpty'],

@@ -5,8 +5,9 @@
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { access, mkdir, mkdtemp, readFile, readdir, realpath, rename, rm, writeFile } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, readFile, readdir, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { definitionsHash } from '../cmdlets/hash.js';
@@ -20,6 +21,7 @@ import { PROTOCOL_VERSION } from '../src/protocol/messages.js';
 
 const run = promisify(execFile);
 const compileTimeoutMs = 5 * 60_000;
+const lockPollMs = 100;
 /** Official builds keep this for the whole 7.6 line; a DLL compiled against another version loads only where that one is. */
 const officialEngine = '7.6.0.500';
 
@@ -75,9 +77,47 @@ export async function buildShim(options: { force?: boolean; report?: (text: stri
   const assembly = join(modules, 'VMStorage', `${assemblyName}.dll`);
   if (!options.force && (await readFile(stamp, 'utf8').catch(() => '')) === inputs && (await exists(assembly))) return { modules, built: false };
 
+  await mkdir(modules, { recursive: true });
+  const lock = join(modules, '.lock');
+  await takeLock(lock);
+  try {
+    // Another build may have done it while we waited.
+    if (!options.force && (await readFile(stamp, 'utf8').catch(() => '')) === inputs && (await exists(assembly))) return { modules, built: false };
+    await compileModule({ modules, stamp, inputs, compiler, sources, rendered, report });
+    return { modules, built: true };
+  } finally {
+    await rm(lock, { recursive: true, force: true });
+  }
+}
+
+/** One build at a time in a checkout: test files start side by side. A lock older than a build can take belongs to a dead one. */
+async function takeLock(lock: string): Promise<void> {
+  for (;;) {
+    try {
+      await mkdir(lock);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+    const since = await stat(lock).then((found) => found.mtimeMs, () => Date.now());
+    if (Date.now() - since > compileTimeoutMs) await rm(lock, { recursive: true, force: true });
+    await delay(lockPollMs);
+  }
+}
+
+interface Work {
+  readonly modules: string;
+  readonly stamp: string;
+  readonly inputs: string;
+  readonly compiler: string;
+  readonly sources: ReadonlyMap<string, string>;
+  readonly rendered: RenderedShim;
+  readonly report: (text: string) => void;
+}
+
+async function compileModule({ modules, stamp, inputs, compiler, sources, rendered, report }: Work): Promise<void> {
   const pwsh = await findPwsh({ report });
   report(`compiling the PowerShell module with PowerShell ${pwsh.version} (${pwsh.from})`);
-  await mkdir(modules, { recursive: true });
   const work = await mkdtemp(join(modules, '.build-'));
   try {
     const sourceFolder = join(work, 'source');
@@ -105,7 +145,6 @@ export async function buildShim(options: { force?: boolean; report?: (text: stri
       await rename(join(work, 'modules', name), join(modules, name));
     }
     await writeFile(stamp, inputs);
-    return { modules, built: true };
   } finally {
     await rm(work, { recursive: true, force: true });
   }

@@ -28,6 +28,7 @@ function attributes(parameter: Parameter): string[] {
     ...Object.entries(parameter.sets).map(([set, placement]) => parameterAttribute(set, placement)),
     ...(parameter.aliases.length === 0 ? [] : [`[Alias(${parameter.aliases.map(csharpText).join(', ')})]`]),
     ...parameter.validate.map(validationAttribute),
+    ...(parameter.type.typeName === undefined ? [] : [`[PSTypeName(${csharpText(parameter.type.typeName)})]`]),
     ...(parameter.wildcards ? ['[SupportsWildcards]'] : []),
     ...completer,
   ];

@@ -25,7 +25,7 @@ function viewBody(type: AnyObjectType): string[] {
       return `          <TableColumnHeader>${label}<Width>${column.width}</Width>${alignment}</TableColumnHeader>`;
     }),
     '        </TableHeaders>',
-    '        <TableRowEntries><TableRowEntry><TableColumnItems>',
+    '        <TableRowEntries><TableRowEntry><Wrap /><TableColumnItems>',
     ...columns.map((column) => `          <TableColumnItem>${cell(column)}</TableColumnItem>`),
     '        </TableColumnItems></TableRowEntry></TableRowEntries>',
     '      </TableControl>',

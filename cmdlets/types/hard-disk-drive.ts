@@ -34,12 +34,12 @@ export const HardDiskDrive = defineObject({
   text: '{Name}',
   view: {
     table: [
-      { property: 'VMName', width: 16 },
+      { property: 'VMName', width: 10 },
       { property: 'ControllerType', width: 14 },
       { property: 'ControllerNumber', width: 16 },
       { property: 'ControllerLocation', width: 18 },
       { property: 'DiskNumber', width: 10 },
-      { property: 'Path', width: 60 },
+      { property: 'Path', width: 44 },
     ],
   },
 });

@@ -81,12 +81,12 @@ export const VirtualMachine = defineObject({
   },
   view: {
     table: [
-      { property: 'Name', width: 16 },
-      { property: 'State', width: 9 },
+      { property: 'Name', width: 12 },
+      { property: 'State', width: 8 },
       { property: 'CPUUsage', label: 'CPUUsage(%)', width: 11 },
       { property: 'MemoryAssigned', label: 'MemoryAssigned(M)', width: 17, unit: 'MiB' },
       { property: 'Uptime', width: 16 },
-      { property: 'Status', width: 36 },
+      { property: 'Status', width: 40 },
       { property: 'Version', width: 7 },
     ],
   },

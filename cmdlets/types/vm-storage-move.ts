@@ -31,7 +31,7 @@ export const VMStorageMove = defineObject({
   text: '{VMName} {Phase} {PercentComplete} %',
   view: {
     table: [
-      { property: 'VMName', width: 16 },
+      { property: 'VMName', width: 12 },
       { property: 'Phase', width: 12 },
       { property: 'PercentComplete', label: 'Percent', width: 7 },
       { property: 'BytesCopied', label: 'Copied(M)', width: 10, unit: 'MiB' },

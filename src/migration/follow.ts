@@ -16,7 +16,6 @@ import type { JournalPhase } from '../model/move.js';
 import { stopped } from './prepare.js';
 import type { WorkerClient, WorkerEvent, WorkerLifeEvent, WorkerStatus } from './ports.js';
 import type { Scene } from './scene.js';
-import { steady } from './steady.js';
 
 /** Silence after which the worker is asked; events come four times a second. */
 const ASK_AFTER_MS = 2_000;
@@ -34,12 +33,12 @@ export async function follow(scene: Scene): Promise<void> {
   let askToStop = true;
   try {
     for (;;) {
-      const status = await steady(worker, scene.ports.clock, 'status', {});
+      const status = await scene.ask('status', {});
       if (status.move) scene.tracker.fromWorker(status.move);
       if (judge(status, scene)) return;
       if (askToStop && scene.control.stop.aborted) {
         askToStop = false;
-        const answer = await steady(worker, scene.ports.clock, 'stopMove', {});
+        const answer = await scene.ask('stopMove', {});
         if (answer.stopped) throw stopped(scene.plan.vmName);
         scene.control.pointOfNoReturn();
         continue;

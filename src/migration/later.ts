@@ -16,7 +16,7 @@ const LATER_MAX = 256;
 export type Attempt = () => Promise<boolean>;
 
 export class Later {
-  readonly #waiting = new Map<string, Promise<void>>();
+  readonly #waiting = new Set<string>();
   readonly #end = new AbortController();
 
   constructor(
@@ -26,7 +26,7 @@ export class Later {
   ) {}
 
   get moveIds(): readonly string[] {
-    return [...this.#waiting.keys()];
+    return [...this.#waiting];
   }
 
   /** Takes the move over; `done` is called once, when nothing is left to do. */
@@ -36,13 +36,13 @@ export class Later {
       this.log.error({ moveId }, 'too many moves wait to be completed; this one goes on when the host is started again');
       return;
     }
-    this.#waiting.set(moveId, this.#keepTrying(moveId, attempt, done));
+    this.#waiting.add(moveId);
+    void this.#keepTrying(moveId, attempt, done);
   }
 
-  /** Stops trying; what is left is found again in the ledger. */
-  async close(): Promise<void> {
+  /** Stops trying; what is left is found again in the ledger. An attempt that is under way is let go at its next step. */
+  close(): void {
     this.#end.abort();
-    await Promise.all(this.#waiting.values());
   }
 
   async #keepTrying(moveId: string, attempt: Attempt, done: () => void): Promise<void> {

@@ -17,9 +17,9 @@ export interface HostMigration {
    * destinations, ends). Those with a journal come by `recover`.
    */
   start(): Promise<void>;
-  /** Once per VM with a journal, after its worker serves. */
-  recover(vm: VmRecord, journal: JournalStatus): Promise<void>;
-  /** At the end of the host: stops retries. Moves go on in their workers. */
+  /** Once per VM with a journal file, after its worker serves; null when the worker knows of no move. */
+  recover(vm: VmRecord, journal: JournalStatus | null): Promise<void>;
+  /** At the end of the host, before its workers are let go of: no move takes another step here. They go on in their workers. */
   close(): Promise<void>;
 }
 
@@ -46,7 +46,7 @@ export function createMigration(services: HostServices, overrides: Partial<Migra
     status: (vmId) => moves.of(vmId)?.progress ?? null,
     start: () => moves.start(),
     recover: (vm, journal) => moves.recover(vm, journal),
-    close: () => moves.close(),
+    close: async () => moves.close(),
   };
 }
 

@@ -51,6 +51,7 @@ export class StorageMoves {
   /** Entries of VMs that have a journal, until `recover` has said whose it is. */
   readonly #besideJournal: LedgerEntry[] = [];
   #history: readonly MoveReceipt[] = [];
+  #closed = false;
 
   constructor(private readonly ports: MigrationPorts) {
     this.ledger = new Ledger(ports.paths.movesFolder, ports.files);
@@ -147,18 +148,27 @@ export class StorageMoves {
     for (const entry of entries) {
       if (this.#plans.has(entry.plan.moveId)) continue;
       // Its own journal or, for a destination still to be cleaned, a later move's: `recover` is called with it and knows.
-      if (entry.plan.disks.length > 0 && (await this.ports.files.facts(this.ports.paths.journal(entry.plan.vmId)))) {
-        this.#besideJournal.push(entry);
-        continue;
-      }
-      const claims = new Claims();
-      if (entry.state !== 'undoing') claims.add(this.ports.locks.claimMove(entry.plan.vmId));
-      this.#takeUp(entry, null, claims);
+      if (entry.plan.disks.length > 0 && (await this.ports.files.facts(this.ports.paths.journal(entry.plan.vmId)))) this.#besideJournal.push(entry);
+      else this.#takeUpAlone(entry);
     }
   }
 
-  /** Takes the VM's claim before its first await; returns when the move is tracked again. */
-  async recover(vm: VmRecord, journal: JournalStatus): Promise<void> {
+  /**
+   * For each VM that had a journal file when the host began: `journal` as its worker tells it, null when the worker knows of no move
+   * (the file was not finished when the worker died). Takes the VM's claim before its first await; returns when the move is tracked again.
+   */
+  async recover(vm: VmRecord, journal: JournalStatus | null): Promise<void> {
+    if (journal) await this.#recoverJournal(vm, journal);
+    const others = this.#besideJournal.filter((entry) => entry.plan.vmId === vm.configuration.id && entry.plan.moveId !== journal?.plan.moveId);
+    for (const entry of others) {
+      this.#besideJournal.splice(this.#besideJournal.indexOf(entry), 1);
+      // Beside another move's journal only cleaning can be left to do; without one, anything.
+      if (!journal) this.#takeUpAlone(entry);
+      else if (entry.state === 'undoing') this.#finishLater(entry, new Claims());
+    }
+  }
+
+  async #recoverJournal(vm: VmRecord, journal: JournalStatus): Promise<void> {
     const { moveId } = journal.plan;
     if (this.#plans.has(moveId)) return;
     this.#plans.set(moveId, journal.plan);
@@ -171,14 +181,21 @@ export class StorageMoves {
         entry = await this.ledger.write(await entryFromJournal(journal, this.ports.files));
       }
       this.#takeUp(entry, journal, claims);
-      for (const other of this.#besideJournal) {
-        const cleans = other.plan.vmId === journal.plan.vmId && other.plan.moveId !== moveId && other.state === 'undoing';
-        if (cleans) this.#finishLater(other, new Claims());
-      }
     } catch (cause) {
       this.#plans.delete(moveId);
       claims.release();
       throw cause;
+    }
+  }
+
+  #takeUpAlone(entry: LedgerEntry): void {
+    const claims = new Claims();
+    try {
+      if (entry.state !== 'undoing') claims.add(this.ports.locks.claimMove(entry.plan.vmId));
+      this.#takeUp(entry, null, claims);
+    } catch (cause) {
+      claims.release();
+      this.ports.log.error({ moveId: entry.plan.moveId, vmId: entry.plan.vmId, cause: String(cause) }, 'an interrupted move could not be taken up');
     }
   }
 
@@ -202,9 +219,14 @@ export class StorageMoves {
     this.#queue.submit(plan.moveId, plan.vmId, freshStatus(plan.moveId, phase), (control) => this.#run(control, entry, claims, on.from, on.reason), 'resumed');
   }
 
-  /** Stops what runs in the background; moves themselves go on in their workers. */
-  close(): Promise<void> {
-    return this.#later.close();
+  /** Nothing here begins another step from now on; the moves go on in their workers, and the next host takes them up. */
+  close(): void {
+    this.#closed = true;
+    this.#later.close();
+  }
+
+  #gate(): Promise<void> {
+    return this.#closed ? new Promise(() => undefined) : Promise.resolve();
   }
 
   // --- running -----------------------------------------------------------------------------------------------------------------
@@ -265,7 +287,7 @@ export class StorageMoves {
 
   #scene(control: MoveControl, entry: LedgerEntry, from: EntryPoint): Scene {
     const phase = from === 'release' ? 'release' : from === 'follow' ? 'copy' : 'prepare';
-    return new Scene(this.ports, this.ledger, this.receipts, control, entry, phase);
+    return new Scene(this.ports, this.ledger, this.receipts, control, entry, phase, () => this.#gate());
   }
 
   #finishLater(entry: LedgerEntry, claims: Claims): void {

@@ -21,7 +21,7 @@ import type { MoveReceipt } from './receipts.js';
 import { see } from './seen.js';
 import { wouldBeSeen } from './vanished.js';
 import { isAtIt, type Scene } from './scene.js';
-import { steady, withBackOff, type BackOff } from './steady.js';
+import { withBackOff, type BackOff } from './repeat.js';
 
 type Step = (scene: Scene) => Promise<void>;
 
@@ -41,7 +41,10 @@ export async function release(scene: Scene, backOff: BackOff = stepBackOff): Pro
 
 async function persist<T>(scene: Scene, step: (scene: Scene) => Promise<T>, backOff: BackOff): Promise<T> {
   let said = false;
-  return withBackOff(scene.ports.clock, backOff, () => step(scene), (cause) => {
+  return withBackOff(scene.ports.clock, backOff, async () => {
+    await scene.gate();
+    return step(scene);
+  }, (cause) => {
     const reason = cause instanceof Error ? cause.message : String(cause);
     if (!said) scene.ports.log.warn({ moveId: scene.plan.moveId, step: step.name, reason }, 'a step after the switch failed; it is repeated');
     said = true;
@@ -54,12 +57,15 @@ async function markCommitted(scene: Scene): Promise<void> {
 }
 
 async function saveReceipt(scene: Scene): Promise<void> {
-  if (scene.plan.disks.length > 0) {
-    const worker = await scene.needWorker();
-    const status = await steady(worker, scene.ports.clock, 'status', {});
-    if (status.move) scene.tracker.fromWorker(status.move);
-  }
+  await lastFigures(scene);
   await scene.receipts.save(scene.plan, scene.tracker.status, scene.kept, null);
+}
+
+/** Hash and blackout may come a moment after the switch; asked again before the journal is ended, with which the worker forgets them. */
+async function lastFigures(scene: Scene): Promise<void> {
+  if (scene.plan.disks.length === 0) return;
+  const status = await scene.ask('status', {});
+  if (status.move) scene.tracker.fromWorker(status.move);
 }
 
 async function switchConfiguration(scene: Scene): Promise<void> {
@@ -74,8 +80,7 @@ async function switchConfiguration(scene: Scene): Promise<void> {
 
 async function closeSources(scene: Scene): Promise<void> {
   if (scene.plan.disks.length === 0) return;
-  const worker = await scene.needWorker();
-  if (await isAtIt(scene)) await steady(worker, scene.ports.clock, 'releaseMove', {});
+  if (await isAtIt(scene)) await scene.ask('releaseMove', {});
 }
 
 /**
@@ -143,11 +148,11 @@ async function deleteOldConfiguration(scene: Scene): Promise<void> {
 
 async function endMove(scene: Scene, backOff: BackOff): Promise<MoveReceipt> {
   const { plan, ports } = scene;
+  await persist(scene, lastFigures, backOff);
   const done = scene.tracker.finalStatus({ ok: true, code: 'None', message: '' });
   const receipt = await persist(scene, () => scene.receipts.save(plan, done, scene.kept, ports.clock.now()), backOff);
   if (plan.disks.length > 0) {
-    const worker = await scene.needWorker();
-    await persist(scene, async () => void ((await isAtIt(scene)) && (await steady(worker, ports.clock, 'endMove', {}))), backOff);
+    await persist(scene, async () => void ((await isAtIt(scene)) && (await scene.ask('endMove', {}))), backOff);
   }
   await persist(scene, () => scene.ledger.remove(plan.moveId), backOff);
   await scene.receipts.prune().catch((cause: unknown) => ports.log.warn({ cause: String(cause) }, 'old receipts could not be deleted'));

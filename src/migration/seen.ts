@@ -6,7 +6,6 @@
  */
 import { VmStorageError } from '../model/errors.js';
 import type { Scene } from './scene.js';
-import { steady } from './steady.js';
 
 /** Looks before giving up; a hypervisor that has lost its worker asks again every 100 ms. */
 const LOOKS = 50;
@@ -30,8 +29,7 @@ async function whatIsMissing(scene: Scene): Promise<string | null> {
   if (!vm) return 'it is not registered';
   if (vm.configurationFile !== plan.configurationTarget) return `its configuration is '${vm.configurationFile}'`;
   if (plan.disks.length === 0) return null;
-  const worker = await scene.needWorker();
-  const status = await steady(worker, ports.clock, 'status', {});
+  const status = await scene.ask('status', {});
   for (const move of plan.disks) {
     const registered = vm.configuration.disks.find((disk) => disk.id === plan.after.disks[move.disk]?.id)?.path;
     if (registered !== move.target) return `its configuration names '${registered ?? 'nothing'}' instead of '${move.target}'`;

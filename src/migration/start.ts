@@ -3,7 +3,7 @@ import { VmStorageError } from '../model/errors.js';
 import { writeIdentity } from './identity.js';
 import { refuseStopped } from './prepare.js';
 import type { Scene } from './scene.js';
-import { isLost, steady } from './steady.js';
+import { isLost, withBackOff } from './repeat.js';
 import { removeTargets } from './undo.js';
 
 /** A worker that dies each time it begins this move will die a fourth time. */
@@ -16,19 +16,18 @@ export async function startEngine(scene: Scene): Promise<void> {
 }
 
 async function startOnce(scene: Scene): Promise<void> {
-  const { plan, journalPath, ports } = scene;
+  const { plan, journalPath } = scene;
   for (let attempt = 1; ; attempt++) {
     const worker = await scene.needWorker();
     refuseStopped(scene);
     try {
-      // No limit: making a target may wait for a slow file system. A stop ends the wait, and `stopMove` then the start.
-      await worker.call('startMove', { plan, journalPath }, { timeoutMs: 0, signal: scene.control.stop });
+      // No limit, and a stop has to wait for the answer: a start that was abandoned might still succeed, and then move on unwatched.
+      await worker.call('startMove', { plan, journalPath }, { timeoutMs: 0 });
       return;
     } catch (cause) {
-      refuseStopped(scene);
       if (!isLost(cause)) throw cause;
       // It died in the middle. If the `started` record had become durable, its successor is at it already.
-      const status = await steady(worker, ports.clock, 'status', {});
+      const status = await scene.ask('status', {});
       if (status.journal?.plan.moveId === plan.moveId) return;
       if (attempt >= START_ATTEMPTS) {
         throw new VmStorageError('OperationFailed', `The worker of the virtual machine died ${attempt} times while the move began.`, { cause });
@@ -51,11 +50,13 @@ async function rememberTargets(scene: Scene): Promise<void> {
 
 /** Owner, mode and extended attributes go along where the destination can hold them; where not, the disk is moved all the same. */
 async function copyAttributes(scene: Scene): Promise<void> {
-  const worker = await scene.needWorker();
   for (const { source, target } of scene.plan.disks) {
     try {
-      await steady(worker, scene.ports.clock, 'copyAttributes', { source, target });
+      // Not `ask`: a destination that hangs here must not keep a stop waiting.
+      const once = async () => (await scene.needWorker()).call('copyAttributes', { source, target }, { signal: scene.control.stop });
+      await withBackOff(scene.ports.clock, { firstMs: 250, mostMs: 1000, attempts: START_ATTEMPTS }, once, isLost);
     } catch (cause) {
+      refuseStopped(scene);
       const reason = cause instanceof Error ? cause.message : String(cause);
       scene.control.warn(`Owner, mode or attributes of '${source}' could not all be given to '${target}': ${reason}`);
     }

@@ -12,17 +12,18 @@
  */
 import * as path from 'node:path';
 import { VmStorageError } from '../model/errors.js';
+import type { TargetFile } from './check.js';
 import { bornAfter, readIdentity, sameFile } from './identity.js';
 import type { LedgerEntry, LedgerTarget } from './ledger.js';
 import type { FileFacts } from './ports.js';
 import { isAtIt, type Scene } from './scene.js';
-import { steady } from './steady.js';
 import { wouldBeSeen } from './vanished.js';
 
 /** `committed`: it was too late, the switch is durable and the move must be completed instead. */
 export type Undone = 'undone' | 'remains' | 'committed';
 
 export async function undo(scene: Scene, reason: string): Promise<Undone> {
+  await scene.gate();
   if (scene.entry.state === 'committed') return 'committed';
   if (!(await stopEngine(scene))) return 'committed';
   if (scene.entry.state !== 'undoing') await scene.record({ state: 'undoing', reason });
@@ -42,8 +43,7 @@ async function stopEngine(scene: Scene): Promise<boolean> {
   if (!(await mayBeRunning(scene))) return true;
   // Once it was stopped, the VM is free for another move, whose worker must not be stopped in its stead.
   if (scene.entry.state === 'undoing' && !(await isAtIt(scene))) return true;
-  const worker = await scene.needWorker();
-  const { stopped } = await steady(worker, scene.ports.clock, 'stopMove', {});
+  const { stopped } = await scene.ask('stopMove', {});
   return stopped;
 }
 
@@ -57,7 +57,7 @@ async function mayBeRunning(scene: Scene): Promise<boolean> {
 async function endJournal(scene: Scene): Promise<void> {
   // A later move of the same VM may be at work by the time an old destination is cleaned: its journal is not ours to end.
   if (!(await mayBeRunning(scene)) || !(await isAtIt(scene))) return;
-  await steady(await scene.needWorker(), scene.ports.clock, 'endMove', {});
+  await scene.ask('endMove', {});
 }
 
 async function allGone(scene: Scene): Promise<boolean> {
@@ -77,18 +77,28 @@ async function removeConfiguration(scene: Scene): Promise<boolean> {
   if (!place || ports.registry.byId(plan.vmId)?.configurationFile === place.path) return true;
   const outcome = await attempt(scene, place.path, async () => {
     // Also when nothing is at the path: a half written one has another name, which the registry knows.
-    if (await ports.files.facts(path.posix.dirname(place.path))) await deleteOwnConfiguration(scene, place.path);
-    return (await wouldBeSeen(place.path, place.device, scene)) ? 'gone' : 'unseen';
+    const folder = await ports.files.facts(path.posix.dirname(place.path));
+    if (folder && !(await deleteOwnConfiguration(scene, place.path))) return 'gone';
+    return (await isGone(place, scene)) ? 'gone' : 'unseen';
   });
   return outcome === 'gone';
 }
 
-async function deleteOwnConfiguration(scene: Scene, file: string): Promise<void> {
+/** Looked at before and after: a file system that comes back between the two looks must not make its files count as deleted. */
+async function isGone(target: TargetFile, scene: Scene): Promise<boolean> {
+  if (!(await wouldBeSeen(target.path, target.device, scene))) return false;
+  const facts = await scene.ports.files.facts(target.path);
+  return facts === null;
+}
+
+/** False when it holds something else: somebody was quicker than us with this name, and it is theirs. */
+async function deleteOwnConfiguration(scene: Scene, file: string): Promise<boolean> {
   try {
     await scene.ports.registry.deleteConfiguration(scene.plan.vmId, file);
+    return true;
   } catch (cause) {
-    // It holds something else: somebody was quicker than us with this name, and it is theirs.
-    if (!(cause instanceof VmStorageError && cause.code === 'InvalidState')) throw cause;
+    if (cause instanceof VmStorageError && cause.code === 'InvalidState') return false;
+    throw cause;
   }
 }
 
@@ -110,7 +120,7 @@ async function removeTarget(target: LedgerTarget, scene: Scene): Promise<'gone' 
     await ports.files.deleteFile(target.path);
     return 'gone';
   }
-  return (await wouldBeSeen(target.path, target.device, scene)) ? 'gone' : 'unseen';
+  return (await isGone(target, scene)) ? 'gone' : 'unseen';
 }
 
 function isOurs(facts: FileFacts, target: LedgerTarget, entry: LedgerEntry): boolean {

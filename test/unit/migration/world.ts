@@ -5,6 +5,7 @@
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
+import { vi } from 'vitest';
 import { VmStorageError } from '../../../src/model/errors.js';
 import type { JournalPhase, MovePlan, MoveStatus } from '../../../src/model/move.js';
 import type { HardDisk, VmConfiguration } from '../../../src/model/vm.js';
@@ -15,6 +16,9 @@ import { StorageMoves } from '../../../src/migration/moves.js';
 import type { MoveRequest } from '../../../src/migration/request.js';
 
 export const vmId = '2f1c7f0e-6f3b-4a1e-9d57-3b0a5f1f0001';
+
+// These tests do real file work by the thousand; on a busy machine that takes its time without meaning anything.
+vi.setConfig({ testTimeout: 60_000 });
 
 /** In memory where there is such a place: hundreds of moves fsync thousands of files here, and what they prove does not hang on the disk. */
 const fastFolder = fs.existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir();
@@ -160,6 +164,12 @@ export class PlayedWorker {
     this.holdAt = null;
     const journal = this.journal;
     if (journal) this.#go(journal.plan);
+  }
+
+  /** Lets an engine that waits at `holdAt` fail there. */
+  failNow(code: string, message: string): void {
+    this.#generation++;
+    this.#outcome(false, code, message);
   }
 
   async quiet(): Promise<void> {
@@ -361,9 +371,9 @@ export class World {
   /** What a starting host does for its migrations. */
   async restartHost(overrides: Partial<MigrationPorts> = {}): Promise<{ moves: StorageMoves; ports: MigrationPorts }> {
     const { moves, ports } = this.host(new Steps(), overrides);
+    const hadJournal = fs.existsSync(this.journal(vmId));
     await moves.start();
-    const journal = this.worker.status().journal;
-    if (journal) await moves.recover(ports.registry.byId(journal.plan.vmId)!, journal);
+    if (hadJournal) await moves.recover(ports.registry.byId(vmId)!, this.worker.status().journal);
     return { moves, ports };
   }
 }
@@ -523,11 +533,16 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
       sleep: (delayMs, signal) =>
         new Promise((resolve, reject) => {
           clockMs += delayMs;
-          const turn = setTimeout(() => (steps.dead ? undefined : resolve()), 1);
-          signal?.addEventListener('abort', () => {
+          const end = (): void => {
             clearTimeout(turn);
-            reject(signal.reason as Error);
-          });
+            reject(signal!.reason as Error);
+          };
+          const turn = setTimeout(() => {
+            signal?.removeEventListener('abort', end);
+            if (!steps.dead) resolve();
+          }, 1);
+          if (signal?.aborted) end();
+          else signal?.addEventListener('abort', end);
         }),
     },
     log,
