@@ -69,7 +69,11 @@ export async function checkMove(plan: MovePlan, ports: CheckPorts): Promise<Chec
   }
   if (plan.configurationTarget !== plan.configurationSource) {
     const own = await ports.files.facts(plan.configurationSource);
-    const landing = await landFile(plan.configurationTarget, own ? [...known, { path: plan.configurationSource, facts: own }] : known, ports);
+    const landing = await landFile(
+      plan.configurationTarget,
+      own ? [...known, { path: plan.configurationSource, facts: own }] : known,
+      ports,
+    );
     landings.push(landing);
     configuration = { path: plan.configurationTarget, device: String(landing.facts.device) };
     await refuseOtherUser(plan.configurationTarget, landing, plan, ports);
@@ -79,7 +83,9 @@ export async function checkMove(plan: MovePlan, ports: CheckPorts): Promise<Chec
   const claims = landings.flatMap((landing) => (landing.file ? [landing.real] : []));
   const twice = claims.find((claim, index) => claims.indexOf(claim) !== index);
   if (twice !== undefined) {
-    throw new VmStorageError('InvalidParameter', `Two files of the virtual machine "${plan.vmName}" would both become '${twice}'.`, { target: twice });
+    throw new VmStorageError('InvalidParameter', `Two files of the virtual machine "${plan.vmName}" would both become '${twice}'.`, {
+      target: twice,
+    });
   }
   return {
     plan: { ...plan, createdFolders: foldersToCreate(landings), keepSources },
@@ -97,21 +103,33 @@ export async function checkMove(plan: MovePlan, ports: CheckPorts): Promise<Chec
 async function sourceFacts(move: DiskMove, plan: MovePlan, ports: CheckPorts): Promise<FileFacts> {
   const facts = await ask(move.source, () => ports.files.facts(move.source));
   if (!facts) {
-    throw new VmStorageError('ObjectNotFound', `The virtual hard disk '${move.source}' of the virtual machine "${plan.vmName}" does not exist.`, {
-      target: move.source,
-    });
+    throw new VmStorageError(
+      'ObjectNotFound',
+      `The virtual hard disk '${move.source}' of the virtual machine "${plan.vmName}" does not exist.`,
+      {
+        target: move.source,
+      },
+    );
   }
   if (facts.kind !== 'file') {
-    throw new VmStorageError('InvalidState', `'${move.source}' is not a file but a ${facts.kind === 'folder' ? 'folder' : 'device'}; it cannot be moved.`, {
-      target: move.source,
-    });
+    throw new VmStorageError(
+      'InvalidState',
+      `'${move.source}' is not a file but a ${facts.kind === 'folder' ? 'folder' : 'device'}; it cannot be moved.`,
+      {
+        target: move.source,
+      },
+    );
   }
   const owner = await ports.registry.diskOwner(move.source);
   const sharing = owner && owner.vmId !== plan.vmId ? owner.vmName : otherVmNaming(move.source, plan, ports);
   if (sharing) {
-    throw new VmStorageError('ObjectInUse', `The virtual hard disk '${move.source}' is also used by the virtual machine "${sharing}"; it cannot be moved.`, {
-      target: move.source,
-    });
+    throw new VmStorageError(
+      'ObjectInUse',
+      `The virtual hard disk '${move.source}' is also used by the virtual machine "${sharing}"; it cannot be moved.`,
+      {
+        target: move.source,
+      },
+    );
   }
   return facts;
 }
@@ -137,7 +155,11 @@ async function landFile(target: string, known: Known, ports: CheckPorts): Promis
   const there = await ask(target, () => ports.files.facts(target));
   const own = there && known.find((one) => sameFile(there, one.facts));
   if (own) {
-    throw new VmStorageError('InvalidParameter', `'${target}' is '${own.path}' itself under another name; it cannot be moved onto itself.`, { target });
+    throw new VmStorageError(
+      'InvalidParameter',
+      `'${target}' is '${own.path}' itself under another name; it cannot be moved onto itself.`,
+      { target },
+    );
   }
   if (there || (await ports.files.isLink(target))) {
     const what = there ? (there.kind === 'folder' ? 'a folder' : 'a file') : 'a symbolic link';
@@ -180,7 +202,9 @@ async function landFolder(wanted: string, known: Known, ports: CheckPorts): Prom
 async function refuseOtherUser(target: string, landing: Landing, plan: MovePlan, ports: CheckPorts): Promise<void> {
   const vm = otherVmNaming(target, plan, ports) ?? otherVmNaming(landing.real, plan, ports);
   if (vm) {
-    throw new VmStorageError('ObjectInUse', `The virtual machine "${vm}" uses the path '${target}'; nothing can be moved there.`, { target });
+    throw new VmStorageError('ObjectInUse', `The virtual machine "${vm}" uses the path '${target}'; nothing can be moved there.`, {
+      target,
+    });
   }
   const holder = ports.locks.pathHolder(landing.real);
   if (holder !== null && holder !== holderName(plan)) {
@@ -196,7 +220,9 @@ export function holderName(plan: MovePlan): string {
 function otherVmNaming(at: string, plan: MovePlan, ports: CheckPorts): string | null {
   const other = ports.registry
     .list()
-    .find((vm) => vm.configuration.id !== plan.vmId && (vm.configurationFile === at || vm.configuration.disks.some((disk) => disk.path === at)));
+    .find(
+      (vm) => vm.configuration.id !== plan.vmId && (vm.configurationFile === at || vm.configuration.disks.some((disk) => disk.path === at)),
+    );
   return other?.configuration.name ?? null;
 }
 
@@ -232,7 +258,9 @@ async function spaceNeeds(plan: MovePlan, landings: readonly Landing[], ports: C
 /** A live image is known only to its worker; that of a VM that is off is looked at by a worker made for it. */
 async function inspect(plan: MovePlan, ports: CheckPorts): Promise<readonly ImageFacts[]> {
   if (plan.disks.length === 0) return [];
-  const all = async (worker: { call: (method: 'inspectImage', params: { path: string; format: DiskMove['format'] }) => Promise<ImageFacts> }) => {
+  const all = async (worker: {
+    call: (method: 'inspectImage', params: { path: string; format: DiskMove['format'] }) => Promise<ImageFacts>;
+  }) => {
     const images: ImageFacts[] = [];
     for (const { source, format } of plan.disks) images.push(await worker.call('inspectImage', { path: source, format }));
     return images;
@@ -248,6 +276,9 @@ async function ask<T>(about: string, question: () => ReturnType<MoveFiles['facts
   } catch (cause) {
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
     const denied = code === 'EACCES' || code === 'EPERM';
-    throw new VmStorageError(denied ? 'AccessDenied' : 'StorageFailure', `'${about}' cannot be looked at (${code}).`, { target: about, cause });
+    throw new VmStorageError(denied ? 'AccessDenied' : 'StorageFailure', `'${about}' cannot be looked at (${code}).`, {
+      target: about,
+      cause,
+    });
   }
 }

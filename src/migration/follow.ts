@@ -61,7 +61,9 @@ function judge(status: WorkerStatus, scene: Scene): boolean {
     throw new VmStorageError(code, move.outcome.message, { target: scene.plan.vmName });
   }
   if (!journal && !move) {
-    throw new VmStorageError('OperationFailed', 'The worker of the virtual machine does not know this move any more.', { target: scene.plan.vmName });
+    throw new VmStorageError('OperationFailed', 'The worker of the virtual machine does not know this move any more.', {
+      target: scene.plan.vmName,
+    });
   }
   return false;
 }

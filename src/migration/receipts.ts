@@ -44,7 +44,10 @@ export class Receipts {
       configurationTarget: plan.configurationTarget,
       moved: plan.disks.map(({ source, target }) => ({ source, target })),
       kept,
-      status: status.receipt === null && before?.status.receipt ? { ...before.status, phase: status.phase, percent: status.percent, outcome: status.outcome } : status,
+      status:
+        status.receipt === null && before?.status.receipt
+          ? { ...before.status, phase: status.phase, percent: status.percent, outcome: status.outcome }
+          : status,
     };
     await this.files.makeFolder(this.folder);
     await this.files.writeText(this.#file(plan.moveId), `${JSON.stringify(receipt, null, 1)}\n`);

@@ -90,5 +90,7 @@ export async function isAtIt(scene: Scene): Promise<boolean> {
 }
 
 function vmGone(plan: MovePlan): VmStorageError {
-  return new VmStorageError('ObjectNotFound', `The virtual machine "${plan.vmName}" (${plan.vmId}) is not registered any more.`, { target: plan.vmName });
+  return new VmStorageError('ObjectNotFound', `The virtual machine "${plan.vmName}" (${plan.vmId}) is not registered any more.`, {
+    target: plan.vmName,
+  });
 }

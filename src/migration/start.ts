@@ -30,7 +30,9 @@ async function startOnce(scene: Scene): Promise<void> {
       const status = await scene.ask('status', {});
       if (status.journal?.plan.moveId === plan.moveId) return;
       if (attempt >= START_ATTEMPTS) {
-        throw new VmStorageError('OperationFailed', `The worker of the virtual machine died ${attempt} times while the move began.`, { cause });
+        throw new VmStorageError('OperationFailed', `The worker of the virtual machine died ${attempt} times while the move began.`, {
+          cause,
+        });
       }
       await removeTargets(scene);
     }

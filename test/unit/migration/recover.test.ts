@@ -13,7 +13,8 @@ import { Steps, World, allOver, reached, toFolder, vmId } from './world.js';
 const journals = [null, 'started', 'copy', 'mirror', 'verify', 'prepared', 'committed', 'released', 'deleted'] as const;
 
 test('every pair of ledger and journal has one way to go on', () => {
-  const entry = (state: LedgerEntry['state']) => ({ state, reason: null, plan: { moveId: 'm', vmName: 'web01', bootId: 'b1' } }) as LedgerEntry;
+  const entry = (state: LedgerEntry['state']) =>
+    ({ state, reason: null, plan: { moveId: 'm', vmName: 'web01', bootId: 'b1' } }) as LedgerEntry;
   const way = (state: LedgerEntry['state'], journal: (typeof journals)[number], boot: string): string => {
     try {
       return continuation(entry(state), journal, boot).from;
@@ -21,7 +22,8 @@ test('every pair of ledger and journal has one way to go on', () => {
       return 'alone';
     }
   };
-  const table = (boot: string) => ['open', 'committed', 'undoing'].map((state) => journals.map((journal) => way(state as LedgerEntry['state'], journal, boot)).join(' '));
+  const table = (boot: string) =>
+    ['open', 'committed', 'undoing'].map((state) => journals.map((journal) => way(state as LedgerEntry['state'], journal, boot)).join(' '));
   expect(table('b1')).toEqual([
     'undo follow follow follow follow follow release release release',
     'release release release release release release release release release',
@@ -60,7 +62,7 @@ describe('on disk', () => {
     const first = world.host();
     const job = (await first.moves.submit(first.ports.registry.byId(vmId)!, toFolder(world.fast)))!;
     await reached(() => world.worker.steps.includes('mirror'));
-    await first.moves.close();
+    first.moves.close();
     const stepsBefore = first.steps.names.length;
     const { moves } = await world.restartHost();
     world.worker.goOn();
@@ -136,7 +138,7 @@ describe('on disk', () => {
     world.worker.holdAt = 'verify';
     void first.moves.submit(first.ports.registry.byId(vmId)!, toFolder(path.join(world.root, 'third')));
     await reached(() => world.worker.steps.includes('mirror'));
-    await first.moves.close();
+    first.moves.close();
     steps.dead = true;
     world.worker.listeners.clear();
 
@@ -157,7 +159,8 @@ describe('on disk', () => {
     const target = path.join(world.fast, 'Virtual Hard Disks', 'a.img');
     // The worker is not to find it either: it deletes what it has made, the played one by name.
     world.worker.call = new Proxy(world.worker.call.bind(world.worker), {
-      apply: (call, _, [method, params]: [string, unknown]) => (method === 'stopMove' ? Promise.resolve({ stopped: true }) : call(method, params)),
+      apply: (call, _, [method, params]: [string, unknown]) =>
+        method === 'stopMove' ? Promise.resolve({ stopped: true }) : call(method, params),
     });
     fs.rmSync(target);
     fs.writeFileSync(target, 'precious');
@@ -179,8 +182,14 @@ describe('on disk', () => {
   test('only the newest receipts are kept', async () => {
     const folder = path.join(world.state, 'receipts');
     fs.mkdirSync(folder);
-    const receipt = (index: number) => ({ schema: 1, moveId: `m${index}`, finishedAt: new Date(index).toISOString(), status: freshStatus('m', 'done') });
-    for (let index = 0; index < RECEIPTS_KEPT + 3; index++) fs.writeFileSync(path.join(folder, `m${index}.json`), JSON.stringify(receipt(index)));
+    const receipt = (index: number) => ({
+      schema: 1,
+      moveId: `m${index}`,
+      finishedAt: new Date(index).toISOString(),
+      status: freshStatus('m', 'done'),
+    });
+    for (let index = 0; index < RECEIPTS_KEPT + 3; index++)
+      fs.writeFileSync(path.join(folder, `m${index}.json`), JSON.stringify(receipt(index)));
     await new Receipts(folder, diskFiles).prune();
     expect(fs.readdirSync(folder)).toHaveLength(RECEIPTS_KEPT);
     expect(fs.existsSync(path.join(folder, 'm2.json'))).toBe(false);
@@ -215,7 +224,13 @@ describe('identity', () => {
 
 describe('progress', () => {
   test('reads as a person expects it', () => {
-    const status = { ...freshStatus('m', 'copy'), bytesTotal: String(40 * 2 ** 30), bytesCopied: String(12.3 * 2 ** 30), bytesPerSecond: 512 * 2 ** 20, guestP99Us: 800 };
+    const status = {
+      ...freshStatus('m', 'copy'),
+      bytesTotal: String(40 * 2 ** 30),
+      bytesCopied: String(12.3 * 2 ** 30),
+      bytesPerSecond: 512 * 2 ** 20,
+      guestP99Us: 800,
+    };
     expect(statusLine(status)).toBe('copy: 12.3 of 40.0 GB, 512 MB/s, guest p99 0.8 ms');
     expect(statusLine(freshStatus('m', 'check'))).toBe('check');
     expect(statusLine({ ...freshStatus('m', 'verify'), bytesTotal: '1048576', bytesVerified: '524288' })).toBe('verify: 0.5 of 1.0 MB');
