@@ -9,9 +9,9 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     // Guests, hosts and QEMU share two cores: one file at a time keeps their timings meaningful.
     fileParallelism: false,
-    // A guest under emulation boots in 3 s, in 10 s on a busy machine.
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // A guest under emulation boots in 3 s, in 10 s on a busy machine, where everything else takes as much longer.
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
     // A test that hangs in its teardown is a leak; it is reported, not waited for.
     teardownTimeout: 10_000,
   },

@@ -59,7 +59,7 @@ export const typescriptLayers = {
 /** The host reads the cmdlets' definitions (names, sets, binding) when it serves them. */
 typescriptLayers['src/host'].may.push('cmdlets');
 
-/** @type {Record<string, { may: string[], why: string }>} `*` = every other layer. */
+/** @type {Record<string, { may: string[], everywhere?: boolean, why: string }>} `*` = every other layer; `everywhere` = every layer may use it. */
 export const rustLayers = {
   disk: { may: [], why: 'the waist: what a disk is, to those who use one and those who make one' },
   reactor: { may: ['disk'], why: 'moves bytes of files, knows no format and no export' },
@@ -70,5 +70,6 @@ export const rustLayers = {
   exports: { may: ['disk', 'reactor'], why: 'a front end knows a disk and nothing behind it' },
   service: { may: ['*'], why: 'composes the others into what the addon offers' },
   worker: { may: ['*'], why: 'one VM: its disks, its exports, its moves' },
+  kill_point: { may: [], everywhere: true, why: 'named places where a test ends the process; unarmed it does nothing' },
   testing: { may: ['*'], why: 'test equipment behind a feature' },
 };

@@ -99,7 +99,7 @@ export function rustFindings(path, text) {
   if (!layer) return [`${path}: native/engine/src/${inside} is in no layer; give it a line, with its reason, in scripts/layers.mjs`];
   if (layer.may.includes('*')) return [];
   return cratePaths(rustCode(text))
-    .filter(({ name }) => name !== inside && rustLayers[name] !== undefined && !layer.may.includes(name))
+    .filter(({ name }) => name !== inside && rustLayers[name] !== undefined && !rustLayers[name].everywhere && !layer.may.includes(name))
     .map(({ name, line }) => `${path}:${line}: ${inside} may not use ${name} (${layer.why})`);
 }
 

@@ -28,6 +28,8 @@ export interface ConnectionOptions {
   readonly methods: CmdletMethods;
   readonly complete: (kind: string, word: string) => Promise<{ text: string; tip: string }[]>;
   readonly version: string;
+  /** Hash of the cmdlet definitions: a client made from others warns. */
+  readonly definitions: string;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -105,7 +107,7 @@ export class Connection {
 
   #hello(message: Extract<ClientMessage, { k: 'hello' }>): boolean {
     this.#greeted = true;
-    void this.#send({ k: 'hello', v: PROTOCOL_VERSION, host: this.options.version, pid: process.pid });
+    void this.#send({ k: 'hello', v: PROTOCOL_VERSION, host: this.options.version, defs: this.options.definitions, pid: process.pid });
     if (message.v === PROTOCOL_VERSION) return true;
     this.#terminate(new VmStorageError('HostVersionMismatch',
       `The client speaks protocol version ${message.v}, this host (${this.options.version}) version ${PROTOCOL_VERSION}. Install the module and the host of the same release.`));

@@ -136,4 +136,11 @@ export interface Migration {
    * Takes the move claim before its first await; may return once the move is tracked again.
    */
   recover(vm: VmRecord, journal: JournalStatus): Promise<void>;
+  /**
+   * Once, before cmdlets are served and after the workers were found again: takes up what needs no journal (moves without disks, half made
+   * destinations). VMs with a journal are left to `recover`.
+   */
+  start(): Promise<void>;
+  /** At the end of the host: stops retries. Moves go on in their workers. */
+  close(): Promise<void>;
 }

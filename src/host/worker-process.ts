@@ -14,9 +14,9 @@ import { WorkerLink } from './worker-link.js';
 /** From exec to a listening socket: 0.1 s at rest. */
 const START_LIMIT_MS = 20_000;
 /** `status` is answered from memory. */
-const STATUS_LIMIT_MS = 5_000;
-/** How long a process that is alive may refuse to be connected to before it is killed: its data path may be at work all the same. */
-const DEAF_LIMIT_MS = 5_000;
+const STATUS_LIMIT_MS = 10_000;
+/** How long a process that is alive may refuse to be connected to before it is killed: its data path is at work all the same. */
+const DEAF_LIMIT_MS = 30_000;
 const EXIT_LIMIT_MS = 10_000;
 
 export interface WorkerProgram {
@@ -93,7 +93,7 @@ async function connectTo(place: WorkerPlace, { processes }: WorkerStarterOptions
   try {
     link = await WorkerLink.open(place.socket);
   } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ECONNREFUSED')) return null;
+    if (hasCode(error, 'ENOENT', 'ECONNREFUSED', 'ECONNRESET')) return null;
     throw error;
   }
   try {
@@ -105,6 +105,7 @@ async function connectTo(place: WorkerPlace, { processes }: WorkerStarterOptions
     return { link, identity, status, found: true };
   } catch (error) {
     link.close();
+    if (error instanceof VmStorageError && (error.code === 'HostConnectionLost' || error.code === 'OperationFailed')) return null; // dying, or deaf
     throw error;
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Where an instance keeps its things. `VMSTORAGE_HOME` puts all of it into one folder (`<home>/run` then takes the sockets); without it,
- * state is in /var/lib/vmstorage and sockets in /run/vmstorage.
+ * Where an instance keeps its things. `VMSTORAGE_HOME` puts all of it into one folder (<state> is that folder, <run> is `run` in it, and the
+ * host's own socket stands in the folder itself, where clients look); without it, <state> is /var/lib/vmstorage and <run> /run/vmstorage.
  *
  * ```text
  * <state>/registry.json  settings.json  accelerator.json  host.token
@@ -47,7 +47,7 @@ export function instancePaths(environment: { readonly [name: string]: string | u
     throw new VmStorageError('InvalidParameter', `VMSTORAGE_HOME is '${home}', which is not an absolute path. Set it to a full path.`);
   }
   const stateFolder = home ? resolve(home) : '/var/lib/vmstorage';
-  const runFolder = home ? stateFolder : '/run/vmstorage';
+  const runFolder = home ? join(stateFolder, 'run') : '/run/vmstorage';
   const longestBytes = Buffer.byteLength(runFolder + LONGEST_SOCKET_NAME);
   if (longestBytes > SOCKET_PATH_MAX_BYTES) {
     throw new VmStorageError('InvalidParameter',
@@ -58,7 +58,7 @@ export function instancePaths(environment: { readonly [name: string]: string | u
   return {
     stateFolder,
     runFolder,
-    hostSocket: join(runFolder, 'host.sock'),
+    hostSocket: join(home ? stateFolder : runFolder, 'host.sock'),
     registryFile: join(stateFolder, 'registry.json'),
     settingsFile: join(stateFolder, 'settings.json'),
     acceleratorFile: join(stateFolder, 'accelerator.json'),

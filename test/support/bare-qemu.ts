@@ -22,6 +22,9 @@ export interface BareQemuOptions {
   readonly extra?: readonly string[];
   /** The guest's options, "w.qd=4 w.iops=300". */
   readonly guestOptions?: string;
+  /** Default: console.log in the folder. */
+  readonly consolePath?: string;
+  readonly environment?: NodeJS.ProcessEnv;
 }
 
 export class BareQemu implements AsyncDisposable {
@@ -30,12 +33,13 @@ export class BareQemu implements AsyncDisposable {
   readonly #gone = new AbortController();
   readonly exited: Promise<number | null>;
   #qmp: Socket | null = null;
-  #answers: ((answer: Record<string, unknown>) => void)[] = [];
+  /** In the order of the commands; null = QEMU is gone. */
+  #answers: ((answer: Record<string, unknown> | null) => void)[] = [];
 
   private constructor(private readonly options: BareQemuOptions) {
-    const { folder, rawDisks = [], extra = [], guestOptions = '' } = options;
+    const { folder, rawDisks = [], extra = [], guestOptions = '', environment = process.env } = options;
     const { kernel, initrd } = guestKernel();
-    const consolePath = join(folder, 'console.log');
+    const consolePath = options.consolePath ?? join(folder, 'console.log');
     const log = openSync(join(folder, 'qemu.log'), 'a', 0o600);
     this.#process = spawn(
       'qemu-system-x86_64',
@@ -53,14 +57,17 @@ export class BareQemu implements AsyncDisposable {
           `virtio-blk-pci,drive=disk${i}`,
         ]),
       ],
-      { stdio: ['ignore', log, log] },
+      { env: environment, stdio: ['ignore', log, log] },
     );
     closeSync(log);
     this.exited = new Promise((resolve) => {
       this.#process.once('error', () => resolve(null));
       this.#process.once('exit', (code) => resolve(code));
     });
-    void this.exited.then(() => this.#gone.abort());
+    void this.exited.then(() => {
+      this.#gone.abort();
+      for (const answer of this.#answers.splice(0)) answer(null);
+    });
     this.console = new GuestConsole(consolePath);
   }
 
@@ -115,13 +122,13 @@ export class BareQemu implements AsyncDisposable {
 
   /** One QMP command; rejects with QEMU's own words. */
   async qmp(execute: string, args: Record<string, unknown> = {}): Promise<unknown> {
-    const answer = await new Promise<Record<string, unknown>>((resolve, reject) => {
-      const socket = this.#qmp;
-      if (!socket || socket.destroyed) return reject(new Error(`${execute}: QEMU's monitor is closed`));
+    const socket = this.#qmp;
+    if (!socket || socket.destroyed || this.gone.aborted) throw new Error(`${execute}: QEMU's monitor is closed`);
+    const answer = await new Promise<Record<string, unknown> | null>((resolve) => {
       this.#answers.push(resolve);
-      this.gone.addEventListener('abort', () => reject(new Error(`${execute}: QEMU is gone`)), { once: true });
       socket.write(`${JSON.stringify({ execute, arguments: args })}\n`);
     });
+    if (answer === null) throw new Error(`${execute}: QEMU is gone`);
     if ('error' in answer) throw new Error(`${execute}: ${JSON.stringify(answer.error)}`);
     return answer.return;
   }

@@ -54,20 +54,31 @@ public abstract class HostCmdlet : PSCmdlet, IDisposable
     private HostInvocation StartInvocation() => Report(() => HostInvocation.Start(WireName, SessionState.Path.CurrentLocation.Path,
         IsOn("Verbose", "VerbosePreference"), IsOn("Debug", "DebugPreference"), RunAsJob || IsOn("", "ProgressPreference")));
 
+    /// <summary>
+    /// The engine marks the pipeline as stopping before it calls StopProcessing: a write in between throws here first. Leaving then would
+    /// close the connection, and closing does not stop a change. So whoever notices first sends `stop`, and both wait for the answer.
+    /// </summary>
     private PumpEnd Run(Func<PumpEnd> pump)
     {
-        try { return Report(pump); }
-        catch (PipelineStoppedException) when (_invocation is { StopRequested: true })
+        try
         {
-            AwaitAnswer(_invocation);
+            PumpEnd end = Report(pump);
+            return Interrupted ? throw new PipelineStoppedException() : end;
+        }
+        catch (PipelineStoppedException) when (Changes && Interrupted && _invocation is { IsBusy: true } stopping)
+        {
+            stopping.RequestStop();
+            AwaitAnswer(stopping);
             throw;
         }
     }
 
+    private bool Interrupted => Stopping || _invocation is { StopRequested: true };
+
     private T Report<T>(Func<T> action)
     {
         try { return action(); }
-        catch (HostFailure f) when (_invocation is { StopRequested: true }) { Say(f.Record.Exception.Message); throw new PipelineStoppedException(); }
+        catch (HostFailure f) when (Interrupted) { Say(f.Record.Exception.Message); throw new PipelineStoppedException(); }
         catch (HostFailure f) { ThrowTerminatingError(f.Record); throw; }
     }
 
@@ -88,32 +99,29 @@ public abstract class HostCmdlet : PSCmdlet, IDisposable
 
     private bool IsOn(string parameter, string variable) =>
         MyInvocation.BoundParameters.TryGetValue(parameter, out object? v) && v is SwitchParameter s ? (bool)s
-        : GetVariableValue(variable) is ActionPreference p && p is not (ActionPreference.SilentlyContinue or ActionPreference.Ignore);
+        : Preference(variable, ActionPreference.SilentlyContinue) is not (ActionPreference.SilentlyContinue or ActionPreference.Ignore);
+
+    /// <summary>Set in a script's own scope a preference is plain text, not the enum it is at the top.</summary>
+    private T Preference<T>(string variable, T fallback) => GetVariableValue(variable) is { } v && LanguagePrimitives.TryConvertTo(v, out T preference) ? preference : fallback;
 
     /// <summary>Whether ShouldProcess would say yes without asking: then a job may answer its later questions the same way.</summary>
-    private bool ConfirmsSilently
-    {
-        get
-        {
-            if (MyInvocation.BoundParameters.TryGetValue("Confirm", out object? v) && v is SwitchParameter s) { return !s; }
-            return GetVariableValue("ConfirmPreference") is not ConfirmImpact p || p is ConfirmImpact.None or ConfirmImpact.High;      // our impact is Medium
-        }
-    }
+    private bool ConfirmsSilently =>
+        MyInvocation.BoundParameters.TryGetValue("Confirm", out object? v) && v is SwitchParameter s ? !s
+        : Preference("ConfirmPreference", ConfirmImpact.High) is ConfirmImpact.None or ConfirmImpact.High;      // our impact is Medium
 
     private sealed class CmdletSink(HostCmdlet cmdlet) : IHostSink
     {
         private bool _yesToAll, _noToAll;
-        private bool Stopping => cmdlet._invocation is { StopRequested: true };
-        public bool DetachAfterConfirm => cmdlet.RunAsJob && !Stopping;
-        public void Output(object value) { if (!Stopping) { cmdlet.WriteObject(value, false); } }
-        public void Error(ErrorRecord error) { if (Stopping) { cmdlet.Say(error.Exception.Message); } else { cmdlet.WriteError(error); } }
-        public void Progress(ProgressRecord progress) { if (!Stopping) { cmdlet.WriteProgress(progress); } }
-        public bool Ask(string kind, string text, string caption) => !Stopping && (kind == "shouldContinue"
+        public bool DetachAfterConfirm => cmdlet.RunAsJob && !cmdlet.Interrupted;
+        public void Output(object value) { if (!cmdlet.Interrupted) { cmdlet.WriteObject(value, false); } }
+        public void Error(ErrorRecord error) { if (cmdlet.Interrupted) { cmdlet.Say(error.Exception.Message); } else { cmdlet.WriteError(error); } }
+        public void Progress(ProgressRecord progress) { if (!cmdlet.Interrupted) { cmdlet.WriteProgress(progress); } }
+        public bool Ask(string kind, string text, string caption) => !cmdlet.Interrupted && (kind == "shouldContinue"
             ? cmdlet.ShouldContinue(text, caption, ref _yesToAll, ref _noToAll)
             : cmdlet.ShouldProcess(text, text + "\nAre you sure you want to continue?", caption));
         public void Text(string stream, string text)
         {
-            if (Stopping) { if (stream == "warning") { cmdlet.Say(text); } return; }
+            if (cmdlet.Interrupted) { if (stream == "warning") { cmdlet.Say(text); } return; }
             switch (stream)
             {
                 case "verbose": cmdlet.WriteVerbose(text); break;

@@ -40,6 +40,8 @@ internal sealed class HostInvocation : IDisposable
 
     private HostInvocation(HostConnection connection) => _connection = connection;
 
+    /// <summary>Something was asked and not answered yet.</summary>
+    public bool IsBusy { get { lock (_state) { return _busy; } } }
     public bool StopRequested { get { lock (_state) { return _stopRequested; } } }
 
     public static HostInvocation Start(string cmdlet, string cwd, bool verbose, bool debug, bool progress)

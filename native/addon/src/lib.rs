@@ -2,5 +2,5 @@
 
 mod engine;
 mod error;
-
+mod guest;
 mod image;

@@ -98,7 +98,7 @@ fn assert_clean(report: &Report) {
     let counts: Vec<_> = report
         .disks
         .iter()
-        .map(|d| (d.io_errors, d.wrong_blocks, d.unexpected_completions, d.reads, d.writes, d.zeroes, d.flushes))
+        .map(|d| (d.io_errors, d.wrong_blocks, d.unexpected_completions, d.lost_interrupts, d.reads, d.writes, d.zeroes, d.flushes))
         .collect();
     assert!(report.is_clean(), "stuck {}, {counts:?}, {said:?}", report.stuck);
 }
@@ -134,6 +134,7 @@ fn every_byte_is_right_whatever_was_negotiated() {
         let disk = &report.disks[0];
         assert!(disk.reads > 0 && disk.writes > 0 && disk.zeroes > 0 && disk.flushes > 0);
         assert_eq!(disk.reconnects, 0);
+        assert!(report.longest_wait() < Duration::from_secs(3), "a kick was lost: {:?}", report.longest_wait());
         assert!(served.listener.ring_failures().is_empty(), "{:?}", served.listener.ring_failures());
         served.close();
         place.judge_image();

@@ -13,6 +13,7 @@ mod deadlines;
 mod dirtying;
 mod disk_state;
 mod ending;
+mod journal;
 mod limits;
 mod machine;
 mod progress;
@@ -27,11 +28,14 @@ mod writes;
 
 pub use chunk_map::{ChunkMap, word_count};
 pub use disk_state::DiskSetup;
+pub use journal::{Journal, JournalWriter, remove_journal};
 pub use limits::MoveLimits;
 pub use machine::Move;
 pub use progress::Progress;
 pub use saved_map::{SavedMap, SharedWords};
 pub use vocabulary::*;
-mod journal_tmp;
-pub use journal_tmp::*;
-pub const fn chunk_count(n: u64) -> u64 { n.div_ceil(CHUNK_BYTES) }
+
+/// Chunks of a disk of `size_bytes`.
+pub const fn chunk_count(size_bytes: u64) -> u64 {
+    size_bytes.div_ceil(CHUNK_BYTES)
+}

@@ -27,8 +27,8 @@ pub struct GuestRequest {
     /// Image operations under way for it.
     pub parts: u8,
     pub answered: bool,
-    /// Submitted before the move began; its completion goes to the move's machine.
-    pub adopted: bool,
+    /// Submitted before a move began: its completion goes to that move's machine (driver and member).
+    pub adopted: Option<(u32, u32)>,
 }
 
 pub struct Disk {

@@ -52,7 +52,7 @@ impl Engine {
         let wake = Arc::new(rustix::event::eventfd(0, flags).map_err(|e| failed(e.into()))?);
         let (calls, receive): (Sender<Call>, Receiver<Call>) = channel();
         let (started, wait) = sync_channel(1);
-        let (thread_wake, back) = (Arc::clone(&wake), calls.clone());
+        let thread_wake = Arc::clone(&wake);
         let thread = std::thread::Builder::new()
             .name("reactor".to_owned())
             .spawn(move || {
@@ -60,7 +60,7 @@ impl Engine {
                 match crate::reactor::open_reactor(RING_ENTRIES) {
                     Ok(reactor) => {
                         let name = reactor.name();
-                        let mut service = Service::new(reactor, receive, thread_wake, back);
+                        let mut service = Service::new(reactor, receive, thread_wake);
                         if started.send(Ok(name)).is_ok() {
                             service.run();
                         }

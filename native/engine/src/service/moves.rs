@@ -111,7 +111,7 @@ impl Service {
             self.drivers[driver_id as usize] = Some(driver);
         }
         for (member, disk_id) in disks.into_iter().enumerate() {
-            for (id, range) in self.writes_in_flight(disk_id) {
+            for (id, range) in self.adopt_writes(disk_id, (driver_id, member as u32)) {
                 self.drive(driver_id, Event::Adopt { disk: member as u32, id, range });
             }
         }
@@ -120,14 +120,14 @@ impl Service {
     }
 
     /// Marks every write of the disk that is under way as adopted, and takes the machine's hold on it.
-    fn writes_in_flight(&mut self, disk_id: u32) -> Vec<(u32, ByteRange)> {
+    fn adopt_writes(&mut self, disk_id: u32, place: (u32, u32)) -> Vec<(u32, ByteRange)> {
         let Some(Some(disk)) = self.disks.get_mut(disk_id as usize) else { return Vec::new() };
         let mut found = Vec::new();
         for id in 0..disk.requests.len() as u32 {
             let entry = disk.requests.get(id);
             let write = !matches!(entry.kind, None | Some(RequestKind::Read | RequestKind::Flush));
             if write && !entry.answered && !entry.flushing && entry.parts > 0 {
-                entry.adopted = true;
+                entry.adopted = Some(place);
                 entry.parts += 1;
                 found.push((id, entry.range));
             }

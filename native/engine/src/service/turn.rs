@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::clock::now_us;
@@ -40,7 +40,6 @@ pub(super) struct ExportSlot {
 pub struct Service {
     pub(super) reactor: Box<dyn Reactor>,
     calls: Receiver<Call>,
-    pub(super) back: Sender<Call>,
     pub(super) wake: Arc<OwnedFd>,
     pub(super) disks: Vec<Option<Disk>>,
     pub(super) images: Vec<Option<Image>>,
@@ -61,11 +60,10 @@ pub struct Service {
 }
 
 impl Service {
-    pub(super) fn new(reactor: Box<dyn Reactor>, calls: Receiver<Call>, wake: Arc<OwnedFd>, back: Sender<Call>) -> Self {
+    pub(super) fn new(reactor: Box<dyn Reactor>, calls: Receiver<Call>, wake: Arc<OwnedFd>) -> Self {
         Self {
             reactor,
             calls,
-            back,
             wake,
             disks: Vec::new(),
             images: Vec::new(),
@@ -264,7 +262,7 @@ impl Service {
         entry.bounce = None;
         entry.parts = 0;
         entry.answered = false;
-        entry.adopted = false;
+        entry.adopted = None;
         match moving {
             Some(_) if request.kind != RequestKind::Read => self.moving_request(disk_id, id),
             _ => self.start_guest_op(disk_id, id),
@@ -305,12 +303,9 @@ impl Service {
         let Some(Some(disk)) = self.disks.get_mut(disk_id as usize) else { return };
         let entry = disk.requests.get(slot);
         entry.parts -= 1;
-        if entry.adopted {
-            entry.adopted = false;
-            if let Some((driver, member)) = disk.moving {
-                self.drive(driver, Event::SourceWriteDone { disk: member, id: slot, result: done.result });
-                return;
-            }
+        if let Some((driver, member)) = entry.adopted.take() {
+            self.drive(driver, Event::SourceWriteDone { disk: member, id: slot, result: done.result });
+            return;
         }
         let Some(Some(disk)) = self.disks.get_mut(disk_id as usize) else { return };
         let entry = disk.requests.get(slot);

@@ -16,19 +16,17 @@ enum State {
 pub struct UnitHashes {
     hashes: Vec<u128>,
     states: Vec<State>,
-    verified_bytes: u64,
 }
 
 impl UnitHashes {
     pub fn new(units: usize) -> Self {
-        Self { hashes: vec![0; units], states: vec![State::Unverified; units], verified_bytes: 0 }
+        Self { hashes: vec![0; units], states: vec![State::Unverified; units] }
     }
 
     pub fn verified(&mut self, range: ByteRange, hash: u128) {
         let unit = (range.start / VERIFY_UNIT_BYTES) as usize;
         self.hashes[unit] = hash;
         self.states[unit] = State::Verified;
-        self.verified_bytes += range.len;
     }
 
     pub fn written(&mut self, range: ByteRange) {
@@ -39,10 +37,6 @@ impl UnitHashes {
                 *state = State::WrittenSince;
             }
         }
-    }
-
-    pub fn verified_bytes(&self) -> u64 {
-        self.verified_bytes
     }
 
     pub fn written_since(&self) -> usize {

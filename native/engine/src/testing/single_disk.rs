@@ -302,7 +302,7 @@ fn transfer(request: &Request, len: u64, file: &File) -> Result<(), Errno> {
 
 fn wait(export: &mut dyn Export, cx: &mut Cx<'_>, shared: &Shared, awake: bool) {
     let due = cx.pending.iter().map(|(due, _)| *due).min();
-    let longest = Duration::from_millis(100); // only a guard: everything that matters wakes the poll
+    let longest = Duration::from_secs(5); // long, so that a lost kick shows as a long wait
     let sleep = match due {
         _ if awake => Duration::ZERO,
         Some(due) => due.saturating_duration_since(Instant::now()).min(longest),
@@ -313,7 +313,7 @@ fn wait(export: &mut dyn Export, cx: &mut Cx<'_>, shared: &Shared, awake: bool) 
     let borrowed: Vec<BorrowedFd<'_>> = polls.iter().map(|(fd, _)| unsafe { BorrowedFd::borrow_raw(*fd) }).collect();
     let mut set = vec![PollFd::new(&shared.wake, PollFlags::IN)];
     set.extend(borrowed.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
-    let timeout = Timespec { tv_sec: 0, tv_nsec: sleep.as_nanos() as _ };
+    let timeout = Timespec { tv_sec: sleep.as_secs() as _, tv_nsec: sleep.subsec_nanos() as _ };
     let _ = poll(&mut set, Some(&timeout)); // interrupted: the loop looks at everything anyway
     let ready: Vec<bool> = set.iter().map(|fd| !fd.revents().is_empty()).collect();
     if ready[0] {

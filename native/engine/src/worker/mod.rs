@@ -16,4 +16,4 @@ mod targets;
 
 pub use hash::hash_image;
 pub use serve::{ServeDisk, Worker};
-pub use status::WorkerStatus;
+pub use status::{MoveStatus, WorkerStatus};

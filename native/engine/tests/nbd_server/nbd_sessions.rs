@@ -433,6 +433,7 @@ fn options_are_answered_as_the_protocol_says() {
         (9, meta_context("disk1", &[]), vec![UNKNOWN]),
         (10, meta_context("", &["x-other:thing", "base:allocation"]), vec![4, 1]),
         (10, meta_context("disk0", &["base:"]), vec![1]),
+        (10, meta_context("disk0", &["base:allocation"]), vec![4, 1]),
         (10, vec![0, 0, 0, 9, 0], vec![INVALID]),
         (6, info(""), vec![3, 3, 1]),
         (6, b"\0\0\0\x05disk0\0\x02\0\x01\0\x03".to_vec(), vec![3, 3, 3, 1]),
@@ -448,6 +449,25 @@ fn options_are_answered_as_the_protocol_says() {
         assert_eq!(client.option_replies(option), kinds, "option {option} with {} bytes", data.len());
     }
     assert!(client.is_closed_by_server());
+}
+
+#[test]
+fn selecting_contexts_again_replaces_the_first_selection_also_when_it_fails() {
+    let runner = Runner::start(Setup::default());
+    for second in [meta_context("disk0", &["x-other:thing"]), vec![1, 2, 3]] {
+        let mut client = Client::connect(&runner.socket());
+        client.send(&3u32.to_be_bytes());
+        client.option(8, &[]);
+        client.option_replies(8);
+        client.option(10, &meta_context("disk0", &["base:allocation"]));
+        assert_eq!(client.option_replies(10), [4, 1]);
+        client.option(10, &second);
+        client.option_replies(10);
+        client.option(7, &info("disk0"));
+        client.option_replies(7);
+        client.request(0, BLOCK_STATUS, 1, 0, 4096);
+        assert_eq!(client.error_of(1), 22);
+    }
 }
 
 #[test]

@@ -188,8 +188,10 @@ impl Loop {
         server.end_turn(&mut self);
         while !(self.closed && server.in_flight() == 0) {
             self.wait(wake);
-            while let Ok(call) = calls.try_recv() {
+            // One in each turn, so that a test that asks again and again sees turns pass.
+            if let Ok(call) = calls.try_recv() {
                 call(&mut server, &mut self);
+                rustix::io::write(wake, &1u64.to_ne_bytes()).unwrap();
             }
             self.do_io(&mut server);
             self.do_requests(&mut server);

@@ -6,12 +6,12 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight, VhostUserLog,
     VhostUserMemoryRegion, VhostUserProtocolFeatures, VhostUserSharedMsg, VhostUserShMemConfig,
@@ -291,20 +291,16 @@ fn place(region: &VhostUserSingleMemoryRegion) -> RegionPlace {
     }
 }
 
-/// Takes a descriptor for kick, call or error: an eventfd that never blocks, or the reactor thread could be made to hang
-/// by a front end that reads its own kick or hands in a full pipe.
+/// Takes a descriptor for kick, call or error: an eventfd and nothing else, because a full pipe would hold the reactor
+/// thread. Its flags stay as they are: they belong to the open file, and the front end may count on a read that blocks.
 fn eventfd(file: File) -> Result<File> {
-    use std::os::fd::AsRawFd;
-    // Where /proc is not there to ask, the flag below has to do.
-    if let Ok(kind) = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
-        && kind.as_os_str() != "anon_inode:[eventfd]"
-    {
-        return Err(failed(&format!("'{}' was passed where an eventfd belongs", kind.display())));
+    // Where there is no /proc to ask, the front end's word has to do.
+    match std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())) {
+        Ok(kind) if kind.as_os_str() != "anon_inode:[eventfd]" => {
+            Err(failed(&format!("'{}' was passed where an eventfd belongs", kind.display())))
+        }
+        _ => Ok(file),
     }
-    let failed = |errno: rustix::io::Errno| Error::ReqHandlerError(errno.into());
-    let flags = fcntl_getfl(&file).map_err(failed)?;
-    fcntl_setfl(&file, flags | OFlags::NONBLOCK).map_err(failed)?;
-    Ok(file)
 }
 
 fn gone() -> Error {

@@ -368,9 +368,13 @@ impl Ring {
     }
 }
 
-/// One write to an eventfd that does not block: a full one has been signalled already.
+/// One write to an eventfd. It would block only at a count of 2^64 - 2, which is out of reach of writes of 1.
 fn signal(event: Option<&File>) {
     if let Some(event) = event {
         let _ = rustix::io::write(event, &1u64.to_ne_bytes());
     }
 }
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;

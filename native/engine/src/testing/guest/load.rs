@@ -31,6 +31,8 @@ use crate::testing::random::Random;
 const RECONNECT: Duration = Duration::from_millis(100);
 /// How long a wait for completions may last before stop and connection are looked at again.
 const LOOK: Duration = Duration::from_millis(20);
+/// An interrupt may follow its completion this much later on a busy machine.
+const INTERRUPT_GRACE: Duration = Duration::from_millis(500);
 /// Descriptors one request needs at most: two for the header, four for data, a segment, the status.
 const MOST_BUFFERS: usize = 8;
 
@@ -532,7 +534,12 @@ impl Running {
             set.push(PollFd::new(connection.socket(), PollFlags::IN | PollFlags::RDHUP));
         }
         let timeout = Timespec { tv_sec: 0, tv_nsec: sleep.as_nanos() as _ };
-        let _ = poll(&mut set, Some(&timeout)); // interrupted: everything is looked at anyway
+        let woken = poll(&mut set, Some(&timeout)).is_ok_and(|count| count > 0); // else: time, or a signal
+        if !woken && self.connection.is_some() && self.rings.iter_mut().any(|ring| ring.want_interrupt(&self.machine)) {
+            // Completions, and no word of them. The word may be on its way; if not, it was forgotten.
+            let grace = Timespec { tv_sec: 0, tv_nsec: INTERRUPT_GRACE.as_nanos() as _ };
+            lock(&load.stats).lost_interrupts += u64::from(poll(&mut set, Some(&grace)) == Ok(0));
+        }
         for call in &self.machine.calls {
             drop(call.read()); // empty: nobody called
         }

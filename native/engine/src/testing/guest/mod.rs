@@ -44,6 +44,8 @@ pub struct DiskStats {
     pub wrong_blocks: u64,
     /// Completions of requests that were not in flight: answered twice, or never asked.
     pub unexpected_completions: u64,
+    /// Completions that were found by looking, long after the guest had asked to be interrupted for them.
+    pub lost_interrupts: u64,
     /// Times a connection was made again after it broke.
     pub reconnects: u64,
     /// Requests in flight now.
@@ -73,7 +75,7 @@ pub struct Report {
 impl Report {
     /// No error, no wrong block, nothing lost, nothing twice.
     pub fn is_clean(&self) -> bool {
-        self.stuck == 0 && self.disks.iter().all(|d| d.io_errors + d.wrong_blocks + d.unexpected_completions == 0)
+        self.stuck == 0 && self.disks.iter().all(|d| d.io_errors + d.wrong_blocks + d.unexpected_completions + d.lost_interrupts == 0)
     }
 
     pub fn longest_wait(&self) -> Duration {
