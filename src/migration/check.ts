@@ -250,9 +250,19 @@ async function spaceNeeds(plan: MovePlan, landings: readonly Landing[], ports: C
       target: move.target,
       device: String(landing.facts.device),
       folder: landing.folder,
-      bytes: BigInt(image.fileBytes) + BigInt(image.growthBytes),
+      bytes: mostBytes(image),
     };
   });
+}
+
+/**
+ * What the image may come to occupy when every block of it is written. A dynamic VHDX becomes longer; any other file only fills its
+ * holes, so its length is the bound.
+ */
+export function mostBytes(image: ImageFacts): bigint {
+  const [file, allocated, growth] = [BigInt(image.fileBytes), BigInt(image.allocatedBytes), BigInt(image.growthBytes)];
+  if (image.format === 'vhdx' && image.kind === 'dynamic') return file + growth;
+  return file > allocated + growth ? file : allocated + growth;
 }
 
 /** A live image is known only to its worker; that of a VM that is off is looked at by a worker made for it. */

@@ -81,7 +81,7 @@ export class Scene {
 }
 
 /** What may be asked twice. */
-type SteadyMethod = 'status' | 'stopMove' | 'releaseMove' | 'endMove' | 'copyAttributes';
+type SteadyMethod = 'status' | 'stopMove' | 'releaseMove' | 'endMove';
 
 /** Whether the worker still has this move: not once its journal was ended, nor while it has a later one. */
 export async function isAtIt(scene: Scene): Promise<boolean> {

@@ -79,17 +79,17 @@ export class PlayedWorker {
     this.calls.push(method);
     if (method === 'status') return this.status();
     if (method === 'inspectImage') return inspect((params as { path: string }).path);
-    if (method === 'copyAttributes') return {};
     if (method === 'startMove') return this.#startMove((params as { plan: MovePlan }).plan, signal);
     if (method === 'stopMove') return this.#stopMove();
     if (method === 'releaseMove') {
+      if (!this.move?.outcome?.ok) throw new VmStorageError('InvalidState', 'the move has not switched yet');
       this.#record('released');
       return {};
     }
     if (method === 'endMove') {
       this.#step('endMove');
-      const journal = this.journal;
-      if (journal) for (const disk of this.disks) disk.path = this.#servedNow(disk.index) ?? disk.path;
+      if (!this.journal) throw new VmStorageError('InvalidState', 'no move is under way');
+      for (const disk of this.disks) disk.path = this.#servedNow(disk.index) ?? disk.path;
       fs.rmSync(this.journalFile, { force: true });
       this.move = null;
       return {};
@@ -110,7 +110,7 @@ export class PlayedWorker {
       if (journal.plan.bootId === this.world.bootId) this.#go(journal.plan);
       else this.#outcome(false, 'OperationFailed', 'another boot');
     } else if (journal) {
-      this.move = { ...freshStatus(journal.plan.moveId, 'release') };
+      this.move = { ...freshStatus(journal.plan.moveId, 'release'), percent: 100, outcome: { ok: true, code: '', message: '' } };
     }
   }
 
@@ -177,10 +177,11 @@ export class PlayedWorker {
   #stopMove(): { stopped: boolean } {
     this.#step('stopMove');
     const journal = this.journal;
-    if (journal && ['committed', 'released', 'deleted'].includes(journal.phase)) return { stopped: false };
+    if (!journal) throw new VmStorageError('InvalidState', 'no move is under way');
+    if (['committed', 'released', 'deleted'].includes(journal.phase)) return { stopped: false };
     this.#generation++;
-    if (journal) for (const disk of journal.plan.disks) fs.rmSync(disk.target, { force: true });
-    if (journal) this.#outcome(false, 'OperationStopped', 'stopped');
+    for (const disk of journal.plan.disks) fs.rmSync(disk.target, { force: true });
+    this.#outcome(false, 'OperationStopped', 'stopped');
     return { stopped: true };
   }
 
@@ -215,6 +216,8 @@ export class PlayedWorker {
       this.move = { ...freshStatus(plan.moveId, shown as MoveStatus['phase']), percent: 50, bytesTotal: '1000', bytesCopied: '500' };
       this.#tell();
     }
+    await new Promise((resolve) => setImmediate(resolve));
+    if (generation === this.#generation) this.#outcome(true, '', 'The virtual machine runs on the destination.');
   }
 
   #outcome(ok: boolean, code: string, message: string): void {

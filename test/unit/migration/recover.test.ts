@@ -10,7 +10,7 @@ import { Tracker, freshStatus, statusLine } from '../../../src/migration/progres
 import { diskFiles } from '../../../src/migration/files.js';
 import { Steps, World, allOver, reached, toFolder, vmId } from './world.js';
 
-const journals = [null, 'started', 'copy', 'mirror', 'verify', 'prepared', 'committed', 'released', 'deleted'] as const;
+const journals = [null, 'started', 'copy', 'mirror', 'verify', 'prepared', 'cancelled', 'committed', 'released', 'deleted'] as const;
 
 test('every pair of ledger and journal has one way to go on', () => {
   const entry = (state: LedgerEntry['state']) =>
@@ -25,14 +25,14 @@ test('every pair of ledger and journal has one way to go on', () => {
   const table = (boot: string) =>
     ['open', 'committed', 'undoing'].map((state) => journals.map((journal) => way(state as LedgerEntry['state'], journal, boot)).join(' '));
   expect(table('b1')).toEqual([
-    'undo follow follow follow follow follow release release release',
-    'release release release release release release release release release',
-    'undo undo undo undo undo undo alone alone alone',
+    'undo follow follow follow follow follow follow release release release',
+    'release release release release release release release release release release',
+    'undo undo undo undo undo undo undo alone alone alone',
   ]);
   expect(table('b2')).toEqual([
-    'undo undo undo undo undo undo release release release',
-    'release release release release release release release release release',
-    'undo undo undo undo undo undo alone alone alone',
+    'undo undo undo undo undo undo undo release release release',
+    'release release release release release release release release release release',
+    'undo undo undo undo undo undo undo alone alone alone',
   ]);
 });
 
@@ -239,11 +239,11 @@ describe('progress', () => {
   test('a worker that was started again does not make it go back, nor forget the receipt', () => {
     const seen: number[] = [];
     const tracker = new Tracker({ moveId: 'm' }, (status) => void seen.push(status.percent));
-    tracker.fromWorker({ ...freshStatus('m', 'mirror'), percent: 60, receipt: [], blackoutUs: 12 });
+    tracker.fromWorker({ ...freshStatus('m', 'mirror'), percent: 60, receipt: [], blackoutUs: 12, bytesTotal: '7', bytesCopied: '5' });
     tracker.fromWorker({ ...freshStatus('m', 'copy'), percent: 10 });
     tracker.fromWorker({ ...freshStatus('other', 'copy'), percent: 90 });
     expect(seen).toEqual([60, 60]);
-    expect(tracker.status).toMatchObject({ phase: 'copy', receipt: [], blackoutUs: 12 });
+    expect(tracker.status).toMatchObject({ phase: 'copy', receipt: [], blackoutUs: 12, bytesCopied: '5' });
     tracker.enter('release');
     tracker.fromWorker({ ...freshStatus('m', 'switch'), percent: 95 });
     expect(tracker.status).toMatchObject({ phase: 'release', percent: 99 });
