@@ -33,6 +33,8 @@ export interface CheckedMove {
   /** Where the configuration goes, or null when it stays. */
   readonly configuration: TargetFile | null;
   readonly needs: readonly SpaceNeed[];
+  /** What the sources are, in the order of the plan's disks. */
+  readonly images: readonly ImageFacts[];
   /** Target paths with symbolic links resolved: what no other move may use meanwhile. */
   readonly claims: readonly string[];
   readonly warnings: readonly string[];
@@ -40,7 +42,8 @@ export interface CheckedMove {
 
 export type CheckPorts = Pick<MigrationPorts, 'files' | 'registry' | 'locks' | 'workers'>;
 
-export async function checkMove(plan: MovePlan, ports: CheckPorts): Promise<CheckedMove> {
+/** `before`: an earlier check of the same request, whose images are taken over if the files are the same ones. */
+export async function checkMove(plan: MovePlan, ports: CheckPorts, before: CheckedMove | null = null): Promise<CheckedMove> {
   const landings: Landing[] = [];
   const sources: SourceFile[] = [];
   const targets: TargetFile[] = [];
@@ -87,12 +90,15 @@ export async function checkMove(plan: MovePlan, ports: CheckPorts): Promise<Chec
       target: twice,
     });
   }
+  const unchanged = before !== null && JSON.stringify(before.sources) === JSON.stringify(sources);
+  const images = unchanged ? before.images : await inspect(plan, ports);
   return {
     plan: { ...plan, createdFolders: foldersToCreate(landings), keepSources },
     sources,
     targets,
     configuration,
-    needs: await spaceNeeds(plan, landings, ports),
+    needs: spaceNeeds(plan, landings, images),
+    images,
     claims,
     warnings,
   };
@@ -241,8 +247,7 @@ function foldersToCreate(landings: readonly Landing[]): readonly string[] {
 
 // --- space ---------------------------------------------------------------------------------------------------------------------
 
-async function spaceNeeds(plan: MovePlan, landings: readonly Landing[], ports: CheckPorts): Promise<readonly SpaceNeed[]> {
-  const images = await inspect(plan, ports);
+function spaceNeeds(plan: MovePlan, landings: readonly Landing[], images: readonly ImageFacts[]): readonly SpaceNeed[] {
   return plan.disks.map((move, index) => {
     const landing = landings[index]!;
     const image = images[index]!;
@@ -265,7 +270,7 @@ export function mostBytes(image: ImageFacts): bigint {
   return file > allocated + growth ? file : allocated + growth;
 }
 
-/** A live image is known only to its worker; that of a VM that is off is looked at by a worker made for it. */
+/** A live image is known only to its worker; that of a VM that is off is looked at by a worker made for it, which takes half a second. */
 async function inspect(plan: MovePlan, ports: CheckPorts): Promise<readonly ImageFacts[]> {
   if (plan.disks.length === 0) return [];
   const all = async (worker: {

@@ -27,7 +27,7 @@ async function moveStorage(context: CmdletContext, moves: StorageMoves, ports: M
   const sentence = `Move-VMStorage will move the storage of the virtual machine "${name}" to ${destinationText(request.destination)}.`;
   if (!(await context.shouldProcess(sentence, 'Move-VMStorage'))) return;
   if (context.stopRequested.aborted) throw failure(name, id, stopWanted('its user'));
-  const job = await moves.submit(vm, request);
+  const job = await moves.submit(vm, request, checked);
   if (!job) return;
   const outcome = await watch(context, job, name, () => moves.placeInLine(job.id));
   if (outcome && outcome.state !== 'succeeded') throw failure(name, id, outcome.error);

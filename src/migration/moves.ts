@@ -77,14 +77,14 @@ export class StorageMoves {
     return looked;
   }
 
-  /** The same once more, with everything claimed, and a job. Null when there is nothing to do. */
-  async submit(vm: VmRecord, request: MoveRequest): Promise<MoveJob | null> {
+  /** The same once more (`before`: what `look` said), with everything claimed, and a job. Null when there is nothing to do. */
+  async submit(vm: VmRecord, request: MoveRequest, before: CheckedMove | null = null): Promise<MoveJob | null> {
     const vmId = vm.configuration.id;
     const moveId = this.ports.newId();
     const claims = new Claims();
     try {
       claims.add(this.ports.locks.claimMove(vmId));
-      const { checked } = await this.#look(vmId, request, moveId);
+      const { checked } = await this.#look(vmId, request, moveId, before);
       if (!checked) {
         claims.release();
         return null;
@@ -93,7 +93,7 @@ export class StorageMoves {
       claims.add(await this.#space.promise(moveId, checked.needs));
       this.#plans.set(moveId, checked.plan);
       const job = this.#queue.submit(moveId, vmId, freshStatus(moveId, 'queued'), (control) =>
-        this.#begin(control, vmId, request, moveId, claims),
+        this.#begin(control, vmId, request, checked, claims),
       );
       // A job that never got its place has no work that would give the claims back.
       void job.finished().then((outcome) => {
@@ -256,7 +256,7 @@ export class StorageMoves {
 
   // --- running -----------------------------------------------------------------------------------------------------------------
 
-  async #look(vmId: string, request: MoveRequest, moveId: string): Promise<Looked> {
+  async #look(vmId: string, request: MoveRequest, moveId: string, before: CheckedMove | null = null): Promise<Looked> {
     const { registry, bootId, clock } = this.ports;
     const vm = registry.byId(vmId);
     if (!vm)
@@ -269,15 +269,16 @@ export class StorageMoves {
       bootId,
       configurationFileUnder: (folder, id) => registry.configurationFileUnder(folder, id),
     });
-    return { checked: plan ? await checkMove(plan, this.ports) : null, remarks };
+    return { checked: plan ? await checkMove(plan, this.ports, before) : null, remarks };
   }
 
   /** The move has its place. Time has passed since it was asked for: plan and check are made anew. */
-  async #begin(control: MoveControl, vmId: string, request: MoveRequest, moveId: string, claims: Claims): Promise<MoveReceipt> {
+  async #begin(control: MoveControl, vmId: string, request: MoveRequest, before: CheckedMove, claims: Claims): Promise<MoveReceipt> {
+    const { moveId } = before.plan;
     let entry: LedgerEntry;
     try {
       control.report(freshStatus(moveId, 'check'));
-      const { checked } = await this.#look(vmId, request, moveId);
+      const { checked } = await this.#look(vmId, request, moveId, before);
       if (!checked) throw new VmStorageError('InvalidState', 'The storage of the virtual machine was moved there in the meantime.');
       for (const warning of checked.warnings) control.warn(warning);
       this.#plans.set(moveId, checked.plan);

@@ -118,7 +118,7 @@ const MB = 1024 ** 2;
 export function statusLine(status: MoveStatus, placeInLine = 0): string {
   if (status.phase === 'queued') return placeInLine > 0 ? `queued: ${placeInLine} in line` : 'queued';
   const total = Number(status.bytesTotal);
-  if (total === 0) return status.phase;
+  if (total === 0 || order(status.phase) >= order('release')) return status.phase;
   const done = status.phase === 'verify' ? Number(status.bytesVerified) : Number(status.bytesCopied);
   const unit = total >= GB ? GB : MB;
   const parts = [`${(Math.min(done, total) / unit).toFixed(1)} of ${(total / unit).toFixed(1)} ${unit === GB ? 'GB' : 'MB'}`];

@@ -25,6 +25,8 @@ export class PlayedWorker {
   failAt: { phase: JournalPhase; code: string; message: string } | null = null;
   /** The worker dies once, at this step of its own. */
   dieAt: string | null = null;
+  /** The worker cannot reach its targets any more and leaves them, as one whose destination is gone. */
+  keepTargets = false;
   peerPid: number | null = null;
   steps: string[] = [];
   calls: string[] = [];
@@ -180,7 +182,7 @@ export class PlayedWorker {
     if (!journal) throw new VmStorageError('InvalidState', 'no move is under way');
     if (['committed', 'released', 'deleted'].includes(journal.phase)) return { stopped: false };
     this.#generation++;
-    for (const disk of journal.plan.disks) fs.rmSync(disk.target, { force: true });
+    for (const disk of this.keepTargets ? [] : journal.plan.disks) fs.rmSync(disk.target, { force: true });
     this.#outcome(false, 'OperationStopped', 'stopped');
     return { stopped: true };
   }

@@ -126,6 +126,32 @@ describe('on disk', () => {
     expect(fs.existsSync(path.join(world.root, 'third', 'Virtual Hard Disks', 'a.img'))).toBe(true);
   });
 
+  test('a file system that comes back between two looks does not make its files count as deleted', async () => {
+    // The target is not seen until the look at the folders has said that they are there.
+    let hidden = false;
+    const { ports: plain } = world.host();
+    const target = path.join(world.fast, 'Virtual Hard Disks', 'a.img');
+    const files = {
+      ...plain.files,
+      facts: async (at: string) => {
+        if (hidden && at === target) return null;
+        const facts = await plain.files.facts(at);
+        if (hidden && at === path.dirname(target)) hidden = false;
+        return facts;
+      },
+    };
+    const { moves, ports } = world.host(undefined, { files });
+    world.worker.holdAt = 'verify';
+    const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
+    await reached(() => world.worker.steps.includes('mirror'));
+    world.worker.keepTargets = true;
+    hidden = true;
+    world.worker.failNow('StorageFailure', 'the destination went away.');
+    await job.finished();
+    await allOver(moves);
+    expect(world.files(world.fast)).toEqual([]);
+  });
+
   test('a left-over destination is found again by the next host and does not disturb a later move of the VM', async () => {
     const { ports: plain } = world.host();
     const broken = { ...plain.files, deleteEmptyFolder: () => Promise.reject(Object.assign(new Error('io'), { code: 'EIO' })) };
@@ -157,11 +183,7 @@ describe('on disk', () => {
     const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
     await reached(() => world.worker.steps.includes('mirror'));
     const target = path.join(world.fast, 'Virtual Hard Disks', 'a.img');
-    // The worker is not to find it either: it deletes what it has made, the played one by name.
-    world.worker.call = new Proxy(world.worker.call.bind(world.worker), {
-      apply: (call, _, [method, params]: [string, unknown]) =>
-        method === 'stopMove' ? Promise.resolve({ stopped: true }) : call(method, params),
-    });
+    world.worker.keepTargets = true;
     fs.rmSync(target);
     fs.writeFileSync(target, 'precious');
     world.worker.failNow('StorageFailure', 'broke');

@@ -111,6 +111,17 @@ describe('sources that stay', () => {
     ]);
   });
 
+  test('a source that got a further hard link while it was moved is kept as well', async () => {
+    world.worker.holdAt = 'prepared';
+    const { moves, ports } = world.host();
+    const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
+    await reached(() => world.worker.steps.includes('verify'));
+    fs.linkSync(path.join(world.slow, 'a.img'), path.join(world.root, 'other-name'));
+    world.worker.goOn();
+    expect((await job.finished()).state).toBe('succeeded');
+    expect(world.files(world.slow)).toEqual(['a.img']);
+  });
+
   test('a source that was replaced by another file meanwhile is not deleted', async () => {
     world.worker.holdAt = 'prepared';
     const { moves, ports } = world.host();
