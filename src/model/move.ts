@@ -6,7 +6,7 @@ export const movePhases = ['queued', 'plan', 'check', 'prepare', 'copy', 'mirror
 export type MovePhase = (typeof movePhases)[number];
 
 /** What the journal's superblock says; numbers are on disk (native/engine/src/mirror/journal.rs). */
-export type JournalPhase = 'started' | 'copy' | 'mirror' | 'verify' | 'prepared' | 'committed' | 'released' | 'deleted';
+export type JournalPhase = 'started' | 'copy' | 'mirror' | 'verify' | 'prepared' | 'committed' | 'released' | 'deleted' | 'cancelled';
 
 export interface DiskMove {
   /** The worker's number of the disk: its place in VmConfiguration.disks. */
