@@ -1,5 +1,34 @@
 //! The move of all disks of one VM: a pure state machine, and the journal that lets it survive the death of its process.
+//!
+//! ```text
+//!   driver ──Event──▶ Move::on ──Action──▶ driver          no I/O, no clock, no thread in here
+//!                        │ stores
+//!                        ▼
+//!              SavedMap: dirty, intent ── the journal's mapped bitmaps      JournalWriter: phases, on a helper thread
+//! ```
 
+mod chunk_map;
+mod copier;
+mod deadlines;
+mod dirtying;
+mod disk_state;
+mod ending;
+mod limits;
+mod machine;
+mod progress;
+mod recorder;
+mod requests;
+mod saved_map;
+mod stage;
+mod switch;
+mod verifier;
 mod vocabulary;
+mod writes;
 
+pub use chunk_map::{ChunkMap, word_count};
+pub use disk_state::DiskSetup;
+pub use limits::MoveLimits;
+pub use machine::Move;
+pub use progress::Progress;
+pub use saved_map::{SavedMap, SharedWords};
 pub use vocabulary::*;

@@ -1,0 +1,70 @@
+//! The one way a chunk becomes dirty, and the one way a write to both sides is announced.
+
+use super::disk_state::units_of;
+use super::machine::Move;
+use super::stage::Stage;
+use super::vocabulary::*;
+use super::writes::chunks_of;
+use crate::disk::ByteRange;
+
+impl Move {
+    /// The sides differ, or may differ, in `range`. Persisted before anything is submitted that makes it true.
+    pub(super) fn mark_dirty(&mut self, disk: DiskIndex, range: ByteRange) {
+        let state = &mut self.disks[disk as usize];
+        let chunks = chunks_of(range);
+        state.saved_dirty.set(chunks.clone());
+        state.dirty.set(chunks.clone());
+        state.settled.clear(chunks.clone());
+        state.flushing.clear(chunks.clone());
+        // What was compared before counts for nothing now.
+        let units = units_of(range);
+        state.verified.clear(units.clone());
+        state.written_since.clear(units);
+        for slot in &mut self.copies {
+            slot.collide(disk, &chunks);
+        }
+        self.disturb_verifies(disk, range);
+        self.spoiled |= matches!(self.stage, Stage::Switch(_));
+    }
+
+    /// A write goes to both sides. Its intent is in the journal before it is submitted: if the process dies, the halves may differ.
+    pub(super) fn mark_intent(&mut self, disk: DiskIndex, range: ByteRange) {
+        let state = &mut self.disks[disk as usize];
+        let chunks = chunks_of(range);
+        state.saved_intent.set(chunks.clone());
+        state.touched.set(chunks.clone());
+        state.settled.clear(chunks.clone());
+        state.flushing.clear(chunks.clone());
+        state.written_since.set(units_of(range));
+        if !state.copying.is_empty() {
+            // The copy may carry older data to the target behind this write: those chunks have to be copied again.
+            for place in 0..self.copies.len() {
+                if let Some(hit) = self.copies[place].chunks_hit(disk, &chunks) {
+                    let bytes = self.disks[disk as usize].bytes_of(hit);
+                    self.mark_dirty(disk, bytes);
+                }
+            }
+        }
+        self.disturb_verifies(disk, range);
+    }
+
+    /// A write arrived in a unit that is being compared: whatever the comparison says is no proof.
+    fn disturb_verifies(&mut self, disk: DiskIndex, range: ByteRange) {
+        for slot in &mut self.verifies {
+            slot.disturb(disk, &units_of(range));
+        }
+    }
+
+    /// Chunks both halves of a write have reached are equal again, unless something else is going on there.
+    pub(super) fn mark_settled(&mut self, disk: DiskIndex, range: ByteRange) {
+        let state = &mut self.disks[disk as usize];
+        let mut chunk = range.start / CHUNK_BYTES;
+        let end = range.end().div_ceil(CHUNK_BYTES);
+        while chunk < end {
+            if !state.dirty.get(chunk) && !state.copying.get(chunk) {
+                state.settled.set(chunk..chunk + 1);
+            }
+            chunk += 1;
+        }
+    }
+}

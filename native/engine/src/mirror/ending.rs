@@ -1,0 +1,88 @@
+//! Stop and failure: the source keeps the VM, the target gets nothing more.
+
+use super::limits::SHARE_STEP_BYTES;
+use super::machine::Move;
+use super::stage::Stage;
+use super::vocabulary::*;
+use crate::disk::Errno;
+
+/// Target errors that may pass: anything else will be the same next time.
+fn is_transient(errno: Errno) -> bool {
+    matches!(errno, libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS | libc::EBUSY | libc::ETIMEDOUT)
+}
+
+impl Move {
+    /// Only an explicit stop cancels, and only before COMMITTED.
+    pub(super) fn stop(&mut self, now_us: u64, out: &mut Vec<Action>) {
+        match self.stage {
+            stage if stage.tracks() => self.begin_ending(EndReason::Stopped, now_us, out),
+            // COMMITTED may be durable already: the answer to the record decides.
+            Stage::Committing | Stage::Reverting => self.stop_asked = true,
+            stage if stage.target_alone() => out.push(Action::StopTooLate),
+            // It is ending already.
+            _ => {}
+        }
+    }
+
+    /// The move cannot go on. Never touches the guest.
+    pub(super) fn fail(&mut self, reason: EndReason, now_us: u64, out: &mut Vec<Action>) {
+        if self.stage.tracks() {
+            self.begin_ending(reason, now_us, out);
+        } else if self.stage.needs_both() {
+            self.revert(Some(reason), false, out);
+        }
+    }
+
+    /// The target refused something; what it was about is dirty.
+    pub(super) fn target_failed(&mut self, errno: Errno, now_us: u64, out: &mut Vec<Action>) {
+        if !self.stage.tracks() && !self.stage.needs_both() {
+            return;
+        }
+        self.target_retries += 1;
+        if !is_transient(errno) || self.target_retries > self.limits.target_retries_max {
+            self.fail(EndReason::TargetFailed(errno), now_us, out);
+        } else {
+            self.share_now_bytes = (self.share_now_bytes / 2).max(SHARE_STEP_BYTES);
+            if self.stage == Stage::Committing {
+                self.revert(None, false, out);
+            }
+        }
+    }
+
+    /// After a failed flush nothing the target has acknowledged is certain.
+    pub(super) fn target_flush_failed(&mut self, errno: Errno, now_us: u64, out: &mut Vec<Action>) {
+        self.fail(EndReason::TargetFlushFailed(errno), now_us, out);
+    }
+
+    pub(super) fn begin_ending(&mut self, reason: EndReason, now_us: u64, out: &mut Vec<Action>) {
+        self.end_reason = reason;
+        self.stop_asked = false;
+        out.push(Action::Ending { reason });
+        self.enter(Stage::Ending, out);
+        self.drop_all_locks();
+        self.recorder.forget_queue();
+        self.recorder.want(JournalPhase::Cancelled, self.attempt);
+        self.settle_all(now_us, out);
+    }
+
+    /// Reports the end once the losing side has answered everything.
+    pub(super) fn finish_if_quiet(&mut self, out: &mut Vec<Action>) {
+        if !self.recorder.is_idle() {
+            return;
+        }
+        let quiet = |side: Side| {
+            self.disks.iter().all(|disk| match side {
+                Side::Source => disk.source_open == 0,
+                Side::Target => disk.target_open == 0,
+            })
+        };
+        let outcome = match self.stage {
+            Stage::Release if quiet(Side::Source) => Outcome::Committed,
+            Stage::Ending if quiet(Side::Target) => Outcome::Ended(self.end_reason),
+            _ => return,
+        };
+        let side = if outcome == Outcome::Committed { Side::Target } else { Side::Source };
+        self.enter(Stage::Done(side), out);
+        out.push(Action::Finished { outcome });
+    }
+}

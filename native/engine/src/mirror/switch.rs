@@ -1,0 +1,239 @@
+//! The switch of all disks together, without draining:
+//!
+//! ```text
+//!   equal, verified ─▶ flush both ─▶ PREPARED durable ─▶ [equal, still] flip reads of all disks, still writing both
+//!                                                              │
+//!                            ┌─────────────────────────────────┴───────────┐
+//!                            ▼ COMMITTED durable                           ▼ the target fails or falls behind
+//!                     write the target only                   flip back in the same call; nothing half done is answered
+//!                                                             until a record has taken COMMITTED's place
+//! ```
+//! Why the flushes suffice: they begin when everything is equal, and from that moment guest flushes go to both sides. If anything becomes dirty before the
+//! flip the attempt is given up (`spoiled`), so no copy can reach the target behind the flush. After a power cut the side the journal names therefore
+//! holds every flushed write; after kill -9 it holds every acknowledged one, because in between a write is acknowledged only when both sides have it.
+
+use super::machine::Move;
+use super::stage::{Stage, SwitchStep};
+use super::vocabulary::*;
+use crate::disk::Errno;
+
+/// A flush of the machine's own: one side to go for settling, two for the switch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnFlush {
+    number: u32,
+    disk: DiskIndex,
+    /// The attempt to switch, or `None`: persisted bits are to be cleared behind it.
+    attempt: Option<u32>,
+    source_open: bool,
+    target_open: bool,
+}
+
+impl Move {
+    pub(super) fn is_synchronized(&self) -> bool {
+        self.disks.iter().all(|disk| disk.is_equal()) && self.is_all_verified()
+    }
+
+    pub(super) fn begin_switch(&mut self, now_us: u64, out: &mut Vec<Action>) {
+        self.drop_all_locks();
+        self.attempt += 1;
+        self.spoiled = false;
+        self.counters.switch_attempts += 1;
+        out.push(Action::PhaseChanged { phase: Phase::Synchronized, bound_bytes: None });
+        self.enter(Stage::Switch(SwitchStep::Flush), out);
+        for disk in 0..self.disks.len() as DiskIndex {
+            self.own_flush(disk, Some(self.attempt), now_us, out);
+        }
+        self.record_prepared_when_flushed(out);
+    }
+
+    fn own_flush(&mut self, disk: DiskIndex, attempt: Option<u32>, now_us: u64, out: &mut Vec<Action>) {
+        let number = self.next_own_flush;
+        self.next_own_flush = number.wrapping_add(1);
+        let flush = Flush::Own(number);
+        self.own_flushes.push(OwnFlush { number, disk, attempt, source_open: attempt.is_some(), target_open: true });
+        if attempt.is_some() {
+            self.disks[disk as usize].source_open += 1;
+            out.push(Action::FlushSource { disk, flush });
+        }
+        self.target_opened(disk, now_us);
+        out.push(Action::FlushTarget { disk, flush });
+    }
+
+    fn record_prepared_when_flushed(&mut self, out: &mut Vec<Action>) {
+        if self.stage == Stage::Switch(SwitchStep::Flush)
+            && !self.own_flushes.iter().any(|flush| flush.attempt == Some(self.attempt))
+        {
+            self.enter(Stage::Switch(SwitchStep::Record), out);
+            self.recorder.want(JournalPhase::Prepared, self.attempt);
+        }
+    }
+
+    pub(super) fn own_source_flush_done(
+        &mut self,
+        disk: DiskIndex,
+        number: u32,
+        result: Result<(), Errno>,
+        now_us: u64,
+        out: &mut Vec<Action>,
+    ) {
+        let place = self.own_flushes.iter().position(|flush| flush.number == number && flush.source_open);
+        let Some(place) = place.filter(|place| self.own_flushes[*place].disk == disk) else {
+            debug_assert!(false, "no flush of our own {number} of disk {disk} at the source");
+            return;
+        };
+        self.own_flushes[place].source_open = false;
+        self.disks[disk as usize].source_open -= 1;
+        self.retire_own_flush(place);
+        match result {
+            Ok(()) => self.record_prepared_when_flushed(out),
+            Err(errno) => self.fail(EndReason::SourceFlushFailed(errno), now_us, out),
+        }
+    }
+
+    pub(super) fn own_target_flush_done(
+        &mut self,
+        disk: DiskIndex,
+        number: u32,
+        result: Result<(), Errno>,
+        now_us: u64,
+        out: &mut Vec<Action>,
+    ) {
+        let place = self.own_flushes.iter().position(|flush| flush.number == number && flush.target_open);
+        let Some(place) = place.filter(|place| self.own_flushes[*place].disk == disk) else {
+            debug_assert!(false, "no flush of our own {number} of disk {disk} at the target");
+            return;
+        };
+        self.own_flushes[place].target_open = false;
+        let settles = self.own_flushes[place].attempt.is_none();
+        self.target_answered(disk, now_us);
+        self.retire_own_flush(place);
+        if settles {
+            self.disks[disk as usize].settle_flush = false;
+        }
+        match result {
+            Ok(()) => {
+                if settles {
+                    self.disks[disk as usize].end_settling();
+                }
+                self.record_prepared_when_flushed(out);
+            }
+            Err(errno) => self.target_flush_failed(errno, now_us, out),
+        }
+    }
+
+    fn retire_own_flush(&mut self, place: usize) {
+        let flush = &self.own_flushes[place];
+        if !flush.source_open && !flush.target_open {
+            self.own_flushes.swap_remove(place);
+        }
+    }
+
+    /// A target flush now and then, so that what a killed move has to copy again stays small.
+    pub(super) fn settle_where_due(&mut self, now_us: u64, out: &mut Vec<Action>) {
+        for disk in 0..self.disks.len() as DiskIndex {
+            let state = &mut self.disks[disk as usize];
+            let due = now_us >= state.settled_at_us + self.limits.settle_every_us
+                || state.copied_since_settle >= self.limits.settle_every_bytes;
+            if due && !state.settle_flush && !state.settled.is_empty() {
+                state.settle_flush = true;
+                state.settled_at_us = now_us;
+                state.copied_since_settle = 0;
+                state.begin_settling();
+                self.own_flush(disk, None, now_us, out);
+            }
+        }
+    }
+
+    /// The attempt came to nothing: back to comparing (and copying), a little later again.
+    pub(super) fn abort_switch(&mut self, now_us: u64, out: &mut Vec<Action>) {
+        self.postpone_switch(now_us);
+        self.enter(Stage::Verify, out);
+        self.settle_all(now_us, out);
+    }
+
+    pub(super) fn postpone_switch(&mut self, now_us: u64) {
+        self.spoiled = false;
+        self.switch_after_us = now_us + (self.limits.switch_pause_us << self.switch_failures.min(6));
+        self.switch_failures += 1;
+    }
+
+    /// PREPARED is durable: flips all disks in this call, or none.
+    pub(super) fn try_flip(&mut self, now_us: u64, out: &mut Vec<Action>) {
+        if !self.is_synchronized() {
+            // Nothing becomes dirty without `spoiled`, so this cannot be; if it is, the switch can wait.
+            self.abort_switch(now_us, out);
+            return;
+        }
+        let waited_us = now_us - self.ready_since_us.min(now_us);
+        // A moment without overlapping writes is preferred. It is not needed: those that wait have been submitted to neither side,
+        // and a guest that overlaps all the time must not keep the move from ending.
+        if waited_us < self.limits.overlap_patience_us && self.disks.iter().any(|disk| disk.writes.waiting() > 0) {
+            return;
+        }
+        self.enter(Stage::Committing, out);
+        self.committed_may_be_seen = false;
+        self.end_after_revert = None;
+        self.fell_behind_while_reverting = false;
+        for disk in 0..self.disks.len() as DiskIndex {
+            out.push(Action::SetReadSide { disk, side: Side::Target });
+        }
+        self.recorder.want(JournalPhase::Committed, self.attempt);
+        self.settle_all(now_us, out);
+    }
+
+    pub(super) fn committed(&mut self, now_us: u64, out: &mut Vec<Action>) {
+        self.enter(Stage::Release, out);
+        if self.stop_asked {
+            self.stop_asked = false;
+            out.push(Action::StopTooLate);
+        }
+        self.settle_all(now_us, out);
+    }
+
+    /// The target failed between the flip and COMMITTED: reads go back at once, for all disks.
+    pub(super) fn revert(&mut self, end: Option<EndReason>, fell_behind: bool, out: &mut Vec<Action>) {
+        self.end_after_revert = self.end_after_revert.or(end);
+        self.fell_behind_while_reverting |= fell_behind;
+        if self.stage != Stage::Committing {
+            return;
+        }
+        self.enter(Stage::Reverting, out);
+        for disk in 0..self.disks.len() as DiskIndex {
+            out.push(Action::SetReadSide { disk, side: Side::Source });
+        }
+        if !self.recorder.is_writing() {
+            // COMMITTED was to be asked for again.
+            self.recorder.forget_queue();
+            self.record_un_commit();
+        }
+    }
+
+    fn record_un_commit(&mut self) {
+        let ends = self.end_after_revert.is_some() || self.stop_asked;
+        self.recorder.want(if ends { JournalPhase::Cancelled } else { JournalPhase::Mirror }, self.attempt);
+    }
+
+    /// The fate of COMMITTED is known as far as it ever will be.
+    pub(super) fn un_commit(&mut self, now_us: u64, out: &mut Vec<Action>) {
+        if self.committed_may_be_seen {
+            self.record_un_commit();
+        } else {
+            self.leave_revert(now_us, out);
+        }
+    }
+
+    /// The journal names the source again: what was held is answered by it.
+    pub(super) fn leave_revert(&mut self, now_us: u64, out: &mut Vec<Action>) {
+        let stopped = self.stop_asked.then_some(EndReason::Stopped);
+        self.postpone_switch(now_us);
+        if let Some(reason) = self.end_after_revert.or(stopped) {
+            self.begin_ending(reason, now_us, out);
+        } else if self.fell_behind_while_reverting {
+            self.fall_back(now_us, out);
+            self.settle_all(now_us, out);
+        } else {
+            self.begin_mirror(out);
+            self.settle_all(now_us, out);
+        }
+    }
+}
