@@ -40,14 +40,7 @@ async function askPerson(question: string): Promise<boolean> {
 }
 
 /** Whether to go on: -WhatIf says and declines; -Confirm and what must be confirmed ask a person, and are errors without one. */
-async function decide(
-  kind: string,
-  text: string,
-  cmdlet: Cmdlet,
-  command: BoundCommand,
-  document: JsonDocument,
-  onInterrupt: () => void,
-): Promise<boolean> {
+async function decide(kind: string, text: string, cmdlet: Cmdlet, command: BoundCommand, document: JsonDocument): Promise<boolean> {
   const { flags } = command;
   if (flags.whatif && kind === 'shouldProcess') {
     document.whatIf.push(text);
