@@ -30,10 +30,28 @@ function provider(environment: NodeJS.ProcessEnv = process.env): QemuHypervisor 
   return made;
 }
 const machine = (change: Partial<VmConfiguration> = {}): VmConfiguration => ({
-  schema: 1, id: ID, name: 'web, 01', generation: 1, memoryStartupBytes: 64 * 2 ** 20, processorCount: 1, notes: '', path: folder, snapshotFileLocation: folder,
-  smartPagingFilePath: folder, disks: [], directBoot: null, createdAt: '', automaticStartAction: 'Nothing', automaticStopAction: 'ShutDown', ...change,
+  schema: 1,
+  id: ID,
+  name: 'web, 01',
+  generation: 1,
+  memoryStartupBytes: 64 * 2 ** 20,
+  processorCount: 1,
+  notes: '',
+  path: folder,
+  snapshotFileLocation: folder,
+  smartPagingFilePath: folder,
+  disks: [],
+  directBoot: null,
+  createdAt: '',
+  automaticStartAction: 'Nothing',
+  automaticStopAction: 'ShutDown',
+  ...change,
 });
-const withDisk = machine({ disks: [{ id: 'd', controllerType: 'IDE', controllerNumber: 0, controllerLocation: 0, path: '/unused.img', format: 'raw', passThrough: false }] });
+const withDisk = machine({
+  disks: [
+    { id: 'd', controllerType: 'IDE', controllerNumber: 0, controllerLocation: 0, path: '/unused.img', format: 'raw', passThrough: false },
+  ],
+});
 const ours = () => processes.find((line) => line.includes(paths.qemuPidFile(ID)));
 const until = async (what: string, condition: () => boolean): Promise<void> => {
   if (!(await waitUntil(systemClock, 60_000, 20, () => (condition() ? true : undefined)))) throw new Error(`not within 60 s: ${what}`);
@@ -46,8 +64,16 @@ async function serveDisk(): Promise<ChildProcess> {
   await truncate(image, 16 * 2 ** 20);
   const socket = paths.diskSocket(ID, 0);
   await rm(socket, { force: true });
-  const daemon = spawn('qemu-storage-daemon', ['--blockdev', `driver=file,node-name=disk,filename=${image},locking=off`,
-    '--export', `type=vhost-user-blk,id=export,node-name=disk,writable=on,addr.type=unix,addr.path=${socket}`], { stdio: 'ignore' });
+  const daemon = spawn(
+    'qemu-storage-daemon',
+    [
+      '--blockdev',
+      `driver=file,node-name=disk,filename=${image},locking=off`,
+      '--export',
+      `type=vhost-user-blk,id=export,node-name=disk,writable=on,addr.type=unix,addr.path=${socket}`,
+    ],
+    { stdio: 'ignore' },
+  );
   daemons.push(daemon);
   const names = async () => ((await readdir(paths.vmRunFolder(ID))).includes('d0.sock') ? true : undefined);
   if (!(await waitUntil(systemClock, 20_000, 20, names))) throw new Error('qemu-storage-daemon does not serve');
@@ -126,7 +152,12 @@ describe.skipIf(!peers)('the QEMU provider', () => {
     const first = provider();
     let reached!: () => void;
     const verifying = new Promise<void>((resolve) => (reached = resolve));
-    void first.start(machine(), { verify: () => { reached(); return new Promise(() => {}); } });
+    void first.start(machine(), {
+      verify: () => {
+        reached();
+        return new Promise(() => {});
+      },
+    });
     await verifying;
     first.close();
     expect(await provider().adopt(ID)).toBe('Off');
@@ -152,7 +183,9 @@ describe.skipIf(!peers)('the QEMU provider', () => {
     const qemu = provider();
     await systemFiles.makeFolders(paths.vmRunFolder(ID));
     await expect(qemu.start(withDisk)).rejects.toThrow(/could not be started.*d0\.sock/s);
-    await expect(qemu.start(machine({ directBoot: { kernel: '/nowhere/vmlinuz', initrd: null, arguments: '' } }))).rejects.toThrow(/vmlinuz/);
+    await expect(qemu.start(machine({ directBoot: { kernel: '/nowhere/vmlinuz', initrd: null, arguments: '' } }))).rejects.toThrow(
+      /vmlinuz/,
+    );
     await expect(qemu.start(machine(), { verify: () => Promise.reject(new Error('a stranger')) })).rejects.toThrow(/a stranger/);
     await expect(qemu.start(machine(), { prepare: () => Promise.reject(new Error('no worker')) })).rejects.toThrow(/no worker/);
     await expect(provider({ PATH: '/nowhere' }).start(machine())).rejects.toThrow(/no qemu-system-x86_64 in PATH/);
