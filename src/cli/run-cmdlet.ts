@@ -24,17 +24,34 @@ export interface JsonDocument {
   progress: WireProgress | null;
 }
 
-async function askPerson(question: string): Promise<boolean> {
+/** Ctrl+C at the question is a no, and whatever else an interrupt is. */
+async function askPerson(question: string, onInterrupt: () => void): Promise<boolean> {
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  const interrupted = new AbortController();
+  terminal.on('SIGINT', () => {
+    interrupted.abort();
+    onInterrupt();
+  });
   try {
-    return /^y(es)?$/i.test((await terminal.question(`${question}\n[Y] Yes  [N] No (default is "N"): `)).trim());
+    const answer = await terminal.question(`${question}\n[Y] Yes  [N] No (default is "N"): `, { signal: interrupted.signal });
+    return /^y(es)?$/i.test(answer.trim());
+  } catch (error) {
+    if (interrupted.signal.aborted) return false;
+    throw error;
   } finally {
     terminal.close();
   }
 }
 
 /** Whether to go on: -WhatIf says and declines; -Confirm and what must be confirmed ask a person, and are errors without one. */
-async function decide(kind: string, text: string, cmdlet: Cmdlet, command: BoundCommand, document: JsonDocument): Promise<boolean> {
+async function decide(
+  kind: string,
+  text: string,
+  cmdlet: Cmdlet,
+  command: BoundCommand,
+  document: JsonDocument,
+  onInterrupt: () => void,
+): Promise<boolean> {
   const { flags } = command;
   if (flags.whatif && kind === 'shouldProcess') {
     document.whatIf.push(text);
@@ -47,7 +64,7 @@ async function decide(kind: string, text: string, cmdlet: Cmdlet, command: Bound
     const how = 'Force' in cmdlet.parameters ? '-Force' : '-Confirm:$false';
     throw new VmStorageError('InvalidState', `${text} This must be confirmed, and nobody can be asked. Use ${how}.`);
   }
-  return askPerson(text);
+  return askPerson(text, onInterrupt);
 }
 
 export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promise<number> {
@@ -68,7 +85,8 @@ export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promi
       recommendedAction: error.recommendedAction ?? null,
     });
     line.clear();
-    if (!json) console.error(`${cmdlet.name}: ${error.message}${error.recommendedAction === undefined ? '' : ` ${error.recommendedAction}`}`);
+    if (!json)
+      console.error(`${cmdlet.name}: ${error.message}${error.recommendedAction === undefined ? '' : ` ${error.recommendedAction}`}`);
   };
 
   const stop = new AbortController();
@@ -107,7 +125,7 @@ export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promi
       },
       ask: (kind, text) => {
         line.clear();
-        return decide(kind, text, cmdlet, command, document);
+        return decide(kind, text, cmdlet, command, document, onInterrupt);
       },
     };
     await invoke(
@@ -124,7 +142,11 @@ export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promi
     );
   } catch (error) {
     if (giveUp.signal.aborted) return interruptedExit;
-    note(error instanceof VmStorageError ? error : new VmStorageError('HostInternalError', error instanceof Error ? error.message : String(error), { cause: error }));
+    note(
+      error instanceof VmStorageError
+        ? error
+        : new VmStorageError('HostInternalError', error instanceof Error ? error.message : String(error), { cause: error }),
+    );
   } finally {
     process.off('SIGINT', onInterrupt);
     line.clear();

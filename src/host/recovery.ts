@@ -69,7 +69,8 @@ export function resumeMoves(services: HostServices, migration: Migration, claims
     const vm = services.registry.byId(vmId);
     if (!vm) throw new Error('its configuration cannot be used');
     claim.release(); // recover claims it before its first await
-    if (journal) return migration.recover(vm, journal);
+    await migration.recover(vm, journal); // null: the beginning of a move that did not last may have left something behind
+    if (journal) return;
     services.log.warn({ vmId }, 'the worker knows of no move although there was a journal');
     await services.workers.release(vmId);
   }

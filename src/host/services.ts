@@ -132,10 +132,10 @@ export interface Migration {
   /** Figures of the VM's move that is running or waiting, for Get-VM's Status; null when there is none. */
   status(vmId: string): MoveStatus | null;
   /**
-   * Called once per VM with a journal when the host starts, after its worker serves and before another move of it is accepted.
+   * Called once per VM with a journal file when the host starts (null: its worker knows of no move), after its worker serves and before another move of it is accepted.
    * Takes the move claim before its first await; may return once the move is tracked again.
    */
-  recover(vm: VmRecord, journal: JournalStatus): Promise<void>;
+  recover(vm: VmRecord, journal: JournalStatus | null): Promise<void>;
   /**
    * Once, before cmdlets are served and after the workers were found again: takes up what needs no journal (moves without disks, half made
    * destinations). VMs with a journal are left to `recover`.

@@ -33,6 +33,8 @@ export interface CheckedMove {
   /** Where the configuration goes, or null when it stays. */
   readonly configuration: TargetFile | null;
   readonly needs: readonly SpaceNeed[];
+  /** What the sources are, in the order of the plan's disks. */
+  readonly images: readonly ImageFacts[];
   /** Target paths with symbolic links resolved: what no other move may use meanwhile. */
   readonly claims: readonly string[];
   readonly warnings: readonly string[];
@@ -40,7 +42,8 @@ export interface CheckedMove {
 
 export type CheckPorts = Pick<MigrationPorts, 'files' | 'registry' | 'locks' | 'workers'>;
 
-export async function checkMove(plan: MovePlan, ports: CheckPorts): Promise<CheckedMove> {
+/** `before`: an earlier check of the same request, whose images are taken over if the files are the same ones. */
+export async function checkMove(plan: MovePlan, ports: CheckPorts, before: CheckedMove | null = null): Promise<CheckedMove> {
   const landings: Landing[] = [];
   const sources: SourceFile[] = [];
   const targets: TargetFile[] = [];
@@ -69,7 +72,11 @@ export async function checkMove(plan: MovePlan, ports: CheckPorts): Promise<Chec
   }
   if (plan.configurationTarget !== plan.configurationSource) {
     const own = await ports.files.facts(plan.configurationSource);
-    const landing = await landFile(plan.configurationTarget, own ? [...known, { path: plan.configurationSource, facts: own }] : known, ports);
+    const landing = await landFile(
+      plan.configurationTarget,
+      own ? [...known, { path: plan.configurationSource, facts: own }] : known,
+      ports,
+    );
     landings.push(landing);
     configuration = { path: plan.configurationTarget, device: String(landing.facts.device) };
     await refuseOtherUser(plan.configurationTarget, landing, plan, ports);
@@ -79,14 +86,19 @@ export async function checkMove(plan: MovePlan, ports: CheckPorts): Promise<Chec
   const claims = landings.flatMap((landing) => (landing.file ? [landing.real] : []));
   const twice = claims.find((claim, index) => claims.indexOf(claim) !== index);
   if (twice !== undefined) {
-    throw new VmStorageError('InvalidParameter', `Two files of the virtual machine "${plan.vmName}" would both become '${twice}'.`, { target: twice });
+    throw new VmStorageError('InvalidParameter', `Two files of the virtual machine "${plan.vmName}" would both become '${twice}'.`, {
+      target: twice,
+    });
   }
+  const unchanged = before !== null && JSON.stringify(before.sources) === JSON.stringify(sources);
+  const images = unchanged ? before.images : await inspect(plan, ports);
   return {
     plan: { ...plan, createdFolders: foldersToCreate(landings), keepSources },
     sources,
     targets,
     configuration,
-    needs: await spaceNeeds(plan, landings, ports),
+    needs: spaceNeeds(plan, landings, images),
+    images,
     claims,
     warnings,
   };
@@ -97,21 +109,33 @@ export async function checkMove(plan: MovePlan, ports: CheckPorts): Promise<Chec
 async function sourceFacts(move: DiskMove, plan: MovePlan, ports: CheckPorts): Promise<FileFacts> {
   const facts = await ask(move.source, () => ports.files.facts(move.source));
   if (!facts) {
-    throw new VmStorageError('ObjectNotFound', `The virtual hard disk '${move.source}' of the virtual machine "${plan.vmName}" does not exist.`, {
-      target: move.source,
-    });
+    throw new VmStorageError(
+      'ObjectNotFound',
+      `The virtual hard disk '${move.source}' of the virtual machine "${plan.vmName}" does not exist.`,
+      {
+        target: move.source,
+      },
+    );
   }
   if (facts.kind !== 'file') {
-    throw new VmStorageError('InvalidState', `'${move.source}' is not a file but a ${facts.kind === 'folder' ? 'folder' : 'device'}; it cannot be moved.`, {
-      target: move.source,
-    });
+    throw new VmStorageError(
+      'InvalidState',
+      `'${move.source}' is not a file but a ${facts.kind === 'folder' ? 'folder' : 'device'}; it cannot be moved.`,
+      {
+        target: move.source,
+      },
+    );
   }
   const owner = await ports.registry.diskOwner(move.source);
   const sharing = owner && owner.vmId !== plan.vmId ? owner.vmName : otherVmNaming(move.source, plan, ports);
   if (sharing) {
-    throw new VmStorageError('ObjectInUse', `The virtual hard disk '${move.source}' is also used by the virtual machine "${sharing}"; it cannot be moved.`, {
-      target: move.source,
-    });
+    throw new VmStorageError(
+      'ObjectInUse',
+      `The virtual hard disk '${move.source}' is also used by the virtual machine "${sharing}"; it cannot be moved.`,
+      {
+        target: move.source,
+      },
+    );
   }
   return facts;
 }
@@ -137,7 +161,11 @@ async function landFile(target: string, known: Known, ports: CheckPorts): Promis
   const there = await ask(target, () => ports.files.facts(target));
   const own = there && known.find((one) => sameFile(there, one.facts));
   if (own) {
-    throw new VmStorageError('InvalidParameter', `'${target}' is '${own.path}' itself under another name; it cannot be moved onto itself.`, { target });
+    throw new VmStorageError(
+      'InvalidParameter',
+      `'${target}' is '${own.path}' itself under another name; it cannot be moved onto itself.`,
+      { target },
+    );
   }
   if (there || (await ports.files.isLink(target))) {
     const what = there ? (there.kind === 'folder' ? 'a folder' : 'a file') : 'a symbolic link';
@@ -180,7 +208,9 @@ async function landFolder(wanted: string, known: Known, ports: CheckPorts): Prom
 async function refuseOtherUser(target: string, landing: Landing, plan: MovePlan, ports: CheckPorts): Promise<void> {
   const vm = otherVmNaming(target, plan, ports) ?? otherVmNaming(landing.real, plan, ports);
   if (vm) {
-    throw new VmStorageError('ObjectInUse', `The virtual machine "${vm}" uses the path '${target}'; nothing can be moved there.`, { target });
+    throw new VmStorageError('ObjectInUse', `The virtual machine "${vm}" uses the path '${target}'; nothing can be moved there.`, {
+      target,
+    });
   }
   const holder = ports.locks.pathHolder(landing.real);
   if (holder !== null && holder !== holderName(plan)) {
@@ -196,7 +226,9 @@ export function holderName(plan: MovePlan): string {
 function otherVmNaming(at: string, plan: MovePlan, ports: CheckPorts): string | null {
   const other = ports.registry
     .list()
-    .find((vm) => vm.configuration.id !== plan.vmId && (vm.configurationFile === at || vm.configuration.disks.some((disk) => disk.path === at)));
+    .find(
+      (vm) => vm.configuration.id !== plan.vmId && (vm.configurationFile === at || vm.configuration.disks.some((disk) => disk.path === at)),
+    );
   return other?.configuration.name ?? null;
 }
 
@@ -215,8 +247,7 @@ function foldersToCreate(landings: readonly Landing[]): readonly string[] {
 
 // --- space ---------------------------------------------------------------------------------------------------------------------
 
-async function spaceNeeds(plan: MovePlan, landings: readonly Landing[], ports: CheckPorts): Promise<readonly SpaceNeed[]> {
-  const images = await inspect(plan, ports);
+function spaceNeeds(plan: MovePlan, landings: readonly Landing[], images: readonly ImageFacts[]): readonly SpaceNeed[] {
   return plan.disks.map((move, index) => {
     const landing = landings[index]!;
     const image = images[index]!;
@@ -224,15 +255,27 @@ async function spaceNeeds(plan: MovePlan, landings: readonly Landing[], ports: C
       target: move.target,
       device: String(landing.facts.device),
       folder: landing.folder,
-      bytes: BigInt(image.fileBytes) + BigInt(image.growthBytes),
+      bytes: mostBytes(image),
     };
   });
 }
 
-/** A live image is known only to its worker; that of a VM that is off is looked at by a worker made for it. */
+/**
+ * What the image may come to occupy when every block of it is written. A dynamic VHDX becomes longer; any other file only fills its
+ * holes, so its length is the bound.
+ */
+export function mostBytes(image: ImageFacts): bigint {
+  const [file, allocated, growth] = [BigInt(image.fileBytes), BigInt(image.allocatedBytes), BigInt(image.growthBytes)];
+  if (image.format === 'vhdx' && image.kind === 'dynamic') return file + growth;
+  return file > allocated + growth ? file : allocated + growth;
+}
+
+/** A live image is known only to its worker; that of a VM that is off is looked at by a worker made for it, which takes half a second. */
 async function inspect(plan: MovePlan, ports: CheckPorts): Promise<readonly ImageFacts[]> {
   if (plan.disks.length === 0) return [];
-  const all = async (worker: { call: (method: 'inspectImage', params: { path: string; format: DiskMove['format'] }) => Promise<ImageFacts> }) => {
+  const all = async (worker: {
+    call: (method: 'inspectImage', params: { path: string; format: DiskMove['format'] }) => Promise<ImageFacts>;
+  }) => {
     const images: ImageFacts[] = [];
     for (const { source, format } of plan.disks) images.push(await worker.call('inspectImage', { path: source, format }));
     return images;
@@ -248,6 +291,9 @@ async function ask<T>(about: string, question: () => ReturnType<MoveFiles['facts
   } catch (cause) {
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
     const denied = code === 'EACCES' || code === 'EPERM';
-    throw new VmStorageError(denied ? 'AccessDenied' : 'StorageFailure', `'${about}' cannot be looked at (${code}).`, { target: about, cause });
+    throw new VmStorageError(denied ? 'AccessDenied' : 'StorageFailure', `'${about}' cannot be looked at (${code}).`, {
+      target: about,
+      cause,
+    });
   }
 }

@@ -55,13 +55,19 @@ function judge(status: WorkerStatus, scene: Scene): boolean {
   const { moveId } = scene.plan;
   const journal = status.journal?.plan.moveId === moveId ? status.journal : null;
   const move = status.move?.moveId === moveId ? status.move : null;
-  if (journal && isCommitted(journal.phase)) return true;
+  if (journal && isCommitted(journal.phase)) {
+    scene.control.pointOfNoReturn();
+    // The worker says so itself once it has let the source go out of use; it refuses to close it before.
+    return move === null || move.outcome !== null;
+  }
   if (move?.outcome && !move.outcome.ok) {
     const code = move.outcome.code in errorTable ? (move.outcome.code as ErrorCode) : 'OperationFailed';
     throw new VmStorageError(code, move.outcome.message, { target: scene.plan.vmName });
   }
   if (!journal && !move) {
-    throw new VmStorageError('OperationFailed', 'The worker of the virtual machine does not know this move any more.', { target: scene.plan.vmName });
+    throw new VmStorageError('OperationFailed', 'The worker of the virtual machine does not know this move any more.', {
+      target: scene.plan.vmName,
+    });
   }
   return false;
 }

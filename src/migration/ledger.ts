@@ -103,7 +103,11 @@ function decode(text: string, file: string): LedgerEntry {
     throw new VmStorageError('HostInternalError', `'${file}' does not hold JSON.`, { target: file, cause });
   }
   const usable =
-    entry.schema === 1 && entry.state !== undefined && entry.state in mayBecome && typeof entry.plan?.moveId === 'string' && Array.isArray(entry.targets);
+    entry.schema === 1 &&
+    entry.state !== undefined &&
+    entry.state in mayBecome &&
+    typeof entry.plan?.moveId === 'string' &&
+    Array.isArray(entry.targets);
   if (!usable) throw new VmStorageError('HostInternalError', `'${file}' is not the record of a move.`, { target: file });
   return entry as LedgerEntry;
 }

@@ -27,18 +27,22 @@ async function moveStorage(context: CmdletContext, moves: StorageMoves, ports: M
   const sentence = `Move-VMStorage will move the storage of the virtual machine "${name}" to ${destinationText(request.destination)}.`;
   if (!(await context.shouldProcess(sentence, 'Move-VMStorage'))) return;
   if (context.stopRequested.aborted) throw failure(name, id, stopWanted('its user'));
-  const job = await moves.submit(vm, request);
+  const job = await moves.submit(vm, request, checked);
   if (!job) return;
   const outcome = await watch(context, job, name, () => moves.placeInLine(job.id));
   if (outcome && outcome.state !== 'succeeded') throw failure(name, id, outcome.error);
 }
 
 function failure(vmName: string, vmId: string, error: VmStorageError): VmStorageError {
-  return new VmStorageError(error.code, `Storage migration for virtual machine '${vmName}' (${vmId.toUpperCase()}) failed with error '${error.message}'.`, {
-    target: vmName,
-    ...(error.recommendedAction === undefined ? {} : { recommendedAction: error.recommendedAction }),
-    cause: error,
-  });
+  return new VmStorageError(
+    error.code,
+    `Storage migration for virtual machine '${vmName}' (${vmId.toUpperCase()}) failed with error '${error.message}'.`,
+    {
+      target: vmName,
+      ...(error.recommendedAction === undefined ? {} : { recommendedAction: error.recommendedAction }),
+      cause: error,
+    },
+  );
 }
 
 function destinationText(destination: Destination): string {
@@ -60,9 +64,13 @@ function findOne(reference: VmReference, ports: MigrationPorts): VmRecord {
   const byId = reference.by === 'id' ? ports.registry.byId(reference.text) : undefined;
   const found = reference.by === 'id' ? (byId ? [byId] : []) : ports.registry.find(reference.text);
   if (found.length > 1) {
-    throw new VmStorageError('InvalidParameter', `${found.length} virtual machines have the name "${reference.text}". Give one of them with -VM.`, {
-      target: reference.text,
-    });
+    throw new VmStorageError(
+      'InvalidParameter',
+      `${found.length} virtual machines have the name "${reference.text}". Give one of them with -VM.`,
+      {
+        target: reference.text,
+      },
+    );
   }
   const vm = found[0];
   if (!vm) throw notFound(reference);
@@ -79,7 +87,10 @@ const hasWildcard = /[*?[]/;
 
 /** PowerShell's wildcards: `*`, `?` and `[a-z]`, without regard to case. */
 export function matches(pattern: string, text: string): boolean {
-  const source = pattern.replace(/[.+^${}()|\\]/g, '\\$&').replace(/\*/g, '.*').replace(/\?/g, '.');
+  const source = pattern
+    .replace(/[.+^${}()|\\]/g, '\\$&')
+    .replace(/\*/g, '.*')
+    .replace(/\?/g, '.');
   try {
     return new RegExp(`^${source}$`, 'is').test(text);
   } catch {
@@ -97,7 +108,8 @@ async function namedVms(context: CmdletContext, ports: MigrationPorts): Promise<
       found.push(...ports.registry.list().filter((vm) => matches(reference.text, vm.configuration.name)));
       continue;
     }
-    const some = reference.by === 'id' ? [ports.registry.byId(reference.text)].filter((vm) => vm !== undefined) : ports.registry.find(reference.text);
+    const some =
+      reference.by === 'id' ? [ports.registry.byId(reference.text)].filter((vm) => vm !== undefined) : ports.registry.find(reference.text);
     if (some.length === 0) await context.error(notFound(reference));
     found.push(...some);
   }
@@ -216,7 +228,9 @@ async function stopMoves(context: CmdletContext, moves: StorageMoves, ports: Mig
     const { name } = vm.configuration;
     const job = moves.of(vm.configuration.id);
     if (!job) {
-      await context.error(new VmStorageError('InvalidState', `The storage of the virtual machine "${name}" is not being moved.`, { target: name }));
+      await context.error(
+        new VmStorageError('InvalidState', `The storage of the virtual machine "${name}" is not being moved.`, { target: name }),
+      );
       continue;
     }
     const sentence = `Stop-VMStorageMove will stop the move of the storage of the virtual machine "${name}".`;

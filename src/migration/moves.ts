@@ -77,14 +77,14 @@ export class StorageMoves {
     return looked;
   }
 
-  /** The same once more, with everything claimed, and a job. Null when there is nothing to do. */
-  async submit(vm: VmRecord, request: MoveRequest): Promise<MoveJob | null> {
+  /** The same once more (`before`: what `look` said), with everything claimed, and a job. Null when there is nothing to do. */
+  async submit(vm: VmRecord, request: MoveRequest, before: CheckedMove | null = null): Promise<MoveJob | null> {
     const vmId = vm.configuration.id;
     const moveId = this.ports.newId();
     const claims = new Claims();
     try {
       claims.add(this.ports.locks.claimMove(vmId));
-      const { checked } = await this.#look(vmId, request, moveId);
+      const { checked } = await this.#look(vmId, request, moveId, before);
       if (!checked) {
         claims.release();
         return null;
@@ -92,7 +92,9 @@ export class StorageMoves {
       claims.add(this.ports.locks.claimPaths(checked.claims, holderName(checked.plan)));
       claims.add(await this.#space.promise(moveId, checked.needs));
       this.#plans.set(moveId, checked.plan);
-      const job = this.#queue.submit(moveId, vmId, freshStatus(moveId, 'queued'), (control) => this.#begin(control, vmId, request, moveId, claims));
+      const job = this.#queue.submit(moveId, vmId, freshStatus(moveId, 'queued'), (control) =>
+        this.#begin(control, vmId, request, checked, claims),
+      );
       // A job that never got its place has no work that would give the claims back.
       void job.finished().then((outcome) => {
         if (job.startedAt === null && outcome.state === 'cancelled') void claims.release();
@@ -144,11 +146,13 @@ export class StorageMoves {
   async start(): Promise<void> {
     this.#history = await this.receipts.latest(FINISHED_KEPT);
     const { entries, unreadable } = await this.ledger.all();
-    for (const { file, cause } of unreadable) this.ports.log.error({ file, cause: String(cause) }, 'the record of a move cannot be read; it is left alone');
+    for (const { file, cause } of unreadable)
+      this.ports.log.error({ file, cause: String(cause) }, 'the record of a move cannot be read; it is left alone');
     for (const entry of entries) {
       if (this.#plans.has(entry.plan.moveId)) continue;
       // Its own journal or, for a destination still to be cleaned, a later move's: `recover` is called with it and knows.
-      if (entry.plan.disks.length > 0 && (await this.ports.files.facts(this.ports.paths.journal(entry.plan.vmId)))) this.#besideJournal.push(entry);
+      if (entry.plan.disks.length > 0 && (await this.ports.files.facts(this.ports.paths.journal(entry.plan.vmId))))
+        this.#besideJournal.push(entry);
       else this.#takeUpAlone(entry);
     }
   }
@@ -159,7 +163,9 @@ export class StorageMoves {
    */
   async recover(vm: VmRecord, journal: JournalStatus | null): Promise<void> {
     if (journal) await this.#recoverJournal(vm, journal);
-    const others = this.#besideJournal.filter((entry) => entry.plan.vmId === vm.configuration.id && entry.plan.moveId !== journal?.plan.moveId);
+    const others = this.#besideJournal.filter(
+      (entry) => entry.plan.vmId === vm.configuration.id && entry.plan.moveId !== journal?.plan.moveId,
+    );
     for (const entry of others) {
       this.#besideJournal.splice(this.#besideJournal.indexOf(entry), 1);
       // Beside another move's journal only cleaning can be left to do; without one, anything.
@@ -195,7 +201,10 @@ export class StorageMoves {
       this.#takeUp(entry, null, claims);
     } catch (cause) {
       claims.release();
-      this.ports.log.error({ moveId: entry.plan.moveId, vmId: entry.plan.vmId, cause: String(cause) }, 'an interrupted move could not be taken up');
+      this.ports.log.error(
+        { moveId: entry.plan.moveId, vmId: entry.plan.vmId, cause: String(cause) },
+        'an interrupted move could not be taken up',
+      );
     }
   }
 
@@ -212,11 +221,27 @@ export class StorageMoves {
     this.ports.log.info({ moveId: plan.moveId, vmId: plan.vmId, from: on.from }, 'an interrupted move goes on');
     this.#plans.set(plan.moveId, plan);
     if (on.from === 'follow') {
-      claims.add(this.ports.locks.claimPaths(plan.disks.map((disk) => disk.target), holderName(plan)));
-      claims.add(this.#space.keep(plan.moveId, entry.needs.map((need) => ({ ...need, bytes: BigInt(need.bytes) }))));
+      claims.add(
+        this.ports.locks.claimPaths(
+          plan.disks.map((disk) => disk.target),
+          holderName(plan),
+        ),
+      );
+      claims.add(
+        this.#space.keep(
+          plan.moveId,
+          entry.needs.map((need) => ({ ...need, bytes: BigInt(need.bytes) })),
+        ),
+      );
     }
     const phase = on.from === 'release' ? 'release' : on.from === 'undo' ? 'cleanUp' : 'copy';
-    this.#queue.submit(plan.moveId, plan.vmId, freshStatus(plan.moveId, phase), (control) => this.#run(control, entry, claims, on.from, on.reason), 'resumed');
+    this.#queue.submit(
+      plan.moveId,
+      plan.vmId,
+      freshStatus(plan.moveId, phase),
+      (control) => this.#run(control, entry, claims, on.from, on.reason),
+      'resumed',
+    );
   }
 
   /** Nothing here begins another step from now on; the moves go on in their workers, and the next host takes them up. */
@@ -231,10 +256,11 @@ export class StorageMoves {
 
   // --- running -----------------------------------------------------------------------------------------------------------------
 
-  async #look(vmId: string, request: MoveRequest, moveId: string): Promise<Looked> {
+  async #look(vmId: string, request: MoveRequest, moveId: string, before: CheckedMove | null = null): Promise<Looked> {
     const { registry, bootId, clock } = this.ports;
     const vm = registry.byId(vmId);
-    if (!vm) throw new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${vmId}".`, { target: vmId });
+    if (!vm)
+      throw new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${vmId}".`, { target: vmId });
     const { plan, remarks } = planMove({
       vm,
       request,
@@ -243,15 +269,16 @@ export class StorageMoves {
       bootId,
       configurationFileUnder: (folder, id) => registry.configurationFileUnder(folder, id),
     });
-    return { checked: plan ? await checkMove(plan, this.ports) : null, remarks };
+    return { checked: plan ? await checkMove(plan, this.ports, before) : null, remarks };
   }
 
   /** The move has its place. Time has passed since it was asked for: plan and check are made anew. */
-  async #begin(control: MoveControl, vmId: string, request: MoveRequest, moveId: string, claims: Claims): Promise<MoveReceipt> {
+  async #begin(control: MoveControl, vmId: string, request: MoveRequest, before: CheckedMove, claims: Claims): Promise<MoveReceipt> {
+    const { moveId } = before.plan;
     let entry: LedgerEntry;
     try {
       control.report(freshStatus(moveId, 'check'));
-      const { checked } = await this.#look(vmId, request, moveId);
+      const { checked } = await this.#look(vmId, request, moveId, before);
       if (!checked) throw new VmStorageError('InvalidState', 'The storage of the virtual machine was moved there in the meantime.');
       for (const warning of checked.warnings) control.warn(warning);
       this.#plans.set(moveId, checked.plan);

@@ -25,7 +25,10 @@ export async function inPhase<T>(scene: Scene, phase: HostPhase, body: () => Pro
     log.info({ ...fields, tookMs: clock.monotonicMs() - began }, 'phase ends');
     return value;
   } catch (cause) {
-    log.warn({ ...fields, tookMs: clock.monotonicMs() - began, reason: cause instanceof Error ? cause.message : String(cause) }, 'phase failed');
+    log.warn(
+      { ...fields, tookMs: clock.monotonicMs() - began, reason: cause instanceof Error ? cause.message : String(cause) },
+      'phase failed',
+    );
     throw cause;
   }
 }

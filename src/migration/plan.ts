@@ -131,9 +131,13 @@ function planDisks(before: VmConfiguration, destination: Destination, remarks: s
     bySource.add(index);
     const other = byTarget.get(target);
     if (other !== undefined) {
-      throw new VmStorageError('InvalidParameter', `'${other}' and '${disk.path}' cannot both be moved to '${target}'. Move them apart with -Vhds.`, {
-        target,
-      });
+      throw new VmStorageError(
+        'InvalidParameter',
+        `'${other}' and '${disk.path}' cannot both be moved to '${target}'. Move them apart with -Vhds.`,
+        {
+          target,
+        },
+      );
     }
     byTarget.set(target, disk.path);
     if (target === normal(disk.path)) {
@@ -152,7 +156,11 @@ interface Wanted {
 }
 
 function everyDisk(before: VmConfiguration, folder: string): readonly Wanted[] {
-  return before.disks.map((disk, index) => ({ index, disk, target: path.posix.join(folder, 'Virtual Hard Disks', path.posix.basename(disk.path)) }));
+  return before.disks.map((disk, index) => ({
+    index,
+    disk,
+    target: path.posix.join(folder, 'Virtual Hard Disks', path.posix.basename(disk.path)),
+  }));
 }
 
 function namedDisks(before: VmConfiguration, pairs: readonly VhdPair[]): readonly Wanted[] {
@@ -166,9 +174,13 @@ function namedDisks(before: VmConfiguration, pairs: readonly VhdPair[]): readonl
       });
     }
     if (path.posix.basename(disk.path) !== path.posix.basename(target)) {
-      throw new VmStorageError('InvalidParameter', `'${source}' cannot be moved to '${target}': the source and destination file names must match.`, {
-        target,
-      });
+      throw new VmStorageError(
+        'InvalidParameter',
+        `'${source}' cannot be moved to '${target}': the source and destination file names must match.`,
+        {
+          target,
+        },
+      );
     }
     return { index, disk, target };
   });
@@ -187,7 +199,9 @@ function refuseFormat(disk: HardDisk): void {
   const extension = path.posix.extname(disk.path).toLowerCase();
   const kind = unmovable[extension];
   if (kind === undefined) return;
-  throw new VmStorageError('NotImplemented', `The virtual hard disk '${disk.path}' cannot be moved: ${kind} are not implemented.`, { target: disk.path });
+  throw new VmStorageError('NotImplemented', `The virtual hard disk '${disk.path}' cannot be moved: ${kind} are not implemented.`, {
+    target: disk.path,
+  });
 }
 
 const unmovable: { readonly [extension: string]: string } = {

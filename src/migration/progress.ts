@@ -21,6 +21,37 @@ const noFigures = {
 /** What the engine may still have to say in percent is below this; the rest belongs to releasing and cleaning up. */
 const PERCENT_AT_RELEASE = 99;
 
+/** What a worker counts; one that was started again after the switch has nothing left to count and says 0. */
+type Figures = Pick<
+  MoveStatus,
+  | 'bytesTotal'
+  | 'bytesCopied'
+  | 'bytesRecopied'
+  | 'bytesMirrored'
+  | 'bytesVerified'
+  | 'guestP99Us'
+  | 'guestMaxUs'
+  | 'blackoutUs'
+  | 'boundBytes'
+>;
+
+/** `now`, with the figures and the receipt of `before` where it has none of its own. */
+export function withFiguresOf(before: MoveStatus, now: MoveStatus): MoveStatus {
+  const counted = now.bytesTotal === '0' ? before : now;
+  const figures: Figures = {
+    bytesTotal: counted.bytesTotal,
+    bytesCopied: counted.bytesCopied,
+    bytesRecopied: counted.bytesRecopied,
+    bytesMirrored: counted.bytesMirrored,
+    bytesVerified: counted.bytesVerified,
+    guestP99Us: counted.guestP99Us,
+    guestMaxUs: counted.guestMaxUs,
+    blackoutUs: now.blackoutUs ?? before.blackoutUs,
+    boundBytes: counted.boundBytes,
+  };
+  return { ...now, ...figures, receipt: now.receipt ?? before.receipt };
+}
+
 export function freshStatus(moveId: string, phase: MovePhase): MoveStatus {
   return { moveId, phase, percent: 0, ...noFigures };
 }
@@ -50,18 +81,13 @@ export class Tracker {
   /** What the worker says; a status of another move is none of ours. */
   fromWorker(status: MoveStatus): void {
     if (status.moveId !== this.#status.moveId) return;
-    // A worker that was started again begins to count anew: what it lost with its memory stays what it was.
-    const receipt = status.receipt ?? this.#status.receipt;
-    const blackoutUs = status.blackoutUs ?? this.#status.blackoutUs;
     const behind = order(status.phase) < order(this.#status.phase);
     const hostTurn = order(this.#status.phase) >= order('release');
     this.#set({
-      ...status,
+      ...withFiguresOf(this.#status, status),
       // A mirror may fall back to copying, so a phase may be seen again; once the host releases, the worker's phase does not count.
       phase: hostTurn && behind ? this.#status.phase : status.phase,
       percent: Math.max(this.#status.percent, Math.min(status.percent, PERCENT_AT_RELEASE)),
-      receipt,
-      blackoutUs,
       outcome: null,
     });
   }
@@ -92,7 +118,7 @@ const MB = 1024 ** 2;
 export function statusLine(status: MoveStatus, placeInLine = 0): string {
   if (status.phase === 'queued') return placeInLine > 0 ? `queued: ${placeInLine} in line` : 'queued';
   const total = Number(status.bytesTotal);
-  if (total === 0) return status.phase;
+  if (total === 0 || order(status.phase) >= order('release')) return status.phase;
   const done = status.phase === 'verify' ? Number(status.bytesVerified) : Number(status.bytesCopied);
   const unit = total >= GB ? GB : MB;
   const parts = [`${(Math.min(done, total) / unit).toFixed(1)} of ${(total / unit).toFixed(1)} ${unit === GB ? 'GB' : 'MB'}`];

@@ -5,6 +5,7 @@
 import * as path from 'node:path';
 import type { MovePlan, MoveStatus } from '../model/move.js';
 import type { MoveFiles } from './ports.js';
+import { withFiguresOf } from './progress.js';
 
 export interface MoveReceipt {
   readonly schema: 1;
@@ -30,7 +31,7 @@ export class Receipts {
     private readonly files: Pick<MoveFiles, 'list' | 'readText' | 'writeText' | 'makeFolder' | 'deleteFile'>,
   ) {}
 
-  /** Never replaces per-disk receipts by none: a worker that was started again may have forgotten them. */
+  /** Never replaces figures or per-disk receipts by none: a worker that was started again may have forgotten them. */
   async save(plan: MovePlan, status: MoveStatus, kept: MoveReceipt['kept'], finishedAt: Date | null): Promise<MoveReceipt> {
     const before = await this.read(plan.moveId);
     const receipt: MoveReceipt = {
@@ -44,7 +45,7 @@ export class Receipts {
       configurationTarget: plan.configurationTarget,
       moved: plan.disks.map(({ source, target }) => ({ source, target })),
       kept,
-      status: status.receipt === null && before?.status.receipt ? { ...before.status, phase: status.phase, percent: status.percent, outcome: status.outcome } : status,
+      status: before ? withFiguresOf(before.status, status) : status,
     };
     await this.files.makeFolder(this.folder);
     await this.files.writeText(this.#file(plan.moveId), `${JSON.stringify(receipt, null, 1)}\n`);

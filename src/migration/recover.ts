@@ -32,9 +32,15 @@ export function continuation(entry: LedgerEntry, journal: JournalPhase | null, b
   const committed = journal !== null && isCommitted(journal);
   if (entry.state === 'undoing') {
     if (committed) {
-      throw new VmStorageError('HostInternalError', `The records of move ${entry.plan.moveId} of the ${vm} contradict each other; it is left alone.`);
+      throw new VmStorageError(
+        'HostInternalError',
+        `The records of move ${entry.plan.moveId} of the ${vm} contradict each other; it is left alone.`,
+      );
     }
-    return { from: 'undo', reason: new VmStorageError('OperationFailed', entry.reason ?? 'The move was being undone when the host ended.') };
+    return {
+      from: 'undo',
+      reason: new VmStorageError('OperationFailed', entry.reason ?? 'The move was being undone when the host ended.'),
+    };
   }
   if (entry.state === 'committed' || committed) return { from: 'release' };
   if (journal === null) {

@@ -25,7 +25,15 @@ import { withBackOff, type BackOff } from './repeat.js';
 
 type Step = (scene: Scene) => Promise<void>;
 
-const releaseSteps: readonly Step[] = [markCommitted, saveReceipt, switchConfiguration, closeSources, see, deleteSources, deleteOldConfiguration];
+const releaseSteps: readonly Step[] = [
+  markCommitted,
+  saveReceipt,
+  switchConfiguration,
+  closeSources,
+  see,
+  deleteSources,
+  deleteOldConfiguration,
+];
 
 /** Two minutes in all; then the job ends with an error and `later.ts` goes on. Nothing is lost by waiting: the VM runs on the targets. */
 const stepBackOff: BackOff = { firstMs: 100, mostMs: 10_000, attempts: 18 };
@@ -41,15 +49,21 @@ export async function release(scene: Scene, backOff: BackOff = stepBackOff): Pro
 
 async function persist<T>(scene: Scene, step: (scene: Scene) => Promise<T>, backOff: BackOff): Promise<T> {
   let said = false;
-  return withBackOff(scene.ports.clock, backOff, async () => {
-    await scene.gate();
-    return step(scene);
-  }, (cause) => {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    if (!said) scene.ports.log.warn({ moveId: scene.plan.moveId, step: step.name, reason }, 'a step after the switch failed; it is repeated');
-    said = true;
-    return true;
-  });
+  return withBackOff(
+    scene.ports.clock,
+    backOff,
+    async () => {
+      await scene.gate();
+      return step(scene);
+    },
+    (cause) => {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      if (!said)
+        scene.ports.log.warn({ moveId: scene.plan.moveId, step: step.name, reason }, 'a step after the switch failed; it is repeated');
+      said = true;
+      return true;
+    },
+  );
 }
 
 async function markCommitted(scene: Scene): Promise<void> {
@@ -95,7 +109,7 @@ async function deleteSources(scene: Scene): Promise<void> {
       if (reason !== null) scene.kept.push({ path: source, reason });
     } catch (cause) {
       if (!isOfTheFileSystem(cause)) throw cause;
-      scene.kept.push({ path: source, reason: `it could not be deleted (${String(cause.code)})` });
+      scene.kept.push({ path: source, reason: `it could not be deleted (${cause.code})` });
     }
   }
 }
@@ -129,7 +143,8 @@ async function whyKept(scene: Scene, source: string, target: string): Promise<st
   if (!known) return 'it could not be proved that it is the file that was moved';
   if (!sameFile(there, readIdentity(known.identity))) return 'another file is there by now';
   const now = await files.facts(target);
-  if (!now || sameFile(there, now)) throw new VmStorageError('HostInternalError', `'${source}' is not deleted: '${target}' is not a file of its own.`);
+  if (!now || sameFile(there, now))
+    throw new VmStorageError('HostInternalError', `'${source}' is not deleted: '${target}' is not a file of its own.`);
   if (there.hardLinks > 1) return `it has ${there.hardLinks - 1} further hard link(s)`;
   return null;
 }

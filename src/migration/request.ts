@@ -54,7 +54,9 @@ export function readRequest(record: BoundRecord): MoveRequest {
   refuseOtherHosts(record);
   const { bound } = record;
   if (isGiven(bound['ResourcePoolName'])) {
-    throw new VmStorageError('NotImplemented', 'Resource pools are not implemented; leave -ResourcePoolName out.', { target: 'ResourcePoolName' });
+    throw new VmStorageError('NotImplemented', 'Resource pools are not implemented; leave -ResourcePoolName out.', {
+      target: 'ResourcePoolName',
+    });
   }
   return {
     vm: readVm(bound),
@@ -108,10 +110,15 @@ function readDestination(record: BoundRecord): Destination {
 function readVhds(record: BoundRecord, given: WireValue): readonly VhdPair[] {
   const tables = Array.isArray(given) ? given : [given];
   if (tables.length === 0) {
-    throw new VmStorageError('InvalidParameter', 'The Vhds parameter is empty. Name at least one virtual hard disk, or leave it out.', { target: 'Vhds' });
+    throw new VmStorageError('InvalidParameter', 'The Vhds parameter is empty. Name at least one virtual hard disk, or leave it out.', {
+      target: 'Vhds',
+    });
   }
   if (tables.length > VHDS_MAX) {
-    throw new VmStorageError('InvalidParameter', `The Vhds parameter has ${tables.length} entries; a virtual machine has at most ${VHDS_MAX} disks.`);
+    throw new VmStorageError(
+      'InvalidParameter',
+      `The Vhds parameter has ${tables.length} entries; a virtual machine has at most ${VHDS_MAX} disks.`,
+    );
   }
   return tables.map((table) => readPair(record, table));
 }
@@ -119,9 +126,13 @@ function readVhds(record: BoundRecord, given: WireValue): readonly VhdPair[] {
 function readPair(record: BoundRecord, table: WireValue): VhdPair {
   const values = new Map<string, WireValue>();
   if (table === null || typeof table !== 'object' || Array.isArray(table)) {
-    throw new VmStorageError('InvalidParameter', "The Vhds parameter takes hash tables with the keys 'SourceFilePath' and 'DestinationFilePath'.", {
-      target: 'Vhds',
-    });
+    throw new VmStorageError(
+      'InvalidParameter',
+      "The Vhds parameter takes hash tables with the keys 'SourceFilePath' and 'DestinationFilePath'.",
+      {
+        target: 'Vhds',
+      },
+    );
   }
   for (const [key, value] of Object.entries(table)) {
     if (key === '$t') continue;
@@ -157,9 +168,13 @@ function readPath(record: BoundRecord, name: string, value: WireValue | undefine
  */
 export function nativePath(text: string, cwd: string, name = 'Path'): string {
   if (/^[A-Za-z]:[\\/]/.test(text) || text.startsWith('\\\\')) {
-    throw new VmStorageError('NotImplemented', `'${text}' is a Windows path. Mapping drives and shares to folders is not implemented; give the Linux path.`, {
-      target: text,
-    });
+    throw new VmStorageError(
+      'NotImplemented',
+      `'${text}' is a Windows path. Mapping drives and shares to folders is not implemented; give the Linux path.`,
+      {
+        target: text,
+      },
+    );
   }
   const absolute = path.posix.resolve(cwd, text);
   const refuse = (why: string): never => {
@@ -167,7 +182,8 @@ export function nativePath(text: string, cwd: string, name = 'Path'): string {
   };
   if (text.includes('\0')) refuse('holds a NUL character');
   if (Buffer.byteLength(absolute) > PATH_BYTES_MAX) refuse(`is longer than ${PATH_BYTES_MAX} bytes`);
-  if (absolute.split('/').some((part) => Buffer.byteLength(part) > NAME_BYTES_MAX)) refuse(`has a name longer than ${NAME_BYTES_MAX} bytes`);
+  if (absolute.split('/').some((part) => Buffer.byteLength(part) > NAME_BYTES_MAX))
+    refuse(`has a name longer than ${NAME_BYTES_MAX} bytes`);
   return absolute;
 }
 
@@ -179,7 +195,9 @@ function refuseOtherHosts(record: BoundRecord): void {
   const { bound, hostNames } = record;
   for (const name of ['CimSession', 'Credential']) {
     if (isGiven(bound[name])) {
-      throw new VmStorageError('NotImplemented', `-${name} is not implemented: only this host can be asked. Leave it out.`, { target: name });
+      throw new VmStorageError('NotImplemented', `-${name} is not implemented: only this host can be asked. Leave it out.`, {
+        target: name,
+      });
     }
   }
   const named = bound['ComputerName'];

@@ -58,7 +58,12 @@ async function undoOrComplete(scene: Scene, cause: unknown): Promise<void> {
   }
   if (outcome === 'committed') return;
   if (outcome === 'remains') {
-    throw new UnfinishedMove('cleanUp', error.code, `${error.message} The destination could not be cleaned yet; that is done as soon as it can be reached.`, cause);
+    throw new UnfinishedMove(
+      'cleanUp',
+      error.code,
+      `${error.message} The destination could not be cleaned yet; that is done as soon as it can be reached.`,
+      cause,
+    );
   }
   throw error;
 }
@@ -68,7 +73,12 @@ async function completed(scene: Scene): Promise<MoveReceipt> {
     return await release(scene);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new UnfinishedMove('release', 'OperationFailed', `The virtual machine uses its new files, but the move could not be completed yet: ${reason} The host goes on trying.`, cause);
+    throw new UnfinishedMove(
+      'release',
+      'OperationFailed',
+      `The virtual machine uses its new files, but the move could not be completed yet: ${reason} The host goes on trying.`,
+      cause,
+    );
   }
 }
 

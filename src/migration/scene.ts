@@ -81,7 +81,7 @@ export class Scene {
 }
 
 /** What may be asked twice. */
-type SteadyMethod = 'status' | 'stopMove' | 'releaseMove' | 'endMove' | 'copyAttributes';
+type SteadyMethod = 'status' | 'stopMove' | 'releaseMove' | 'endMove';
 
 /** Whether the worker still has this move: not once its journal was ended, nor while it has a later one. */
 export async function isAtIt(scene: Scene): Promise<boolean> {
@@ -90,5 +90,7 @@ export async function isAtIt(scene: Scene): Promise<boolean> {
 }
 
 function vmGone(plan: MovePlan): VmStorageError {
-  return new VmStorageError('ObjectNotFound', `The virtual machine "${plan.vmName}" (${plan.vmId}) is not registered any more.`, { target: plan.vmName });
+  return new VmStorageError('ObjectNotFound', `The virtual machine "${plan.vmName}" (${plan.vmId}) is not registered any more.`, {
+    target: plan.vmName,
+  });
 }

@@ -38,10 +38,12 @@ async function whatIsMissing(scene: Scene): Promise<string | null> {
     if (served.waitingFor !== null) return `disk ${move.disk} is waiting: ${served.waitingFor}`;
     const facts = await ports.files.facts(move.target);
     if (!facts) return `there is no file at '${move.target}'`;
-    if (served.device !== String(facts.device) || served.inode !== String(facts.inode)) return `its worker serves another file than '${move.target}'`;
+    if (served.device !== String(facts.device) || served.inode !== String(facts.inode))
+      return `its worker serves another file than '${move.target}'`;
     // Asked last and anew each time: a VM may be started or stopped at any moment of its move.
     const hypervisor = ports.hypervisor.runtime(plan.vmId).pid;
-    if (hypervisor !== null && served.peerPid !== hypervisor) return `its hypervisor (pid ${hypervisor}) is not connected to disk ${move.disk}`;
+    if (hypervisor !== null && served.peerPid !== hypervisor)
+      return `its hypervisor (pid ${hypervisor}) is not connected to disk ${move.disk}`;
   }
   return null;
 }

@@ -3,7 +3,7 @@ import { VmStorageError } from '../model/errors.js';
 import { writeIdentity } from './identity.js';
 import { refuseStopped } from './prepare.js';
 import type { Scene } from './scene.js';
-import { isLost, withBackOff } from './repeat.js';
+import { isLost } from './repeat.js';
 import { removeTargets } from './undo.js';
 
 /** A worker that dies each time it begins this move will die a fourth time. */
@@ -12,7 +12,6 @@ const START_ATTEMPTS = 3;
 export async function startEngine(scene: Scene): Promise<void> {
   await startOnce(scene);
   await rememberTargets(scene);
-  await copyAttributes(scene);
 }
 
 async function startOnce(scene: Scene): Promise<void> {
@@ -30,7 +29,9 @@ async function startOnce(scene: Scene): Promise<void> {
       const status = await scene.ask('status', {});
       if (status.journal?.plan.moveId === plan.moveId) return;
       if (attempt >= START_ATTEMPTS) {
-        throw new VmStorageError('OperationFailed', `The worker of the virtual machine died ${attempt} times while the move began.`, { cause });
+        throw new VmStorageError('OperationFailed', `The worker of the virtual machine died ${attempt} times while the move began.`, {
+          cause,
+        });
       }
       await removeTargets(scene);
     }
@@ -46,19 +47,4 @@ async function rememberTargets(scene: Scene): Promise<void> {
     }),
   );
   await scene.record({ targets });
-}
-
-/** Owner, mode and extended attributes go along where the destination can hold them; where not, the disk is moved all the same. */
-async function copyAttributes(scene: Scene): Promise<void> {
-  for (const { source, target } of scene.plan.disks) {
-    try {
-      // Not `ask`: a destination that hangs here must not keep a stop waiting.
-      const once = async () => (await scene.needWorker()).call('copyAttributes', { source, target }, { signal: scene.control.stop });
-      await withBackOff(scene.ports.clock, { firstMs: 250, mostMs: 1000, attempts: START_ATTEMPTS }, once, isLost);
-    } catch (cause) {
-      refuseStopped(scene);
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      scene.control.warn(`Owner, mode or attributes of '${source}' could not all be given to '${target}': ${reason}`);
-    }
-  }
 }

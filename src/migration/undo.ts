@@ -39,10 +39,12 @@ export async function cleanDestination(scene: Scene): Promise<Undone> {
   return 'undone';
 }
 
+/**
+ * False when it is too late. Asked only of a worker that has this move: one that refused to start has nothing to stop, and once it
+ * was stopped the VM is free for another move, which must not be stopped in its stead.
+ */
 async function stopEngine(scene: Scene): Promise<boolean> {
-  if (!(await mayBeRunning(scene))) return true;
-  // Once it was stopped, the VM is free for another move, whose worker must not be stopped in its stead.
-  if (scene.entry.state === 'undoing' && !(await isAtIt(scene))) return true;
+  if (!(await mayBeRunning(scene)) || !(await isAtIt(scene))) return true;
   const { stopped } = await scene.ask('stopMove', {});
   return stopped;
 }

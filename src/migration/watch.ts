@@ -16,7 +16,12 @@ export function stopWanted(by: string): VmStorageError {
 }
 
 /** Resolves with the outcome, or with null when the client has gone away: the move goes on without it. */
-export async function watch(context: CmdletContext, job: MoveJob, vmName: string, placeInLine: () => number): Promise<JobOutcome<MoveReceipt> | null> {
+export async function watch(
+  context: CmdletContext,
+  job: MoveJob,
+  vmName: string,
+  placeInLine: () => number,
+): Promise<JobOutcome<MoveReceipt> | null> {
   const activity = `Moving storage of virtual machine "${vmName}"`;
   const lines = [...job.lines];
   const bell = new Bell();

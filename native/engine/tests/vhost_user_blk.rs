@@ -98,7 +98,18 @@ fn assert_clean(report: &Report) {
     let counts: Vec<_> = report
         .disks
         .iter()
-        .map(|d| (d.io_errors, d.wrong_blocks, d.unexpected_completions, d.lost_interrupts, d.reads, d.writes, d.zeroes, d.flushes))
+        .map(|d| {
+            (
+                d.io_errors,
+                d.wrong_blocks,
+                d.unexpected_completions,
+                d.lost_interrupts,
+                d.reads,
+                d.writes,
+                d.zeroes,
+                d.flushes,
+            )
+        })
         .collect();
     assert!(report.is_clean(), "stuck {}, {counts:?}, {said:?}", report.stuck);
 }
@@ -237,7 +248,8 @@ fn a_connection_lost_without_a_crash_loses_nothing_either() {
         GuestOptions { ledger: LedgerFile::Create(place.folder.path().to_owned()), ..GuestOptions::default() };
     let guest = Guest::start(&[place.socket()], &options).unwrap();
     for round in 0..10 {
-        let served = place.serve(1, Behaviour { held_at_most: Duration::from_millis(2), seed: round, ..out_of_order() });
+        let served =
+            place.serve(1, Behaviour { held_at_most: Duration::from_millis(2), seed: round, ..out_of_order() });
         run_until(&guest, 200);
         served.close();
     }

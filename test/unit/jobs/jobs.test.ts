@@ -1,5 +1,5 @@
 /** The life of a job, and who may start. */
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { VmStorageError } from '../../../src/model/errors.js';
 import { admit, placeInLine } from '../../../src/jobs/admission.js';
@@ -13,9 +13,15 @@ describe('states', () => {
   test('every pair of states is allowed exactly if the table says so', () => {
     const allowed = jobStates.flatMap((from) => jobStates.filter((to) => mayFollow(from, to)).map((to) => `${from}>${to}`));
     expect(allowed).toEqual([
-      'queued>running', 'queued>cancelled',
-      'running>cancelling', 'running>succeeded', 'running>failed',
-      'cancelling>running', 'cancelling>succeeded', 'cancelling>failed', 'cancelling>cancelled',
+      'queued>running',
+      'queued>cancelled',
+      'running>cancelling',
+      'running>succeeded',
+      'running>failed',
+      'cancelling>running',
+      'cancelling>succeeded',
+      'cancelling>failed',
+      'cancelling>cancelled',
     ]);
     expect(jobStates.filter(isFinished)).toEqual(['succeeded', 'failed', 'cancelled']);
     expect(Object.keys(follows)).toEqual([...jobStates]);
@@ -23,7 +29,11 @@ describe('states', () => {
 });
 
 describe('admission', () => {
-  const view = fc.record({ active: fc.nat(20), waiting: fc.uniqueArray(fc.uuid(), { maxLength: 20 }), limit: fc.integer({ min: 0, max: 20 }) });
+  const view = fc.record({
+    active: fc.nat(20),
+    waiting: fc.uniqueArray(fc.uuid(), { maxLength: 20 }),
+    limit: fc.integer({ min: 0, max: 20 }),
+  });
 
   test('never more than the limit, never fewer than fit, always the first ones in line', () => {
     fc.assert(

@@ -2,6 +2,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { mostBytes } from '../../../src/migration/check.js';
 import type { MoveRequest } from '../../../src/migration/request.js';
 import { World, hardDisk, toFolder, vmConfiguration, vmId } from './world.js';
 
@@ -26,68 +27,85 @@ async function refusal(request: MoveRequest, code: string, text: string | RegExp
   before = picture();
   const { moves, ports, steps } = world.host();
   const vm = ports.registry.byId(vmId)!;
-  await expect(moves.look(vm, request)).rejects.toMatchObject({ code, message: expect.stringMatching(text) });
+  await expect(moves.look(vm, request)).rejects.toMatchObject({ code, message: expect.stringMatching(text) as string });
   await expect(moves.submit(vm, request)).rejects.toMatchObject({ code });
   expect(steps.names).toEqual([]);
   expect(picture()).toBe(before);
   expect(ports.locks.isMoving(vmId)).toBe(false);
+  return 'nothing changed';
 }
 
 const vhd = (source: string, target: string): MoveRequest =>
   toFolder('', {
-    destination: { kind: 'multiple', virtualMachinePath: null, snapshotFilePath: null, smartPagingFilePath: null, vhds: [{ source, target }] },
+    destination: {
+      kind: 'multiple',
+      virtualMachinePath: null,
+      snapshotFilePath: null,
+      smartPagingFilePath: null,
+      vhds: [{ source, target }],
+    },
   });
 
 describe('refused, and nothing changed:', () => {
   test('a file that is there already', async () => {
     fs.mkdirSync(path.join(world.fast, 'Virtual Hard Disks'), { recursive: true });
     fs.writeFileSync(path.join(world.fast, 'Virtual Hard Disks', 'a.img'), 'precious');
-    await refusal(toFolder(world.fast), 'AlreadyExists', /a\.img/);
+    expect(await refusal(toFolder(world.fast), 'AlreadyExists', /a\.img/)).toBe('nothing changed');
   });
 
   test('a configuration file that is there already', async () => {
     fs.mkdirSync(path.join(world.fast, 'Virtual Machines'), { recursive: true });
     fs.writeFileSync(path.join(world.fast, 'Virtual Machines', `${vmId}.vmcx`), '{}');
-    await refusal(toFolder(world.fast), 'AlreadyExists', /vmcx/);
+    expect(await refusal(toFolder(world.fast), 'AlreadyExists', /vmcx/)).toBe('nothing changed');
   });
 
   test('a symbolic link that leads nowhere at the target', async () => {
     fs.mkdirSync(path.join(world.fast, 'Virtual Hard Disks'), { recursive: true });
     fs.symlinkSync('/nowhere/at/all', path.join(world.fast, 'Virtual Hard Disks', 'a.img'));
-    await refusal(toFolder(world.fast), 'AlreadyExists', /symbolic link/);
+    expect(await refusal(toFolder(world.fast), 'AlreadyExists', /symbolic link/)).toBe('nothing changed');
   });
 
   test('a symbolic link to the source at the target', async () => {
     fs.mkdirSync(world.fast);
     fs.symlinkSync(path.join(world.slow, 'a.img'), path.join(world.fast, 'a.img'));
-    await refusal(vhd(path.join(world.slow, 'a.img'), path.join(world.fast, 'a.img')), 'InvalidParameter', /itself under another name/);
+    expect(
+      await refusal(vhd(path.join(world.slow, 'a.img'), path.join(world.fast, 'a.img')), 'InvalidParameter', /itself under another name/),
+    ).toBe('nothing changed');
   });
 
   test('a hard link of the source at the target', async () => {
     fs.mkdirSync(world.fast);
     fs.linkSync(path.join(world.slow, 'a.img'), path.join(world.fast, 'a.img'));
-    await refusal(vhd(path.join(world.slow, 'a.img'), path.join(world.fast, 'a.img')), 'InvalidParameter', /itself under another name/);
+    expect(
+      await refusal(vhd(path.join(world.slow, 'a.img'), path.join(world.fast, 'a.img')), 'InvalidParameter', /itself under another name/),
+    ).toBe('nothing changed');
   });
 
   test('the same folder through a symbolic link', async () => {
     fs.symlinkSync(world.slow, world.fast);
-    await refusal(vhd(path.join(world.slow, 'a.img'), path.join(world.fast, 'a.img')), 'InvalidParameter', /itself under another name/);
+    expect(
+      await refusal(vhd(path.join(world.slow, 'a.img'), path.join(world.fast, 'a.img')), 'InvalidParameter', /itself under another name/),
+    ).toBe('nothing changed');
   });
 
   test("a destination inside the source's own file, directly and through a link", async () => {
-    await refusal(toFolder(path.join(world.slow, 'a.img')), 'InvalidParameter', /inside the virtual machine's own file/);
+    expect(await refusal(toFolder(path.join(world.slow, 'a.img')), 'InvalidParameter', /inside the virtual machine's own file/)).toBe(
+      'nothing changed',
+    );
     fs.symlinkSync(path.join(world.slow, 'a.img'), world.fast);
-    await refusal(toFolder(path.join(world.fast, 'x')), 'InvalidParameter', /inside the virtual machine's own file/);
+    expect(await refusal(toFolder(path.join(world.fast, 'x')), 'InvalidParameter', /inside the virtual machine's own file/)).toBe(
+      'nothing changed',
+    );
   });
 
   test('a destination that is a file', async () => {
     fs.writeFileSync(world.fast, 'a file');
-    await refusal(toFolder(world.fast), 'InvalidParameter', /not a folder/);
+    expect(await refusal(toFolder(world.fast), 'InvalidParameter', /not a folder/)).toBe('nothing changed');
   });
 
   test('a destination that is a dangling link', async () => {
     fs.symlinkSync('/nowhere/at/all', world.fast);
-    await refusal(toFolder(world.fast), 'InvalidParameter', /leads nowhere/);
+    expect(await refusal(toFolder(world.fast), 'InvalidParameter', /leads nowhere/)).toBe('nothing changed');
   });
 
   test('a destination that is not writable', async () => {
@@ -96,7 +114,7 @@ describe('refused, and nothing changed:', () => {
     const host = world.host(undefined, { files });
     await expect(host.moves.look(host.ports.registry.byId(vmId)!, toFolder(world.fast))).rejects.toMatchObject({ code: 'AccessDenied' });
     // Root may write anywhere but on a read-only file system: /proc is one for everybody.
-    await refusal(toFolder('/proc/sys/kernel'), 'AccessDenied', /not writable/);
+    expect(await refusal(toFolder('/proc/sys/kernel'), 'AccessDenied', /not writable/)).toBe('nothing changed');
   });
 
   test('not enough space, growth included', async () => {
@@ -108,34 +126,60 @@ describe('refused, and nothing changed:', () => {
     await expect(at(need).moves.look(vm, toFolder(world.fast))).resolves.toMatchObject({ checked: {} });
   });
 
+  test('what a disk may come to need: its length, and for a dynamic VHDX what it may still grow', () => {
+    const facts = {
+      path: '',
+      sizeBytes: '0',
+      blockSizeBytes: 0,
+      logicalSectorBytes: 512,
+      physicalSectorBytes: 4096,
+      diskIdentifier: null,
+      dirtyLog: false,
+    };
+    const sparse = {
+      ...facts,
+      format: 'raw' as const,
+      kind: 'dynamic' as const,
+      fileBytes: '100',
+      allocatedBytes: '10',
+      growthBytes: '90',
+    };
+    expect(mostBytes(sparse)).toBe(100n);
+    expect(mostBytes({ ...sparse, format: 'vhdx', kind: 'fixed' })).toBe(100n);
+    expect(mostBytes({ ...sparse, format: 'vhdx', fileBytes: '10', growthBytes: '90' })).toBe(100n);
+  });
+
   test('a path that another VM names, though there is no file', async () => {
     const other = '2f1c7f0e-6f3b-4a1e-9d57-3b0a5f1f0002';
     const taken = path.join(world.fast, 'Virtual Hard Disks', 'a.img');
     world.add(vmConfiguration(path.join(world.root, 'other'), [hardDisk(0, taken)], other, 'db01'));
-    await refusal(toFolder(world.fast), 'ObjectInUse', /"db01"/);
+    expect(await refusal(toFolder(world.fast), 'ObjectInUse', /"db01"/)).toBe('nothing changed');
   });
 
   test('a source that another VM has as well', async () => {
     const other = '2f1c7f0e-6f3b-4a1e-9d57-3b0a5f1f0002';
     world.add(vmConfiguration(path.join(world.root, 'other'), [hardDisk(0, path.join(world.slow, 'a.img'))], other, 'db01'));
-    await refusal(toFolder(world.fast), 'ObjectInUse', /"db01"/);
+    expect(await refusal(toFolder(world.fast), 'ObjectInUse', /"db01"/)).toBe('nothing changed');
   });
 
   test('a target that another move holds', async () => {
     const { moves, ports } = world.host();
     ports.locks.claimPaths([path.join(world.fast, 'Virtual Hard Disks', 'a.img')], 'move m0');
-    await expect(moves.look(ports.registry.byId(vmId)!, toFolder(world.fast))).rejects.toMatchObject({ code: 'ObjectInUse', message: expect.stringContaining('move m0') });
+    await expect(moves.look(ports.registry.byId(vmId)!, toFolder(world.fast))).rejects.toMatchObject({
+      code: 'ObjectInUse',
+      message: expect.stringContaining('move m0') as string,
+    });
   });
 
   test('a disk whose file is missing', async () => {
     fs.rmSync(path.join(world.slow, 'a.img'));
-    await refusal(toFolder(world.fast), 'ObjectNotFound', /a\.img/);
+    expect(await refusal(toFolder(world.fast), 'ObjectNotFound', /a\.img/)).toBe('nothing changed');
   });
 
   test('a disk that became a folder', async () => {
     fs.rmSync(path.join(world.slow, 'a.img'));
     fs.mkdirSync(path.join(world.slow, 'a.img'));
-    await refusal(toFolder(world.fast), 'InvalidState', /a folder/);
+    expect(await refusal(toFolder(world.fast), 'InvalidState', /a folder/)).toBe('nothing changed');
   });
 
   test('two disks that meet in one file through a linked folder', async () => {
@@ -151,7 +195,7 @@ describe('refused, and nothing changed:', () => {
       { source: disks[1]!.path, target: path.join(world.root, 'link', 'a.img') },
     ];
     const destination = { kind: 'multiple' as const, virtualMachinePath: null, snapshotFilePath: null, smartPagingFilePath: null, vhds };
-    await refusal(toFolder('', { destination }), 'InvalidParameter', /would both become/);
+    expect(await refusal(toFolder('', { destination }), 'InvalidParameter', /would both become/)).toBe('nothing changed');
   });
 });
 
@@ -168,7 +212,8 @@ describe('accepted:', () => {
   });
 
   test('an empty tree that was made beforehand', async () => {
-    for (const name of ['Virtual Hard Disks', 'Virtual Machines', 'Snapshots']) fs.mkdirSync(path.join(world.fast, name), { recursive: true });
+    for (const name of ['Virtual Hard Disks', 'Virtual Machines', 'Snapshots'])
+      fs.mkdirSync(path.join(world.fast, name), { recursive: true });
     const { moves, ports } = world.host();
     const { checked } = await moves.look(ports.registry.byId(vmId)!, toFolder(world.fast));
     expect(checked!.plan.createdFolders).toEqual([]);

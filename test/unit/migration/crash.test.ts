@@ -123,19 +123,22 @@ describe.each(['disks', 'configuration'] as const)('a move of %s', (moving) => {
 });
 
 describe('the worker dies while the host lives', () => {
-  test.each(['target 0', 'target 1', 'started', 'copy', 'mirror', 'verify', 'prepared', 'committed', 'released', 'endMove'])('at %s', async (step) => {
-    const world = new World();
-    try {
-      world.worker.dieAt = step;
-      const { moves, ports } = world.host();
-      const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
-      expect(await job.finished()).toMatchObject({ state: 'succeeded' });
-      expect(await settled(world, 'disks')).toBe('new');
-      await secondMoveWorks(world);
-    } finally {
-      world.destroy();
-    }
-  });
+  test.each(['target 0', 'target 1', 'started', 'copy', 'mirror', 'verify', 'prepared', 'committed', 'released', 'endMove'])(
+    'at %s',
+    async (step) => {
+      const world = new World();
+      try {
+        world.worker.dieAt = step;
+        const { moves, ports } = world.host();
+        const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
+        expect(await job.finished()).toMatchObject({ state: 'succeeded' });
+        expect(await settled(world, 'disks')).toBe('new');
+        await secondMoveWorks(world);
+      } finally {
+        world.destroy();
+      }
+    },
+  );
 
   test('in stopMove: the stop is asked again, and the VM stays on its old files', async () => {
     const world = new World();

@@ -6,7 +6,7 @@ import { matches, moveMethods } from '../../../src/migration/methods.js';
 import type { CmdletContext, MigrationPorts, WireObject, WireValue } from '../../../src/migration/ports.js';
 import type { StorageMoves } from '../../../src/migration/moves.js';
 import type { VmStorageError } from '../../../src/model/errors.js';
-import { World, allOver, reached, toFolder, vmId } from './world.js';
+import { World, allOver, reached, vmId } from './world.js';
 
 let world: World;
 let moves: StorageMoves;
@@ -178,7 +178,15 @@ describe('Get-VMStorageMove', () => {
     const client = new Client();
     await client.call('Get-VMStorageMove', 'Name', {});
     expect(client.out).toEqual([
-      expect.objectContaining({ $t: 'VMStorageMove', VMName: 'web01', VMId: vmId, Phase: 'mirror', Outcome: null, BytesTotal: '1000', BytesCopied: '500' }),
+      expect.objectContaining({
+        $t: 'VMStorageMove',
+        VMName: 'web01',
+        VMId: vmId,
+        Phase: 'mirror',
+        Outcome: null,
+        BytesTotal: '1000',
+        BytesCopied: '500',
+      }),
     ]);
     world.worker.goOn();
     await call;

@@ -10,10 +10,11 @@ import { Tracker, freshStatus, statusLine } from '../../../src/migration/progres
 import { diskFiles } from '../../../src/migration/files.js';
 import { Steps, World, allOver, reached, toFolder, vmId } from './world.js';
 
-const journals = [null, 'started', 'copy', 'mirror', 'verify', 'prepared', 'committed', 'released', 'deleted'] as const;
+const journals = [null, 'started', 'copy', 'mirror', 'verify', 'prepared', 'cancelled', 'committed', 'released', 'deleted'] as const;
 
 test('every pair of ledger and journal has one way to go on', () => {
-  const entry = (state: LedgerEntry['state']) => ({ state, reason: null, plan: { moveId: 'm', vmName: 'web01', bootId: 'b1' } }) as LedgerEntry;
+  const entry = (state: LedgerEntry['state']) =>
+    ({ state, reason: null, plan: { moveId: 'm', vmName: 'web01', bootId: 'b1' } }) as LedgerEntry;
   const way = (state: LedgerEntry['state'], journal: (typeof journals)[number], boot: string): string => {
     try {
       return continuation(entry(state), journal, boot).from;
@@ -21,16 +22,17 @@ test('every pair of ledger and journal has one way to go on', () => {
       return 'alone';
     }
   };
-  const table = (boot: string) => ['open', 'committed', 'undoing'].map((state) => journals.map((journal) => way(state as LedgerEntry['state'], journal, boot)).join(' '));
+  const table = (boot: string) =>
+    ['open', 'committed', 'undoing'].map((state) => journals.map((journal) => way(state as LedgerEntry['state'], journal, boot)).join(' '));
   expect(table('b1')).toEqual([
-    'undo follow follow follow follow follow release release release',
-    'release release release release release release release release release',
-    'undo undo undo undo undo undo alone alone alone',
+    'undo follow follow follow follow follow follow release release release',
+    'release release release release release release release release release release',
+    'undo undo undo undo undo undo undo alone alone alone',
   ]);
   expect(table('b2')).toEqual([
-    'undo undo undo undo undo undo release release release',
-    'release release release release release release release release release',
-    'undo undo undo undo undo undo alone alone alone',
+    'undo undo undo undo undo undo undo release release release',
+    'release release release release release release release release release release',
+    'undo undo undo undo undo undo undo alone alone alone',
   ]);
 });
 
@@ -60,7 +62,7 @@ describe('on disk', () => {
     const first = world.host();
     const job = (await first.moves.submit(first.ports.registry.byId(vmId)!, toFolder(world.fast)))!;
     await reached(() => world.worker.steps.includes('mirror'));
-    await first.moves.close();
+    first.moves.close();
     const stepsBefore = first.steps.names.length;
     const { moves } = await world.restartHost();
     world.worker.goOn();
@@ -124,6 +126,32 @@ describe('on disk', () => {
     expect(fs.existsSync(path.join(world.root, 'third', 'Virtual Hard Disks', 'a.img'))).toBe(true);
   });
 
+  test('a file system that comes back between two looks does not make its files count as deleted', async () => {
+    // The target is not seen until the look at the folders has said that they are there.
+    let hidden = false;
+    const { ports: plain } = world.host();
+    const target = path.join(world.fast, 'Virtual Hard Disks', 'a.img');
+    const files = {
+      ...plain.files,
+      facts: async (at: string) => {
+        if (hidden && at === target) return null;
+        const facts = await plain.files.facts(at);
+        if (hidden && at === path.dirname(target)) hidden = false;
+        return facts;
+      },
+    };
+    const { moves, ports } = world.host(undefined, { files });
+    world.worker.holdAt = 'verify';
+    const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
+    await reached(() => world.worker.steps.includes('mirror'));
+    world.worker.keepTargets = true;
+    hidden = true;
+    world.worker.failNow('StorageFailure', 'the destination went away.');
+    await job.finished();
+    await allOver(moves);
+    expect(world.files(world.fast)).toEqual([]);
+  });
+
   test('a left-over destination is found again by the next host and does not disturb a later move of the VM', async () => {
     const { ports: plain } = world.host();
     const broken = { ...plain.files, deleteEmptyFolder: () => Promise.reject(Object.assign(new Error('io'), { code: 'EIO' })) };
@@ -136,7 +164,7 @@ describe('on disk', () => {
     world.worker.holdAt = 'verify';
     void first.moves.submit(first.ports.registry.byId(vmId)!, toFolder(path.join(world.root, 'third')));
     await reached(() => world.worker.steps.includes('mirror'));
-    await first.moves.close();
+    first.moves.close();
     steps.dead = true;
     world.worker.listeners.clear();
 
@@ -155,10 +183,7 @@ describe('on disk', () => {
     const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
     await reached(() => world.worker.steps.includes('mirror'));
     const target = path.join(world.fast, 'Virtual Hard Disks', 'a.img');
-    // The worker is not to find it either: it deletes what it has made, the played one by name.
-    world.worker.call = new Proxy(world.worker.call.bind(world.worker), {
-      apply: (call, _, [method, params]: [string, unknown]) => (method === 'stopMove' ? Promise.resolve({ stopped: true }) : call(method, params)),
-    });
+    world.worker.keepTargets = true;
     fs.rmSync(target);
     fs.writeFileSync(target, 'precious');
     world.worker.failNow('StorageFailure', 'broke');
@@ -179,8 +204,14 @@ describe('on disk', () => {
   test('only the newest receipts are kept', async () => {
     const folder = path.join(world.state, 'receipts');
     fs.mkdirSync(folder);
-    const receipt = (index: number) => ({ schema: 1, moveId: `m${index}`, finishedAt: new Date(index).toISOString(), status: freshStatus('m', 'done') });
-    for (let index = 0; index < RECEIPTS_KEPT + 3; index++) fs.writeFileSync(path.join(folder, `m${index}.json`), JSON.stringify(receipt(index)));
+    const receipt = (index: number) => ({
+      schema: 1,
+      moveId: `m${index}`,
+      finishedAt: new Date(index).toISOString(),
+      status: freshStatus('m', 'done'),
+    });
+    for (let index = 0; index < RECEIPTS_KEPT + 3; index++)
+      fs.writeFileSync(path.join(folder, `m${index}.json`), JSON.stringify(receipt(index)));
     await new Receipts(folder, diskFiles).prune();
     expect(fs.readdirSync(folder)).toHaveLength(RECEIPTS_KEPT);
     expect(fs.existsSync(path.join(folder, 'm2.json'))).toBe(false);
@@ -215,7 +246,13 @@ describe('identity', () => {
 
 describe('progress', () => {
   test('reads as a person expects it', () => {
-    const status = { ...freshStatus('m', 'copy'), bytesTotal: String(40 * 2 ** 30), bytesCopied: String(12.3 * 2 ** 30), bytesPerSecond: 512 * 2 ** 20, guestP99Us: 800 };
+    const status = {
+      ...freshStatus('m', 'copy'),
+      bytesTotal: String(40 * 2 ** 30),
+      bytesCopied: String(12.3 * 2 ** 30),
+      bytesPerSecond: 512 * 2 ** 20,
+      guestP99Us: 800,
+    };
     expect(statusLine(status)).toBe('copy: 12.3 of 40.0 GB, 512 MB/s, guest p99 0.8 ms');
     expect(statusLine(freshStatus('m', 'check'))).toBe('check');
     expect(statusLine({ ...freshStatus('m', 'verify'), bytesTotal: '1048576', bytesVerified: '524288' })).toBe('verify: 0.5 of 1.0 MB');
@@ -224,11 +261,11 @@ describe('progress', () => {
   test('a worker that was started again does not make it go back, nor forget the receipt', () => {
     const seen: number[] = [];
     const tracker = new Tracker({ moveId: 'm' }, (status) => void seen.push(status.percent));
-    tracker.fromWorker({ ...freshStatus('m', 'mirror'), percent: 60, receipt: [], blackoutUs: 12 });
+    tracker.fromWorker({ ...freshStatus('m', 'mirror'), percent: 60, receipt: [], blackoutUs: 12, bytesTotal: '7', bytesCopied: '5' });
     tracker.fromWorker({ ...freshStatus('m', 'copy'), percent: 10 });
     tracker.fromWorker({ ...freshStatus('other', 'copy'), percent: 90 });
     expect(seen).toEqual([60, 60]);
-    expect(tracker.status).toMatchObject({ phase: 'copy', receipt: [], blackoutUs: 12 });
+    expect(tracker.status).toMatchObject({ phase: 'copy', receipt: [], blackoutUs: 12, bytesCopied: '5' });
     tracker.enter('release');
     tracker.fromWorker({ ...freshStatus('m', 'switch'), percent: 95 });
     expect(tracker.status).toMatchObject({ phase: 'release', percent: 99 });

@@ -2,6 +2,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { MoveReceipt } from '../../../src/migration/receipts.js';
 import { RETAINED } from '../../../src/migration/plan.js';
 import { VmStorageError } from '../../../src/model/errors.js';
 import { World, allOver, reached, toFolder, vmId } from './world.js';
@@ -51,7 +52,7 @@ describe('a move that succeeds', () => {
 
   test('writes a receipt with both configuration files and all disks', async () => {
     const { job } = await move();
-    const receipt = JSON.parse(fs.readFileSync(path.join(world.state, 'receipts', `${job.id}.json`), 'utf8'));
+    const receipt = JSON.parse(fs.readFileSync(path.join(world.state, 'receipts', `${job.id}.json`), 'utf8')) as MoveReceipt;
     expect(receipt).toMatchObject({ moveId: job.id, vmId, kept: [], status: { outcome: { ok: true } } });
     expect(receipt.moved).toHaveLength(2);
     expect(receipt.finishedAt).not.toBeNull();
@@ -80,7 +81,9 @@ describe('a move that succeeds', () => {
     world.hypervisorPid = 77;
     const { moves, ports } = world.host();
     const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
-    await reached(() => world.worker.calls.includes('releaseMove'));
+    // It looks again and again, and does nothing else meanwhile.
+    const looks = () => world.worker.calls.slice(world.worker.calls.indexOf('releaseMove')).filter((call) => call === 'status').length;
+    await reached(() => world.worker.calls.includes('releaseMove') && looks() > 20);
     expect(world.files(world.slow)).toContain('a.img');
     expect(job.state).toBe('running');
     world.worker.peerPid = 77;
@@ -106,6 +109,17 @@ describe('sources that stay', () => {
       expect.stringContaining('hard link'),
       expect.stringContaining('hard link'),
     ]);
+  });
+
+  test('a source that got a further hard link while it was moved is kept as well', async () => {
+    world.worker.holdAt = 'prepared';
+    const { moves, ports } = world.host();
+    const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
+    await reached(() => world.worker.steps.includes('verify'));
+    fs.linkSync(path.join(world.slow, 'a.img'), path.join(world.root, 'other-name'));
+    world.worker.goOn();
+    expect((await job.finished()).state).toBe('succeeded');
+    expect(world.files(world.slow)).toEqual(['a.img']);
   });
 
   test('a source that was replaced by another file meanwhile is not deleted', async () => {
@@ -144,18 +158,21 @@ describe('sources that stay', () => {
 });
 
 describe('a move that fails before the switch', () => {
-  test.each(['copy', 'mirror', 'verify', 'prepared', 'committed'] as const)('at %s leaves the VM as it was and nothing at the destination', async (phase) => {
-    const configuration = world.configuration();
-    world.worker.failAt = { phase, code: 'StorageFailure', message: 'the destination broke' };
-    const { outcome, moves, ports } = await move();
-    expect(outcome).toMatchObject({ state: 'failed', error: { code: 'StorageFailure', message: 'the destination broke' } });
-    expect(world.files(world.slow)).toEqual(before);
-    expect(world.configuration()).toEqual(configuration);
-    expect(fs.existsSync(world.fast)).toBe(false);
-    stateIsClean();
-    world.worker.failAt = null;
-    expect((await (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!.finished()).state).toBe('succeeded');
-  });
+  test.each(['copy', 'mirror', 'verify', 'prepared', 'committed'] as const)(
+    'at %s leaves the VM as it was and nothing at the destination',
+    async (phase) => {
+      const configuration = world.configuration();
+      world.worker.failAt = { phase, code: 'StorageFailure', message: 'the destination broke' };
+      const { outcome, moves, ports } = await move();
+      expect(outcome).toMatchObject({ state: 'failed', error: { code: 'StorageFailure', message: 'the destination broke' } });
+      expect(world.files(world.slow)).toEqual(before);
+      expect(world.configuration()).toEqual(configuration);
+      expect(fs.existsSync(world.fast)).toBe(false);
+      stateIsClean();
+      world.worker.failAt = null;
+      expect((await (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!.finished()).state).toBe('succeeded');
+    },
+  );
 
   test('does not remove folders or files that were there before', async () => {
     fs.mkdirSync(path.join(world.fast, 'Virtual Hard Disks'), { recursive: true });
@@ -171,12 +188,16 @@ describe('a move that fails before the switch', () => {
     const { ports: plain } = world.host();
     const files = {
       ...plain.files,
-      deleteEmptyFolder: async (at: string) => (broken ? Promise.reject(Object.assign(new Error('io'), { code: 'EIO' })) : plain.files.deleteEmptyFolder(at)),
+      deleteEmptyFolder: async (at: string) =>
+        broken ? Promise.reject(Object.assign(new Error('io'), { code: 'EIO' })) : plain.files.deleteEmptyFolder(at),
     };
     world.worker.failAt = { phase: 'copy', code: 'StorageFailure', message: 'the destination broke.' };
     const { moves, ports } = world.host(undefined, { files });
     const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
-    expect(await job.finished()).toMatchObject({ state: 'failed', error: { message: expect.stringContaining('could not be cleaned yet') } });
+    expect(await job.finished()).toMatchObject({
+      state: 'failed',
+      error: { message: expect.stringContaining('could not be cleaned yet') as string },
+    });
     expect(moves.leftOver()).toEqual([job.id]);
     expect(ports.locks.isMoving(vmId)).toBe(false);
     broken = false;
@@ -191,7 +212,11 @@ describe('a stop', () => {
     world.worker.holdAt = phase;
     const { moves, ports } = world.host();
     const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
-    await reached(() => world.worker.steps.includes(phase === 'copy' ? 'started' : ({ mirror: 'copy', verify: 'mirror', prepared: 'verify' } as const)[phase]));
+    await reached(() =>
+      world.worker.steps.includes(
+        phase === 'copy' ? 'started' : ({ mirror: 'copy', verify: 'mirror', prepared: 'verify' } as const)[phase],
+      ),
+    );
     expect(job.cancel(new VmStorageError('OperationStopped', 'stop'))).toBe('requested');
     expect((await job.finished()).state).toBe('cancelled');
     expect(world.files(world.slow)).toEqual(before);
@@ -233,7 +258,13 @@ test('a second move of the same VM is refused while the first is there', async (
 });
 
 test('paths without disks move only the configuration, without a worker', async () => {
-  const destination = { kind: 'multiple' as const, virtualMachinePath: world.fast, snapshotFilePath: null, smartPagingFilePath: null, vhds: null };
+  const destination = {
+    kind: 'multiple' as const,
+    virtualMachinePath: world.fast,
+    snapshotFilePath: null,
+    smartPagingFilePath: null,
+    vhds: null,
+  };
   const { outcome } = await move(toFolder('', { destination }));
   expect(outcome.state).toBe('succeeded');
   expect(world.files(world.fast)).toEqual([`Virtual Machines/${vmId}.vmcx`]);

@@ -5,20 +5,15 @@
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { vi } from 'vitest';
 import { VmStorageError } from '../../../src/model/errors.js';
-import type { JournalPhase, MovePlan, MoveStatus } from '../../../src/model/move.js';
 import type { HardDisk, VmConfiguration } from '../../../src/model/vm.js';
 import { diskFiles } from '../../../src/migration/files.js';
-import type { JournalStatus, Log, MigrationPorts, VmRecord, WorkerClient, WorkerEvent, WorkerLifeEvent, WorkerStatus } from '../../../src/migration/ports.js';
-import { freshStatus } from '../../../src/migration/progress.js';
+import type { Log, MigrationPorts, VmRecord, WorkerClient } from '../../../src/migration/ports.js';
 import { StorageMoves } from '../../../src/migration/moves.js';
 import type { MoveRequest } from '../../../src/migration/request.js';
+import { PlayedWorker, type PlayedHost } from './played-worker.js';
 
 export const vmId = '2f1c7f0e-6f3b-4a1e-9d57-3b0a5f1f0001';
-
-// These tests do real file work by the thousand; on a busy machine that takes its time without meaning anything.
-vi.setConfig({ testTimeout: 60_000 });
 
 /** In memory where there is such a place: hundreds of moves fsync thousands of files here, and what they prove does not hang on the disk. */
 const fastFolder = fs.existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir();
@@ -59,246 +54,8 @@ export class Steps {
   }
 }
 
-/** What a worker has on disk and in memory; survives the host. One per VM. */
-export class PlayedWorker {
-  pid: number | null = 4242;
-  listeners = new Set<(event: WorkerEvent | WorkerLifeEvent) => void>();
-  move: MoveStatus | null = null;
-  /** Where the engine waits until the test lets it go on; null runs through. */
-  holdAt: JournalPhase | null = null;
-  /** The engine fails when it reaches this phase. */
-  failAt: { phase: JournalPhase; code: string; message: string } | null = null;
-  /** The worker dies once, at this step of its own. */
-  dieAt: string | null = null;
-  peerPid: number | null = null;
-  steps: string[] = [];
-  calls: string[] = [];
-  #running: Promise<void> | null = null;
-  #generation = 0;
-
-  constructor(
-    private readonly world: World,
-    private disks: { index: number; path: string }[],
-  ) {}
-
-  get journalFile(): string {
-    return this.world.journal(vmId);
-  }
-
-  get journal(): JournalStatus | null {
-    try {
-      return JSON.parse(fs.readFileSync(this.journalFile, 'utf8')) as JournalStatus;
-    } catch {
-      return null;
-    }
-  }
-
-  status(): WorkerStatus {
-    const journal = this.journal;
-    const switched = journal !== null && ['committed', 'released', 'deleted'].includes(journal.phase);
-    return {
-      pid: this.pid ?? 0,
-      vmId,
-      io: 'played',
-      disks: this.disks.map(({ index, path: at }) => {
-        const moved = journal?.plan.disks.find((disk) => disk.disk === index);
-        const served = moved ? (switched ? moved.target : moved.source) : at;
-        const stat = fs.statSync(served, { bigint: true, throwIfNoEntry: false });
-        return {
-          index,
-          path: served,
-          device: String(stat?.dev ?? 0),
-          inode: String(stat?.ino ?? 0),
-          sizeBytes: String(stat?.size ?? 0),
-          peerPid: this.peerPid,
-          waitingFor: null,
-        };
-      }),
-      move: this.move,
-      journal,
-    };
-  }
-
-  async call(method: string, params: unknown, signal?: AbortSignal): Promise<unknown> {
-    if (this.pid === null) throw lost();
-    this.calls.push(method);
-    if (method === 'status') return this.status();
-    if (method === 'inspectImage') return inspect((params as { path: string }).path);
-    if (method === 'copyAttributes') return {};
-    if (method === 'startMove') return this.#startMove((params as { plan: MovePlan }).plan, signal);
-    if (method === 'stopMove') return this.#stopMove();
-    if (method === 'releaseMove') {
-      this.#record('released');
-      return {};
-    }
-    if (method === 'endMove') {
-      this.#step('endMove');
-      const journal = this.journal;
-      if (journal) for (const disk of this.disks) disk.path = this.#servedNow(disk.index) ?? disk.path;
-      fs.rmSync(this.journalFile, { force: true });
-      this.move = null;
-      return {};
-    }
-    throw new Error(`not played: ${method}`);
-  }
-
-  /** kill -9 and a new process: memory is gone, the journal is read, an unfinished move resumes. */
-  restart(): void {
-    this.#generation++;
-    this.#running = null;
-    this.move = null;
-    const journal = this.journal;
-    for (const disk of this.disks) disk.path = this.#registered(disk.index) ?? disk.path;
-    this.pid = (this.pid ?? 4242) + 1;
-    if (journal && !['committed', 'released', 'deleted'].includes(journal.phase)) {
-      this.move = freshStatus(journal.plan.moveId, 'copy');
-      if (journal.plan.bootId === this.world.bootId) this.#go(journal.plan);
-      else this.#outcome(false, 'OperationFailed', 'another boot');
-    } else if (journal) {
-      this.move = { ...freshStatus(journal.plan.moveId, 'release') };
-    }
-  }
-
-  /** Lets an engine that waits at `holdAt` go on. */
-  goOn(): void {
-    this.holdAt = null;
-    const journal = this.journal;
-    if (journal) this.#go(journal.plan);
-  }
-
-  /** Lets an engine that waits at `holdAt` fail there. */
-  failNow(code: string, message: string): void {
-    this.#generation++;
-    this.#outcome(false, code, message);
-  }
-
-  async quiet(): Promise<void> {
-    await this.#running;
-  }
-
-  die(): never {
-    this.dieAt = null;
-    this.pid = null;
-    this.#generation++;
-    for (const listener of [...this.listeners]) listener({ event: 'lost', reason: 'killed' });
-    setImmediate(() => {
-      this.pid = 4300;
-      this.restart();
-      for (const listener of [...this.listeners]) listener({ event: 'restored', status: this.status() });
-    });
-    throw lost();
-  }
-
-  #registered(index: number): string | undefined {
-    return this.world.readRegistry()[vmId] ? this.world.configuration().disks[index]?.path : undefined;
-  }
-
-  #servedNow(index: number): string | undefined {
-    return this.status().disks.find((disk) => disk.index === index)?.path;
-  }
-
-  async #startMove(plan: MovePlan, signal?: AbortSignal): Promise<unknown> {
-    if (signal?.aborted) throw new Error('aborted');
-    if (this.journal) throw new VmStorageError('InvalidState', 'there is a move');
-    const made: string[] = [];
-    for (const disk of plan.disks) {
-      try {
-        fs.writeFileSync(disk.target, '', { flag: 'wx' });
-        made.push(disk.target);
-      } catch (cause) {
-        for (const file of made) fs.rmSync(file);
-        const exists = (cause as NodeJS.ErrnoException).code === 'EEXIST';
-        throw new VmStorageError(exists ? 'AlreadyExists' : 'StorageFailure', `cannot make '${disk.target}'`);
-      }
-      this.#step(`target ${disk.disk}`);
-    }
-    this.#write({ path: this.journalFile, phase: 'started', plan });
-    this.move = freshStatus(plan.moveId, 'copy');
-    this.#step('started');
-    this.#go(plan);
-    return {};
-  }
-
-  #stopMove(): { stopped: boolean } {
-    this.#step('stopMove');
-    const journal = this.journal;
-    if (journal && ['committed', 'released', 'deleted'].includes(journal.phase)) return { stopped: false };
-    this.#generation++;
-    if (journal) for (const disk of journal.plan.disks) fs.rmSync(disk.target, { force: true });
-    if (journal) this.#outcome(false, 'OperationStopped', 'stopped');
-    return { stopped: true };
-  }
-
-  #go(plan: MovePlan): void {
-    const generation = ++this.#generation;
-    this.#running = this.#engine(plan, generation).catch((cause: unknown) => {
-      if (!(cause instanceof VmStorageError)) throw cause;
-    });
-  }
-
-  async #engine(plan: MovePlan, generation: number): Promise<void> {
-    const phases: JournalPhase[] = ['copy', 'mirror', 'verify', 'prepared', 'committed'];
-    for (const phase of phases) {
-      await new Promise((resolve) => setImmediate(resolve));
-      if (generation !== this.#generation) return;
-      if (this.holdAt === phase) return;
-      if (this.failAt?.phase === phase) {
-        this.#outcome(false, this.failAt.code, this.failAt.message);
-        return;
-      }
-      if (phase === 'copy') {
-        for (const disk of plan.disks) {
-          if (!fs.existsSync(disk.target)) {
-            this.#outcome(false, 'StorageFailure', 'the target is gone');
-            return;
-          }
-          fs.writeFileSync(disk.target, fs.readFileSync(disk.source));
-        }
-      }
-      this.#record(phase);
-      const shown = phase === 'prepared' ? 'switch' : phase === 'committed' ? 'release' : phase;
-      this.move = { ...freshStatus(plan.moveId, shown as MoveStatus['phase']), percent: 50, bytesTotal: '1000', bytesCopied: '500' };
-      this.#tell();
-    }
-  }
-
-  #outcome(ok: boolean, code: string, message: string): void {
-    if (!this.move) return;
-    this.move = { ...this.move, outcome: { ok, code, message } };
-    this.#tell();
-  }
-
-  #tell(): void {
-    if (this.move) for (const listener of [...this.listeners]) listener({ event: 'move', status: this.move });
-  }
-
-  #record(phase: JournalPhase): void {
-    const journal = this.journal;
-    if (!journal) throw new VmStorageError('InvalidState', 'there is no move');
-    this.#write({ ...journal, phase });
-    this.#step(phase);
-  }
-
-  #write(journal: JournalStatus): void {
-    fs.writeFileSync(this.journalFile, JSON.stringify(journal));
-  }
-
-  #step(name: string): void {
-    this.steps.push(name);
-    if (this.dieAt === name) this.die();
-  }
-}
-
-function lost(): VmStorageError {
-  return new VmStorageError('HostConnectionLost', 'The worker is gone.');
-}
-
-function inspect(file: string): object {
-  const size = String(fs.statSync(file).size);
-  return { path: file, format: 'raw', kind: 'fixed', sizeBytes: size, fileBytes: size, allocatedBytes: size, growthBytes: '0', dirtyLog: false };
-}
-
-export class World {
+export class World implements PlayedHost {
+  readonly vmId = vmId;
   readonly root = fs.mkdtempSync(path.join(fastFolder, 'vmstorage-move-'));
   readonly state = path.join(this.root, 'state');
   readonly slow = path.join(this.root, 'slow');
@@ -322,7 +79,10 @@ export class World {
     const file = path.join(this.slow, 'Virtual Machines', `${vmId}.vmcx`);
     fs.writeFileSync(file, JSON.stringify(configuration));
     this.writeRegistry({ [vmId]: file });
-    this.worker = new PlayedWorker(this, disks.map((disk, index) => ({ index, path: disk.path })));
+    this.worker = new PlayedWorker(
+      this,
+      disks.map((disk, index) => ({ index, path: disk.path })),
+    );
   }
 
   destroy(): void {
@@ -343,6 +103,10 @@ export class World {
 
   configuration(id = vmId): VmConfiguration {
     return JSON.parse(fs.readFileSync(this.readRegistry()[id]!, 'utf8')) as VmConfiguration;
+  }
+
+  diskPaths(): readonly string[] | null {
+    return this.readRegistry()[vmId] === undefined ? null : this.configuration().disks.map((disk) => disk.path);
   }
 
   add(configuration: VmConfiguration): void {
@@ -384,7 +148,7 @@ export async function allOver(moves: StorageMoves): Promise<void> {
 
 /** Turns the event loop until the condition holds. The limit is for a test that would hang. */
 export async function reached(condition: () => boolean): Promise<void> {
-  for (const end = Date.now() + 10_000; Date.now() < end; ) {
+  for (const end = Date.now() + 10_000; Date.now() < end;) {
     if (condition()) return;
     await new Promise((resolve) => setImmediate(resolve));
   }
@@ -468,7 +232,10 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
     registry: {
       list: () => Object.keys(world.readRegistry()).flatMap((id) => record(id) ?? []),
       byId: (id) => (steps.alive(), record(id)),
-      find: (text) => Object.keys(world.readRegistry()).flatMap((id) => record(id) ?? []).filter((vm) => [vm.configuration.id, vm.configuration.name].includes(text)),
+      find: (text) =>
+        Object.keys(world.readRegistry())
+          .flatMap((id) => record(id) ?? [])
+          .filter((vm) => [vm.configuration.id, vm.configuration.name].includes(text)),
       configurationFileUnder: (folder, id) => path.join(folder, 'Virtual Machines', `${id}.vmcx`),
       diskOwner: async () => null,
       writeConfiguration: (configuration, file) =>
@@ -498,7 +265,16 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
       release: async (id) => void world.ended.push(id),
       tool: (use) => use(client),
     },
-    hypervisor: { runtime: () => ({ state: world.hypervisorPid === null ? 'Off' : 'Running', pid: world.hypervisorPid, startedAt: null, accelerator: null }) },
+    hypervisor: {
+      runtime: () => ({
+        state: world.hypervisorPid === null ? 'Off' : 'Running',
+        pid: world.hypervisorPid,
+        startedAt: null,
+        accelerator: null,
+        processorTimeMs: null,
+        trouble: null,
+      }),
+    },
     locks: {
       claimMove: (id) => {
         steps.alive();
@@ -509,13 +285,16 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
       isMoving: (id) => moving.has(id),
       exclusive: (id, body) => {
         const mine = (last.get(id) ?? Promise.resolve()).then(body);
-        last.set(id, mine.catch(() => undefined));
+        last.set(
+          id,
+          mine.catch(() => undefined),
+        );
         return mine;
       },
       claimPaths: (wanted, holder) => {
         for (const one of wanted) if (paths.has(one)) throw new VmStorageError('ObjectInUse', one);
         for (const one of wanted) paths.set(one, holder);
-        return { release: () => void wanted.forEach((one) => paths.delete(one)) };
+        return { release: () => wanted.forEach((one) => void paths.delete(one)) };
       },
       pathHolder: (one) => paths.get(one) ?? null,
     },
@@ -550,7 +329,8 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
       ...diskFiles,
       facts: async (at) => (steps.alive(), diskFiles.facts(at)),
       readText: async (at) => (steps.alive(), diskFiles.readText(at)),
-      writeText: (at, text) => steps.run(`write ${path.extname(at)} ${path.basename(path.dirname(at))}`, () => diskFiles.writeText(at, text)),
+      writeText: (at, text) =>
+        steps.run(`write ${path.extname(at)} ${path.basename(path.dirname(at))}`, () => diskFiles.writeText(at, text)),
       makeFolder: (at) => steps.run('makeFolder', () => diskFiles.makeFolder(at)),
       deleteFile: (at) => steps.run(`delete ${path.extname(at)}`, () => diskFiles.deleteFile(at)),
       deleteEmptyFolder: (at) => steps.run('deleteEmptyFolder', () => diskFiles.deleteEmptyFolder(at)),

@@ -158,7 +158,13 @@ impl DiskLoad {
         let ledger = self.ledger(size)?;
         let span = options.span_bytes.unwrap_or(size).min(size) / block_bytes * block_bytes;
         let now = Instant::now();
-        let slot = |_| Slot { work: None, started: now, status_at: 0, range: ByteRange::default(), read: ReadInFlight::default() };
+        let slot = |_| Slot {
+            work: None,
+            started: now,
+            status_at: 0,
+            range: ByteRange::default(),
+            read: ReadInFlight::default(),
+        };
         lock(&self.stats).connected = true;
         Ok(Running {
             by_head: vec![vec![0; usize::from(options.ring_size)]; rings.len()],
@@ -245,7 +251,8 @@ impl Running {
             Ok(bases) if bases == expected => {}
             Ok(bases) => {
                 stats.wrong_blocks += 1;
-                let what = format!("the rings stopped at {bases:?}, the guest made requests available up to {expected:?}");
+                let what =
+                    format!("the rings stopped at {bases:?}, the guest made requests available up to {expected:?}");
                 stats.first_wrong.get_or_insert(what);
             }
             Err(error) => stats.last_connect_error = Some(error.to_string()),
@@ -351,13 +358,17 @@ impl Running {
             Work::Write { number } => {
                 self.put(page + HEADER, &header(VIRTIO_BLK_T_OUT));
                 // SAFETY: the slot's data area, which the device does not use until the chain is made available.
-                let bytes = unsafe { std::slice::from_raw_parts_mut(self.machine.requests.host(data), range.len as usize) };
+                let bytes =
+                    unsafe { std::slice::from_raw_parts_mut(self.machine.requests.host(data), range.len as usize) };
                 block::fill(bytes, load.disk, range.start, number);
                 self.cut_header(page, &mut buffers);
                 self.cut_data(data, range.len as u32, false, load.options.odd_splits, &mut buffers);
             }
             Work::Zero { discard, unmap, .. } => {
-                self.put(page + HEADER, &header(if discard { VIRTIO_BLK_T_DISCARD } else { VIRTIO_BLK_T_WRITE_ZEROES }));
+                self.put(
+                    page + HEADER,
+                    &header(if discard { VIRTIO_BLK_T_DISCARD } else { VIRTIO_BLK_T_WRITE_ZEROES }),
+                );
                 if unmap && !discard {
                     segment[12..].copy_from_slice(&VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP.to_le_bytes());
                 }
@@ -418,7 +429,8 @@ impl Running {
         let (mut at, mut left) = (start, len);
         for piece in 0..4 {
             let whole = piece == 3 || left <= unit || self.random.below(2) == 0;
-            let here = if whole { left } else { unit * (1 + self.random.below(u64::from(left / unit)) as u32) }.min(left);
+            let here =
+                if whole { left } else { unit * (1 + self.random.below(u64::from(left / unit)) as u32) }.min(left);
             buffers.push(self.buffer(at, here, device_writes));
             (at, left) = (at + here as usize, left - here);
             if left == 0 {
@@ -436,7 +448,8 @@ impl Running {
         self.cut_data(page + SLOT_HEAD_BYTES, len, true, odd, buffers);
         let behind = page + SLOT_HEAD_BYTES + len as usize;
         let room = behind < page + self.machine.slot(1); // a slot's length
-        if room && self.random.below(8) == 0
+        if room
+            && self.random.below(8) == 0
             && let Some(last) = buffers.last_mut()
         {
             last.len += 1;
@@ -486,7 +499,9 @@ impl Running {
         stats.window.add(wait);
         if !good {
             stats.io_errors += 1;
-            stats.first_wrong.get_or_insert_with(|| format!("status {status} for bytes {}..{}", range.start, range.end()));
+            stats
+                .first_wrong
+                .get_or_insert_with(|| format!("status {status} for bytes {}..{}", range.start, range.end()));
         }
         match work {
             Work::Write { number } | Work::Zero { number, .. } if !good => self.ledger.fail(range, number),

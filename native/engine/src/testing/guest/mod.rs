@@ -75,7 +75,11 @@ pub struct Report {
 impl Report {
     /// No error, no wrong block, nothing lost, nothing twice.
     pub fn is_clean(&self) -> bool {
-        self.stuck == 0 && self.disks.iter().all(|d| d.io_errors + d.wrong_blocks + d.unexpected_completions + d.lost_interrupts == 0)
+        self.stuck == 0
+            && self
+                .disks
+                .iter()
+                .all(|d| d.io_errors + d.wrong_blocks + d.unexpected_completions + d.lost_interrupts == 0)
     }
 
     pub fn longest_wait(&self) -> Duration {
@@ -106,8 +110,14 @@ impl Guest {
         let mut disks = Vec::new();
         for (number, socket) in sockets.iter().enumerate() {
             let stats = Arc::<Mutex<DiskStats>>::default();
-            let load =
-                DiskLoad::new(number as u32, socket.clone(), options.clone(), stats.clone(), stop.clone(), abandon.clone());
+            let load = DiskLoad::new(
+                number as u32,
+                socket.clone(),
+                options.clone(),
+                stats.clone(),
+                stop.clone(),
+                abandon.clone(),
+            );
             let name = format!("guest-disk{number}");
             let thread = std::thread::Builder::new().name(name).spawn(move || load.run())?;
             disks.push(DiskThread { stats, thread: Some(thread) });
