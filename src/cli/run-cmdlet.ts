@@ -24,34 +24,23 @@ export interface JsonDocument {
   progress: WireProgress | null;
 }
 
-/** Ctrl+C at the question is a no, and whatever else an interrupt is. */
-async function askPerson(question: string, onInterrupt: () => void): Promise<boolean> {
+async function askPerson(question: string): Promise<boolean> {
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
   const interrupted = new AbortController();
-  terminal.on('SIGINT', () => {
-    interrupted.abort();
-    onInterrupt();
-  });
+  terminal.on('SIGINT', () => interrupted.abort());
   try {
     const answer = await terminal.question(`${question}\n[Y] Yes  [N] No (default is "N"): `, { signal: interrupted.signal });
     return /^y(es)?$/i.test(answer.trim());
-  } catch (error) {
-    if (interrupted.signal.aborted) return false;
-    throw error;
+  } catch (cause) {
+    if (!interrupted.signal.aborted) throw cause;
+    throw new VmStorageError('OperationStopped', 'Stopped at the question; it was not done.', { cause });
   } finally {
     terminal.close();
   }
 }
 
 /** Whether to go on: -WhatIf says and declines; -Confirm and what must be confirmed ask a person, and are errors without one. */
-async function decide(
-  kind: string,
-  text: string,
-  cmdlet: Cmdlet,
-  command: BoundCommand,
-  document: JsonDocument,
-  onInterrupt: () => void,
-): Promise<boolean> {
+async function decide(kind: string, text: string, cmdlet: Cmdlet, command: BoundCommand, document: JsonDocument): Promise<boolean> {
   const { flags } = command;
   if (flags.whatif && kind === 'shouldProcess') {
     document.whatIf.push(text);
@@ -64,7 +53,7 @@ async function decide(
     const how = 'Force' in cmdlet.parameters ? '-Force' : '-Confirm:$false';
     throw new VmStorageError('InvalidState', `${text} This must be confirmed, and nobody can be asked. Use ${how}.`);
   }
-  return askPerson(text, onInterrupt);
+  return askPerson(text);
 }
 
 export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promise<number> {
@@ -125,7 +114,7 @@ export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promi
       },
       ask: (kind, text) => {
         line.clear();
-        return decide(kind, text, cmdlet, command, document, onInterrupt);
+        return decide(kind, text, cmdlet, command, document);
       },
     };
     await invoke(

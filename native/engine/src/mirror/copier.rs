@@ -63,6 +63,7 @@ pub(super) enum LockFor {
 pub(super) struct Lock {
     pub disk: DiskIndex,
     pub purpose: Option<LockFor>,
+    /// Since when it waits or, once started, is held.
     pub since_us: u64,
     pub started: bool,
 }
@@ -301,7 +302,8 @@ impl Move {
             return;
         }
         self.disks[disk as usize].writes.start(place);
-        self.locks[index as usize].started = true;
+        let lock = &mut self.locks[index as usize];
+        (lock.started, lock.since_us) = (true, now_us);
         match purpose {
             LockFor::Copy { .. } => {
                 let slot = self.limits.copies_max as usize + index as usize;

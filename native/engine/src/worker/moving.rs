@@ -28,7 +28,7 @@ use crate::file::unlink_durably;
 use crate::image::Image;
 use crate::kill_point::kill_point;
 use crate::mirror::{
-    EndReason, Event, Journal, JournalPhase, JournalWriter, Move, MoveLimits, Outcome, Phase, RecordResult, remove_journal,
+    EndReason, Event, Journal, JournalPhase, JournalWriter, Move, MoveLimits, Outcome, Phase, RecordResult
 };
 use crate::service::{DiskId, Engine, MoveFigures, Notice};
 
@@ -45,6 +45,7 @@ pub(super) struct State {
     outcome: Option<OutcomeStatus>,
     pub(super) receipts: Option<Vec<DiskReceipt>>,
     percent: f64,
+    journal_error: Option<String>,
     stop_too_late: bool,
     /// The machine ends or has ended on the source; what is left is cleaning up.
     ending: Option<EndReason>,
@@ -96,13 +97,13 @@ impl Moving {
             }
             sizes.push(served.size_bytes);
         }
-        let journal = Journal::create(journal_path, plan_json.as_bytes(), &sizes, boot_id()?)?;
+        let (journal, writer) = Journal::create(journal_path, plan_json.as_bytes(), &sizes, boot_id()?)?;
         kill_point("after:started");
         let mut made = Vec::new();
         let started = make_targets(&plan, &mut made).and_then(|targets| {
             kill_point("targets");
             let machine = Move::new(MoveLimits::default(), journal.setups())?;
-            let moving = Arc::new(Self::assemble(engine, plan.clone(), plan_json.to_owned(), journal_path, journal, on_notice));
+            let moving = Arc::new(Self::assemble(engine, plan.clone(), plan_json.to_owned(), journal_path, writer, on_notice));
             let notices = moving.install(machine, targets)?;
             moving.spawn(move |this| this.follow(&notices))?;
             Ok(moving)
@@ -111,15 +112,15 @@ impl Moving {
             for path in &made {
                 unlink_durably(path)?;
             }
-            remove_journal(journal_path)?;
+            Journal::remove(journal_path)?;
         }
         let moving = started?;
         moving.scan();
         Ok(moving)
     }
 
-    pub(super) fn assemble(engine: &Engine, plan: Plan, plan_json: String, journal_path: &Path, journal: Journal, on_notice: OnNotice) -> Self {
-        let journal_phase = journal.phase();
+    pub(super) fn assemble(engine: &Engine, plan: Plan, plan_json: String, journal_path: &Path, writer: JournalWriter, on_notice: OnNotice) -> Self {
+        let journal_phase = writer.phase();
         Self {
             engine: engine.clone(),
             plan,
@@ -132,6 +133,7 @@ impl Moving {
                 outcome: None,
                 receipts: None,
                 percent: 0.0,
+                journal_error: None,
                 stop_too_late: false,
                 ending: None,
                 verified_at: None,
@@ -139,7 +141,7 @@ impl Moving {
                 last: None,
             }),
             changed: Condvar::new(),
-            writer: Mutex::new(journal.into_writer()),
+            writer: Mutex::new(writer),
             on_notice,
         }
     }
@@ -239,7 +241,7 @@ impl Moving {
         let result = if phase == JournalPhase::Prepared && self.save_receipts().is_err() {
             RecordResult::Failed
         } else {
-            lock(&self.writer).record(phase)
+            self.write_record(phase)
         };
         if result == RecordResult::Durable {
             lock(&self.state).journal_phase = phase;
@@ -248,6 +250,15 @@ impl Moving {
         let driver = self.driver();
         // A gone service ends the process: its successor reads the journal.
         drop(self.engine.post(move |s| s.move_event(driver, Event::RecordDone { phase, result })));
+    }
+
+    /// Blocking; the cause of a failure is kept for the outcome.
+    pub(super) fn write_record(&self, phase: JournalPhase) -> RecordResult {
+        let (result, error) = lock(&self.writer).record(phase);
+        if let Some(error) = error {
+            lock(&self.state).journal_error = Some(describe(&error));
+        }
+        result
     }
 
     fn save_receipts(&self) -> Result<(), DiskError> {
@@ -297,6 +308,9 @@ impl Moving {
     fn finish_ended(&self, reason: EndReason) {
         self.keep_figures();
         let mut outcome = failed(reason, &self.plan);
+        if let Some(error) = &lock(&self.state).journal_error {
+            outcome.message.push_str(&format!(" The journal said: {error}."));
+        }
         if let Err(error) = self.remove_targets() {
             outcome.message.push_str(&format!(" The destination could not be cleaned: {}.", describe(&error)));
         }
@@ -366,7 +380,7 @@ impl Moving {
         }
         kill_point("before:released");
         self.retire(true)?;
-        match lock(&self.writer).record(JournalPhase::Released) {
+        match self.write_record(JournalPhase::Released) {
             RecordResult::Durable => {
                 lock(&self.state).journal_phase = JournalPhase::Released;
                 kill_point("after:released");
@@ -384,7 +398,7 @@ impl Moving {
             return Err(DiskError::new(ErrorKind::InvalidState, "the move is still under way"));
         }
         kill_point("before:end");
-        remove_journal(&self.journal_path)?;
+        Journal::remove(&self.journal_path)?;
         kill_point("after:end");
         unlink_durably(&receipt::receipt_path(&self.journal_path))
     }
