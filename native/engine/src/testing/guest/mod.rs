@@ -14,6 +14,7 @@ mod connection;
 mod load;
 mod machine;
 mod options;
+mod request;
 mod split_ring;
 
 use std::io;
@@ -67,7 +68,7 @@ pub struct DiskStats {
 #[derive(Clone)]
 pub struct Report {
     pub disks: Vec<DiskStats>,
-    /// Requests that were still not answered when the guest gave up waiting at the end.
+    /// Requests that were still not answered when the guest gave up waiting at the end; 1 for a disk that was never there.
     pub stuck: u64,
     pub elapsed: Duration,
 }
@@ -106,6 +107,7 @@ pub struct Guest;
 impl Guest {
     /// Starts one thread per socket. The sockets need not be there yet: the guest keeps trying to connect.
     pub fn start(sockets: &[PathBuf], options: &GuestOptions) -> io::Result<GuestHandle> {
+        options.check()?;
         let (stop, abandon) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let mut disks = Vec::new();
         for (number, socket) in sockets.iter().enumerate() {
