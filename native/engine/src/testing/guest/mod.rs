@@ -10,6 +10,7 @@
 //! to connect every 100 ms, and says what QEMU says on a reconnect. Requests in flight are not submitted again; they are the
 //! worker's to finish. So a killed worker shows as a long wait, never as an error.
 
+mod completions;
 mod connection;
 mod load;
 mod machine;
