@@ -275,6 +275,15 @@ fn an_error_of_the_disk_is_the_guests_and_of_that_request_alone() {
 }
 
 #[test]
+fn a_disk_that_is_not_there_is_no_clean_run() {
+    let place = Place::new();
+    let options = GuestOptions { patience: Duration::from_millis(200), ..GuestOptions::default() };
+    let report = Guest::start(&[place.socket()], &options).unwrap().stop();
+    assert!(!report.is_clean() && report.disks[0].last_connect_error.is_some());
+    assert!(Guest::start(&[place.socket()], &GuestOptions { ring_size: 100, ..options }).is_err());
+}
+
+#[test]
 fn nonsense_on_the_socket_ends_that_connection_and_nothing_else() {
     use std::io::{Read, Write};
     let place = Place::new();
