@@ -44,7 +44,8 @@ impl Plan {
         let r = &mut random;
         let disks = (0..[1, 1, 2, 2, 3][r.below(5) as usize]).map(|_| r.within(1, 45) * 16 - r.below(16)).collect();
         let faults = r.permille(500);
-        let sometimes = |r: &mut Random, permille: u64, value: u64| if faults && r.permille(permille) { value } else { 0 };
+        let sometimes =
+            |r: &mut Random, permille: u64, value: u64| if faults && r.permille(permille) { value } else { 0 };
         let kills = if r.permille(500) { (0..r.within(1, 4)).map(|_| r.below(6000)).collect() } else { Vec::new() };
         let hang_start = r.below(100_000);
         Self {

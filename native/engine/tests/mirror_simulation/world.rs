@@ -162,7 +162,8 @@ impl World {
             if self.plan.power_cut_after == Some(self.steps) {
                 return self.power_cut();
             }
-            if self.outcome.is_none() && self.must_kill()
+            if self.outcome.is_none()
+                && self.must_kill()
                 && let Some(end) = self.kill()?
             {
                 return Ok(end);
@@ -229,7 +230,16 @@ impl World {
         let disk = &mut self.disks[disk];
         let issued = disk.oracle.write_issued(grains.clone(), value);
         disk.unanswered += 1;
-        let write = GuestWrite { grains, value, issued, since_us: now_us, answered: false, source_failed: false, target_failed: false, open: 0 };
+        let write = GuestWrite {
+            grains,
+            value,
+            issued,
+            since_us: now_us,
+            answered: false,
+            source_failed: false,
+            target_failed: false,
+            open: 0,
+        };
         place(&mut disk.writes, write)
     }
 
@@ -246,7 +256,8 @@ impl World {
         let state = &mut self.disks[disk];
         let issued = state.oracle.issue();
         state.unanswered += 1;
-        let id = place(&mut state.flushes, GuestFlush { issued, since_us, answered: false, target_failed: false, open: 0 });
+        let id =
+            place(&mut state.flushes, GuestFlush { issued, since_us, answered: false, target_failed: false, open: 0 });
         self.give(Event::GuestFlush { disk: disk as u32, id })
     }
 
@@ -479,7 +490,8 @@ impl World {
                 }
             }
             Action::Record { phase } => {
-                let critical = matches!(phase, JournalPhase::Committed | JournalPhase::Cancelled) || self.machine_reverts();
+                let critical =
+                    matches!(phase, JournalPhase::Committed | JournalPhase::Cancelled) || self.machine_reverts();
                 let trouble = self.plan.record_trouble_permille / if critical { 1 } else { 20 };
                 let result = match self.random.below(1000) {
                     n if n >= trouble => RecordResult::Durable,
@@ -556,7 +568,8 @@ impl World {
     /// At the flip both sides agree wherever no write is under way.
     fn check_equal(&mut self, disk: usize) -> Check {
         for grain in 0..self.disks[disk].grains {
-            let (source, target) = (self.pairs[disk].source.now[grain as usize], self.pairs[disk].target.now[grain as usize]);
+            let (source, target) =
+                (self.pairs[disk].source.now[grain as usize], self.pairs[disk].target.now[grain as usize]);
             if source != target && self.disks[disk].oracle.is_quiet(grain) {
                 return Err(format!("disk {disk} grain {grain} flipped with source {source}, target {target}"));
             }
@@ -607,7 +620,8 @@ impl World {
         }
         self.read_side = Side::Source;
         (self.ending, self.bound) = (false, None);
-        self.machine = Move::resume(self.plan.limits(), phase, setups(&self.disks)).map_err(|error| error.to_string())?;
+        self.machine =
+            Move::resume(self.plan.limits(), phase, setups(&self.disks)).map_err(|error| error.to_string())?;
         for disk in &mut self.disks {
             disk.scan = (phase == JournalPhase::Started).then_some(0);
         }
@@ -624,7 +638,8 @@ impl World {
             let map = |words: &SharedWords| SavedMap::new(words.clone(), chunks).ok_or("too few words".to_string());
             let (dirty, intent) = (map(&disk.setup.0)?, map(&disk.setup.1)?);
             for grain in 0..disk.grains {
-                let differs = self.pairs[index].source.now[grain as usize] != self.pairs[index].target.now[grain as usize];
+                let differs =
+                    self.pairs[index].source.now[grain as usize] != self.pairs[index].target.now[grain as usize];
                 if differs && !dirty.get(grain / 16) && !intent.get(grain / 16) {
                     return Err(format!("disk {index} grain {grain} differs and no bit says so"));
                 }
@@ -662,7 +677,10 @@ impl World {
 
     fn finish(&mut self, outcome: Outcome) -> Check<End> {
         let unanswered: u64 = self.disks.iter().map(|disk| disk.unanswered).sum();
-        let taken = self.disks.iter().any(|disk| disk.writes.iter().any(Option::is_some) || disk.flushes.iter().any(Option::is_some));
+        let taken = self
+            .disks
+            .iter()
+            .any(|disk| disk.writes.iter().any(Option::is_some) || disk.flushes.iter().any(Option::is_some));
         if unanswered > 0 || taken {
             return Err(format!("{unanswered} requests were never answered, or not all were retired"));
         }
