@@ -34,6 +34,11 @@ export interface MovePlan {
   readonly createdFolders: readonly string[];
   /** Sources that are not deleted after the switch, with the reason for the warning (further hard links, -Retain...). */
   readonly keepSources: readonly { readonly path: string; readonly reason: string }[];
+  /**
+   * The kernel's boot id when the move began. A worker that opens a journal of another boot must not resume it before COMMITTED (the
+   * bitmaps may be older than the data): it serves the source, reports an outcome that is not ok, and waits for `stopMove`.
+   */
+  readonly bootId: string;
 }
 
 /** Identity of a file as it was seen when the receipt was made. */

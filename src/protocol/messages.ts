@@ -55,7 +55,8 @@ export type HostMessage =
   | { k: 'terminating'; e: WireError }
   | { k: 'verbose' | 'warning' | 'debug' | 'information'; text: string }
   | WireProgress
-  | { k: 'ask'; id: number; kind: 'shouldProcess' | 'shouldContinue'; text: string; action: string }
+  /** `last: false` says that more questions of this record follow; a client that makes a job hands over after the last one. */
+  | { k: 'ask'; id: number; kind: 'shouldProcess' | 'shouldContinue'; text: string; action: string; last?: boolean }
   | { k: 'processed'; seq: number }
   | { k: 'completed' }
   | { k: 'items'; items: { text: string; tip: string }[] };

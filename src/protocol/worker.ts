@@ -78,11 +78,18 @@ export interface WorkerMethods {
   status: { params: Record<string, never>; result: WorkerStatus };
   /** Opens (journal first: it outranks `disks`), locks and serves. Idempotent for the same list. */
   serve: { params: { vmId: string; disks: readonly ServedDisk[]; journalPath: string }; result: WorkerStatus };
-  /** Creates the targets (exclusively), the journal, and starts. Returns when the journal's `started` record is durable. */
+  /**
+   * Creates the targets (exclusively, with owner, mode and xattrs of their sources), the journal, and starts. Returns when the journal's `started` record is durable. When it rejects, no
+   * target of its making is left; when the worker dies in it, the host removes what is there (by identity or birth time) and asks again.
+   */
   startMove: { params: { plan: MovePlan; journalPath: string }; result: Record<string, never> };
-  /** Cancels before COMMITTED and returns when the targets are closed and deleted; after it `stopped` is false and the move goes on. */
+  /**
+   * Cancels before COMMITTED and returns when the targets are closed and deleted; after it `stopped` is false and the move goes on.
+   * Idempotent: `stopped` is true as well for a move that failed or was stopped before. The journal stays until `endMove`.
+   * A target that cannot be deleted (its file system is gone) does not make it fail: the host looks for itself and keeps trying.
+   */
   stopMove: { params: Record<string, never>; result: { stopped: boolean } };
-  /** After COMMITTED: closes the sources and writes the `released` record. The host then deletes them and calls `endMove`. */
+  /** After COMMITTED: closes the sources and writes the `released` record. The host then deletes them and calls `endMove`. Idempotent. */
   releaseMove: { params: Record<string, never>; result: Record<string, never> };
   /** Removes the journal (fsyncing its folder) and forgets the move. */
   endMove: { params: Record<string, never>; result: Record<string, never> };

@@ -15,8 +15,10 @@ pub mod exports;
 pub mod file;
 pub mod formats;
 pub mod image;
+mod kill_point;
 pub mod mirror;
 pub mod reactor;
 pub mod service;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod worker;

@@ -55,7 +55,8 @@ pub trait Export: Send {
     /// Requests handed in and not done.
     fn in_flight(&self) -> usize;
 
-    /// True while the export would rather be polled than slept on (requests are arriving): the service then spins a few microseconds.
+    /// True while the export would rather be polled than slept on (requests are arriving). The service asks in every turn and
+    /// does not sleep on a `true`: the other side was then asked not to notify. The export ends it, after microseconds.
     fn poll(&mut self, cx: &mut dyn ExportCx) -> bool;
 
     fn as_any(&mut self) -> &mut dyn Any;

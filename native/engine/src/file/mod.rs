@@ -1,1 +1,13 @@
-//! (module list)
+//! Host files: how an image file is opened, locked, measured, read at an offset and made durable.
+
+mod at;
+mod attributes;
+mod durable;
+mod host_file;
+mod lock;
+
+pub use at::{ReadAt, WriteAt};
+pub use attributes::copy_attributes;
+pub use durable::{sync_folder_of, unlink_durably};
+pub use host_file::{FileIdentity, HostFile, OpenMode, next_data};
+pub use lock::LockWait;

@@ -77,6 +77,12 @@ pub trait ImageMap: Send {
     /// True when nothing is under way and (after `begin_close`) the file needs no replay.
     fn is_clean(&self) -> bool;
 
+    /// Why the map will never be clean again, if so: metadata I/O failed. Reads, and writes to places that exist, go on; the file
+    /// is right but needs a replay when it is opened next.
+    fn failure(&self) -> Option<&str> {
+        None
+    }
+
     /// Bytes of the image file this image may still need beyond its present length when every block is allocated.
     fn growth_bytes(&self) -> u64;
 

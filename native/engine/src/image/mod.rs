@@ -1,1 +1,15 @@
-//! (module list)
+//! One image at work: a file, its map, and the requests in flight on it.
+
+mod buffer;
+mod executor;
+mod iovecs;
+mod open;
+mod reader;
+mod slots;
+
+pub use buffer::{AlignedBuffer, BufferPool};
+pub use executor::{Finished, Image, ImageOp};
+pub use iovecs::{copy_from_iovecs, copy_to_iovecs};
+pub use open::{CreateImage, ImageFacts, ImageKind, OpenImage, create_image, inspect_image, open_image};
+pub use reader::ImageReader;
+pub use slots::Slots;

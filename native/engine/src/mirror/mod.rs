@@ -38,3 +38,8 @@ pub use machine::Move;
 pub use progress::Progress;
 pub use saved_map::{SavedMap, SharedWords};
 pub use vocabulary::*;
+
+/// Chunks of a disk of `size_bytes`.
+pub const fn chunk_count(size_bytes: u64) -> u64 {
+    size_bytes.div_ceil(CHUNK_BYTES)
+}

@@ -78,8 +78,8 @@ pub trait Reactor {
     fn name(&self) -> &'static str;
 }
 
-/// The reactor to use: `VMSTORAGE_IO=threads` forces the fallback (the tests run on both), otherwise io_uring if a probe works.
-pub fn open_reactor(entries: u32) -> std::io::Result<Box<dyn Reactor + Send>> {
+/// The reactor to use, made on the thread that will run it: `VMSTORAGE_IO=threads` forces the fallback (the tests run on both), otherwise io_uring if a probe works.
+pub fn open_reactor(entries: u32) -> std::io::Result<Box<dyn Reactor>> {
     if std::env::var_os("VMSTORAGE_IO").is_some_and(|v| v == "threads") {
         return Ok(Box::new(threads::ThreadReactor::new(entries)?));
     }

@@ -1,1 +1,36 @@
-//! (module list)
+//! The NBD server: serves one disk over a Unix socket to any NBD client (QEMU, libnbd, the Linux kernel's nbd-client,
+//! fio).
+//!
+//! ```text
+//!   listen ----> server (Export) ----> connection ----> requests ----> ExportCx::request (the engine)
+//!                                      + sending
+//!                                        |    |             |
+//!                        codec  <--------+    |             +--> jobs, buffers, outbox   what is under way
+//!                        (bytes <-> events)   |             +--> tiles, read_reply, block_status
+//!                                             +--> handshake, transmission               the protocol's rules
+//!                        wire: numbers and structures                                    (pure)
+//! ```
+//! Fixed newstyle with structured replies, base:allocation, FUA, TRIM, WRITE_ZEROES, CACHE. Not offered, and refused as
+//! the protocol says: TLS, extended headers, resizing; multi-conn is not advertised. Requests are whole sectors: an
+//! unaligned one is EINVAL, and the minimum block size says so beforehand.
+//!
+//! No allocation and no lock per request once the pools are warm.
+
+mod block_status;
+mod buffers;
+mod codec;
+mod connection;
+mod handshake;
+mod jobs;
+mod listen;
+mod outbox;
+mod read_reply;
+mod requests;
+mod sending;
+mod server;
+mod tiles;
+mod transmission;
+mod wire;
+
+pub use listen::NbdListener;
+pub use server::{MAX_CONNECTIONS, NbdServer};

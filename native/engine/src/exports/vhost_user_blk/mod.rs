@@ -1,1 +1,53 @@
-//! (module list)
+//! vhost-user-blk: a disk as a virtio block device of a VMM, by shared memory. The back end side of the vhost-user
+//! protocol (QEMU docs/interop/vhost-user.rst) and of virtio 1.2 section 5.2, split rings.
+//!
+//! ```text
+//!   VMM ──Unix socket──► listener ─► handler ──ExportDoor──►┐ control thread, one per disk: it may block
+//!    │                   config, features, memory           │
+//!    │                                                      ▼
+//!    └─shared memory───► kicks ─► ring ─► chain ─► device (Export) ─► service      reactor thread: it never blocks
+//!                                  └──► inflight
+//! ```
+//! The control thread maps memory and answers messages; whatever touches a ring runs on the reactor thread.
+//!
+//! # Why no request is lost or reported twice after `kill -9`
+//! The VMM owns three things that outlive this process: the guest's memory with the rings in it, and the inflight region
+//! (spec: "Inflight I/O tracking"), a memfd made here and handed back at every start. Per ring and head:
+//!
+//! ```text
+//!   taken      counter = ++n; inflight = 1           before anything is submitted                            (mark)
+//!   completed  status byte in the guest; next = last_batch_head; last_batch_head = head                      (link)
+//!              used.ring[..] = heads; used.idx += batch size      ONE store: here the guest learns of all of them
+//!   settled    inflight = 0 for the batch; used_idx = used.idx                                               (settle)
+//! ```
+//! Killed between any two of these stores (they reach shared memory in program order: release stores, one thread):
+//! * before *taken*: nothing but `used.idx` and the marked heads say how far the ring was read, so the head is read
+//!   again: `next_avail = used.idx + number of marked heads`, whatever SET_VRING_BASE says.
+//! * after *taken*, before the store of `used.idx`: marked and not reported. It is executed again, in the order of the
+//!   counters. That is right for every request: a write, discard or write-zeroes done twice leaves what it leaves done
+//!   once, and the guest, not having been told, may assume neither order nor absence for overlapping requests.
+//! * after the store of `used.idx`, before `used_idx` follows: the region is behind by exactly one batch, because a ring
+//!   settles a batch before it links the next. The first `used.idx - used_idx` heads of the list from `last_batch_head`
+//!   are that batch; their marks are cleared. So what the guest was told is never executed again, nor told again.
+//! * after publishing, before the guest was interrupted: every start of a ring interrupts the guest once.
+//!
+//! Requests of the dead process that the kernel is still executing are the file layer's concern (its lock is the fence).
+//! A front end without INFLIGHT_SHMFD gets none of this: its requests in flight die with the process.
+
+mod chain;
+mod config;
+mod device;
+mod features;
+mod handler;
+mod inflight;
+mod kicks;
+mod listener;
+mod memory;
+mod poll_window;
+mod ring;
+
+pub use device::VhostUserBlk;
+pub use listener::{Listener, listen};
+
+/// Queues a disk may have. More than 16 gain nothing: one reactor thread serves them all.
+pub const MAX_QUEUES: u16 = 16;

@@ -1,0 +1,16 @@
+// A failure that ends an invocation, carried as the record PowerShell will show.
+using System;
+using System.Management.Automation;
+using Microsoft.HyperV.PowerShell;
+
+namespace VMStorage.PowerShell;
+
+internal sealed class HostFailure : Exception
+{
+    public HostFailure(ErrorRecord record) : base(record.Exception.Message, record.Exception) => Record = record;
+
+    public HostFailure(string code, ErrorCategory category, string message, object? target = null, Exception? inner = null)
+        : this(new ErrorRecord(new VirtualizationException(message, code, category, code, inner), code, category, target)) { }
+
+    public ErrorRecord Record { get; }
+}

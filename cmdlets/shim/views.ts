@@ -1,0 +1,78 @@
+/** format.ps1xml and types.ps1xml: the views of Hyper-V, its AliasProperty members, and the way back for deserialized objects. */
+import type { AnyObjectType, Column } from '../define.js';
+import { xmlText } from './quote.js';
+
+const header = '<?xml version="1.0" encoding="utf-8"?>\n<!-- Generated from cmdlets/types; do not edit. -->';
+
+function cell(column: Column): string {
+  const property = xmlText(column.property);
+  if (column.unit === 'MiB') return `<ScriptBlock>if ($null -ne $_.${property}) { [math]::Floor($_.${property} / 1MB) }</ScriptBlock>`;
+  return `<PropertyName>${property}</PropertyName>`;
+}
+
+function viewBody(type: AnyObjectType): string[] {
+  if ('list' in type.view) {
+    const items = type.view.list.map((name: string) => `            <ListItem><PropertyName>${xmlText(name)}</PropertyName></ListItem>`);
+    return [
+      '      <ListControl><ListEntries><ListEntry><ListItems>',
+      ...items,
+      '      </ListItems></ListEntry></ListEntries></ListControl>',
+    ];
+  }
+  const columns: readonly Column[] = type.view.table;
+  return [
+    '      <TableControl>',
+    '        <TableHeaders>',
+    ...columns.map((column) => {
+      const label = column.label ? `<Label>${xmlText(column.label)}</Label>` : '';
+      const alignment = column.align === 'right' ? '<Alignment>Right</Alignment>' : '<Alignment>Left</Alignment>';
+      return `          <TableColumnHeader>${label}<Width>${column.width}</Width>${alignment}</TableColumnHeader>`;
+    }),
+    '        </TableHeaders>',
+    '        <TableRowEntries><TableRowEntry><Wrap /><TableColumnItems>',
+    ...columns.map((column) => `          <TableColumnItem>${cell(column)}</TableColumnItem>`),
+    '        </TableColumnItems></TableRowEntry></TableRowEntries>',
+    '      </TableControl>',
+  ];
+}
+
+export function renderFormat(types: readonly AnyObjectType[]): string {
+  const views = types.flatMap((type) => [
+    '    <View>',
+    `      <Name>${xmlText(type.name)}</Name>`,
+    '      <ViewSelectedBy>',
+    `        <TypeName>${xmlText(`${type.namespace}.${type.name}`)}</TypeName>`,
+    `        <TypeName>${xmlText(`Deserialized.${type.namespace}.${type.name}`)}</TypeName>`,
+    '      </ViewSelectedBy>',
+    ...viewBody(type),
+    '    </View>',
+  ]);
+  return [header, '<Configuration>', '  <ViewDefinitions>', ...views, '  </ViewDefinitions>', '</Configuration>', ''].join('\n');
+}
+
+/** Levels of properties that serialization keeps: the object's own, and those of the drives in it. */
+const serializationDepth = 2;
+
+export function renderTypes(types: readonly AnyObjectType[]): string {
+  const blocks = types.flatMap((type) => {
+    const name = `${type.namespace}.${type.name}`;
+    const aliases = Object.entries(type.aliases as { [alias: string]: string }).map(
+      ([alias, of]) =>
+        `    <AliasProperty><Name>${xmlText(alias)}</Name><ReferencedMemberName>${xmlText(of)}</ReferencedMemberName></AliasProperty>`,
+    );
+    return [
+      `  <Type><Name>${xmlText(name)}</Name><Members>`,
+      ...aliases,
+      '    <MemberSet><Name>PSStandardMembers</Name><Members>',
+      `      <NoteProperty><Name>SerializationDepth</Name><Value>${serializationDepth}</Value></NoteProperty>`,
+      '    </Members></MemberSet>',
+      '  </Members></Type>',
+      `  <Type><Name>${xmlText(`Deserialized.${name}`)}</Name><Members>`,
+      '    <MemberSet><Name>PSStandardMembers</Name><Members>',
+      `      <NoteProperty><Name>TargetTypeForDeserialization</Name><Value>${xmlText(name)}</Value></NoteProperty>`,
+      '    </Members></MemberSet>',
+      '  </Members></Type>',
+    ];
+  });
+  return [header, '<Types>', ...blocks, '</Types>', ''].join('\n');
+}

@@ -1,0 +1,28 @@
+/** Every output type, by the name that travels as `$t`. */
+import { HardDiskDrive } from './hard-disk-drive.js';
+import { VirtualHardDisk } from './virtual-hard-disk.js';
+import { VirtualMachine } from './virtual-machine.js';
+import { VMDriveController } from './vm-drive-controller.js';
+import { VMHost } from './vm-host.js';
+import { VMSnapshot } from './vm-snapshot.js';
+import { VMStorageMove } from './vm-storage-move.js';
+
+export { enums } from './enums.js';
+export type { HardDiskDriveObject } from './hard-disk-drive.js';
+export type { VirtualHardDiskObject } from './virtual-hard-disk.js';
+export type { VirtualMachineObject } from './virtual-machine.js';
+export type { VMDriveControllerObject } from './vm-drive-controller.js';
+export type { VMHostObject } from './vm-host.js';
+export type { VMSnapshotObject } from './vm-snapshot.js';
+export type { VMStorageMoveObject } from './vm-storage-move.js';
+
+export const objectTypes = {
+  VirtualMachine,
+  HardDiskDrive,
+  VirtualHardDisk,
+  VMHost,
+  VMSnapshot,
+  VMDriveController,
+  VMStorageMove,
+} as const;
+export type ObjectTypeName = keyof typeof objectTypes;

@@ -1,0 +1,50 @@
+/** A storage move that waits, runs or has ended: what our own Get-VMStorageMove returns. Nothing where a figure is not known yet. */
+import { defineObject, fixed, property, t, type WireOf } from '../define.js';
+
+export const VMStorageMove = defineObject({
+  name: 'VMStorageMove',
+  namespace: 'VMStorage.PowerShell',
+  help: 'A move of the storage of a virtual machine.',
+  properties: {
+    MoveId: property(t.guid, 'Identifier of the move.'),
+    VMName: property(t.string, 'Name of the virtual machine.'),
+    VMId: property(t.guid, 'Identifier of the virtual machine.'),
+    Phase: property(
+      t.string,
+      'Phase it is in: queued, plan, check, prepare, copy, mirror, verify, synchronized, switch, release, cleanUp, done.',
+    ),
+    PercentComplete: property(t.int32, 'Progress of the whole move, 0 to 100.'),
+    BytesTotal: property(t.uint64, 'Bytes to move.'),
+    BytesCopied: property(t.uint64, 'Bytes copied once.'),
+    BytesRecopied: property(t.uint64, 'Bytes copied again because the guest wrote them meanwhile.'),
+    BytesMirrored: property(t.uint64, 'Bytes the guest wrote to both sides.'),
+    BytesVerified: property(t.uint64, 'Bytes read back and compared.'),
+    BytesPerSecond: property(t.uint64, 'Present speed.'),
+    SecondsRemaining: property(t.nullable(t.int32), 'Estimate of the time left.'),
+    GuestP99Us: property(t.nullable(t.int64), '99th percentile of the latency the guest sees, in microseconds.'),
+    BlackoutUs: property(t.nullable(t.int64), 'Longest time a request was held for the sake of the switch, in microseconds.'),
+    Outcome: property(t.nullable(t.string), 'Nothing while it goes on; then Completed, Failed or Stopped.'),
+    Message: property(t.nullable(t.string), 'What there is to say of the outcome.'),
+    Receipt: property(t.nullable(t.string), 'Per disk: bytes, hash, identities of both files, generation and times, as JSON text.'),
+    Source: property(t.array(t.string), 'Files moved.'),
+    Destination: property(t.array(t.string), 'Files they become, in the same order.'),
+    ComputerName: fixed(t.string, '', 'Host it is on.'),
+  },
+  keys: ['MoveId', 'VMId', 'VMName'],
+  text: '{VMName} {Phase} {PercentComplete} %',
+  view: {
+    table: [
+      { property: 'VMName', width: 12 },
+      { property: 'Phase', width: 12 },
+      { property: 'PercentComplete', label: 'Percent', width: 7 },
+      { property: 'BytesCopied', label: 'Copied(M)', width: 10, unit: 'MiB' },
+      { property: 'BytesTotal', label: 'Total(M)', width: 10, unit: 'MiB' },
+      { property: 'BytesPerSecond', label: 'M/s', width: 7, unit: 'MiB' },
+      { property: 'SecondsRemaining', label: 'Remaining(s)', width: 12 },
+      { property: 'GuestP99Us', label: 'GuestP99(us)', width: 12 },
+      { property: 'Outcome', width: 10 },
+    ],
+  },
+});
+
+export type VMStorageMoveObject = WireOf<typeof VMStorageMove>;

@@ -1,0 +1,37 @@
+//! The one total match from engine errors to what crosses the seam: `KIND\u{1f}message\u{1f}cause`, taken apart by src/native/errors.ts.
+
+use vmstorage_engine::disk::{DiskError, ErrorKind};
+
+pub fn to_napi(error: &DiskError) -> napi::Error {
+    let kind = match error.kind {
+        ErrorKind::NotFound => "NotFound",
+        ErrorKind::AlreadyExists => "AlreadyExists",
+        ErrorKind::PermissionDenied => "PermissionDenied",
+        ErrorKind::NoSpace => "NoSpace",
+        ErrorKind::Locked => "Locked",
+        ErrorKind::Corrupt => "Corrupt",
+        ErrorKind::Unsupported => "Unsupported",
+        ErrorKind::InvalidArgument => "InvalidArgument",
+        ErrorKind::InvalidState => "InvalidState",
+        ErrorKind::ReadOnly => "ReadOnly",
+        ErrorKind::Io => "Io",
+        ErrorKind::Protocol => "Protocol",
+        ErrorKind::Cancelled => "Cancelled",
+        // `ErrorKind` is non-exhaustive: a kind without a name here is reported as such by the other side.
+        _ => "Unknown",
+    };
+    let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
+    napi::Error::from_reason(format!("{kind}\u{1f}{}\u{1f}{cause}", error.message))
+}
+
+pub fn invalid(message: &str) -> napi::Error {
+    to_napi(&DiskError::new(ErrorKind::InvalidArgument, message))
+}
+
+/// Runs a blocking call of the engine off Node's thread and off its small libuv pool.
+pub async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T, DiskError> + Send + 'static) -> napi::Result<T> {
+    match tokio::task::spawn_blocking(call).await {
+        Ok(result) => result.map_err(|e| to_napi(&e)),
+        Err(panic) => Err(to_napi(&DiskError::new(ErrorKind::InvalidState, format!("the engine panicked: {panic}")))),
+    }
+}

@@ -1,0 +1,94 @@
+//! Image files that are not served: create, examine, hash, copy attributes.
+
+use std::path::PathBuf;
+
+use napi_derive::napi;
+use vmstorage_engine::formats::Format;
+use vmstorage_engine::image::{self, CreateImage, ImageKind};
+
+use crate::error::{blocking, invalid};
+
+pub fn format_of(name: &str) -> napi::Result<Format> {
+    match name {
+        "raw" => Ok(Format::Raw),
+        "vhdx" => Ok(Format::Vhdx),
+        other => Err(invalid(&format!("'{other}' is not a disk format; use raw or vhdx"))),
+    }
+}
+
+#[napi(object, object_from_js = false)]
+pub struct NativeImageFacts {
+    pub format: String,
+    pub kind: String,
+    pub size_bytes: u64,
+    pub file_bytes: u64,
+    pub allocated_bytes: u64,
+    pub growth_bytes: u64,
+    pub block_size_bytes: u32,
+    pub logical_sector_bytes: u32,
+    pub physical_sector_bytes: u32,
+    pub disk_identifier: Option<String>,
+    pub dirty_log: bool,
+}
+
+#[napi(object, object_from_js = false)]
+pub struct NativeImageHash {
+    pub hash: String,
+    pub bytes: u64,
+}
+
+#[napi]
+#[allow(clippy::too_many_arguments)] // one positional list on both sides; an object would only be taken apart again
+pub async fn create_image(
+    path: String,
+    format: String,
+    kind: String,
+    size_bytes: String,
+    block_size_bytes: Option<u32>,
+    logical_sector_bytes: Option<u32>,
+    physical_sector_bytes: Option<u32>,
+) -> napi::Result<()> {
+    let options = CreateImage {
+        format: format_of(&format)?,
+        kind: if kind == "fixed" { ImageKind::Fixed } else { ImageKind::Dynamic },
+        size_bytes: size_bytes.parse().map_err(|_| invalid(&format!("'{size_bytes}' is not a number of bytes")))?,
+        block_bytes: block_size_bytes,
+        logical_sector_bytes,
+        physical_sector_bytes,
+        disk_identifier: None,
+    };
+    blocking(move || image::create_image(&PathBuf::from(path), &options).map(drop)).await
+}
+
+#[napi]
+pub async fn inspect_image(path: String, format: String) -> napi::Result<NativeImageFacts> {
+    let kind = format_of(&format)?;
+    let facts = blocking(move || image::inspect_image(&PathBuf::from(path), kind)).await?;
+    Ok(NativeImageFacts {
+        format,
+        kind: if facts.kind == ImageKind::Fixed { "fixed" } else { "dynamic" }.to_owned(),
+        size_bytes: facts.geometry.size_bytes,
+        file_bytes: facts.file_bytes,
+        allocated_bytes: facts.allocated_bytes,
+        growth_bytes: facts.growth_bytes,
+        block_size_bytes: facts.block_bytes,
+        logical_sector_bytes: facts.geometry.logical_sector_bytes,
+        physical_sector_bytes: facts.geometry.physical_sector_bytes,
+        disk_identifier: facts.disk_identifier,
+        dirty_log: facts.dirty_log,
+    })
+}
+
+/// Names of the attributes that could not be copied.
+#[napi]
+pub async fn copy_attributes(source: String, target: String) -> napi::Result<Vec<String>> {
+    blocking(move || vmstorage_engine::file::copy_attributes(&PathBuf::from(source), &PathBuf::from(target))).await
+}
+
+/// The digest of an image's guest content as a receipt gives it.
+#[napi]
+pub async fn hash_image(path: String, format: String) -> napi::Result<NativeImageHash> {
+    let kind = format_of(&format)?;
+    let (digest, bytes) = blocking(move || vmstorage_engine::worker::hash_image(&PathBuf::from(path), kind)).await?;
+    Ok(NativeImageHash { hash: format!("{digest:032x}"), bytes })
+}

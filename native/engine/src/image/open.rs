@@ -1,0 +1,189 @@
+//! Opening, creating and examining image files. Blocking: never on the reactor thread.
+
+use std::path::Path;
+
+use uuid::Uuid;
+
+use super::executor::Image;
+use crate::disk::{DiskError, ErrorKind, Geometry, SECTOR_BYTES};
+use crate::file::{HostFile, LockWait, OpenMode, sync_folder_of};
+use crate::formats::raw::RawMap;
+use crate::formats::vhdx::{self, CreateOptions, Overlay, VhdxKind};
+use crate::formats::{Format, ImageMap};
+
+/// What our files say of their maker (MS-VHDX 2.2.1).
+const CREATOR: &str = concat!("vmstorage ", env!("CARGO_PKG_VERSION"));
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageKind {
+    Fixed,
+    Dynamic,
+}
+
+/// What Get-VHD tells of an image. Lengths in bytes.
+#[derive(Clone, Debug)]
+pub struct ImageFacts {
+    pub format: Format,
+    pub kind: ImageKind,
+    pub geometry: Geometry,
+    pub file_bytes: u64,
+    pub allocated_bytes: u64,
+    /// How much longer the file may become, or how many bytes it may still need from its file system when all is written.
+    pub growth_bytes: u64,
+    pub block_bytes: u32,
+    pub disk_identifier: Option<String>,
+    pub dirty_log: bool,
+}
+
+pub struct OpenImage<'a> {
+    pub path: &'a Path,
+    pub format: Format,
+    pub writable: bool,
+    /// How long to wait for a predecessor's fence.
+    pub wait: LockWait,
+}
+
+/// Opens, locks, validates; a writable VHDX with a dirty log is replayed first, a read-only one in memory.
+pub fn open_image(request: &OpenImage<'_>) -> Result<Image, DiskError> {
+    let mode = if request.writable { OpenMode::ReadWrite } else { OpenMode::ReadOnly };
+    let file = HostFile::open(request.path, mode)?;
+    file.lock(request.writable, request.wait)?;
+    image_over(file, request.format, request.writable)
+}
+
+fn image_over(mut file: HostFile, format: Format, writable: bool) -> Result<Image, DiskError> {
+    let (map, overlay) = map_of(&file, format, writable)?;
+    file.use_direct_io();
+    Ok(Image::new(file, map, overlay))
+}
+
+/// The map of a file, and what a log replayed in memory says of it (empty for one that may be written: it was replayed in place).
+pub(super) fn map_of(file: &HostFile, format: Format, writable: bool) -> Result<(Box<dyn ImageMap>, Overlay), DiskError> {
+    match format {
+        Format::Raw => Ok((Box::new(RawMap::new(raw_geometry(file)?, writable)), Overlay::default())),
+        Format::Vhdx => {
+            let (_, map, overlay) = vhdx::open(file.file(), writable).map_err(|e| e.at(file.path()))?.into_parts();
+            Ok((Box::new(map), overlay))
+        }
+    }
+}
+
+fn raw_geometry(file: &HostFile) -> Result<Geometry, DiskError> {
+    let size_bytes = file.len()?;
+    if size_bytes == 0 || size_bytes % SECTOR_BYTES != 0 {
+        let message = format!(
+            "'{}' is {size_bytes} bytes long; a raw disk is a whole number of 512-byte sectors and not empty",
+            file.path().display()
+        );
+        return Err(DiskError::new(ErrorKind::Corrupt, message).at(file.path()));
+    }
+    Ok(Geometry { size_bytes, logical_sector_bytes: 512, physical_sector_bytes: 4096 })
+}
+
+#[derive(Clone, Debug)]
+pub struct CreateImage {
+    pub format: Format,
+    pub kind: ImageKind,
+    pub size_bytes: u64,
+    pub block_bytes: Option<u32>,
+    pub logical_sector_bytes: Option<u32>,
+    pub physical_sector_bytes: Option<u32>,
+    /// Kept by a move: the disk is the same disk in a new place.
+    pub disk_identifier: Option<String>,
+}
+
+/// Creates an image file that did not exist, durably (file and folder synced). On failure nothing is left.
+pub fn create_image(path: &Path, options: &CreateImage) -> Result<ImageFacts, DiskError> {
+    let file = HostFile::open(path, OpenMode::CreateNew)?;
+    let made = create_over(&file, options).and_then(|()| {
+        file.file().sync_all().map_err(|e| DiskError::io("sync", path, e))?;
+        sync_folder_of(path)
+    });
+    drop(file);
+    match made {
+        Ok(()) => inspect_image(path, options.format),
+        Err(error) => {
+            // The file is ours (it was created exclusively above) and useless.
+            if let Err(e) = std::fs::remove_file(path) {
+                return Err(DiskError::io("remove the unfinished", path, e));
+            }
+            Err(error)
+        }
+    }
+}
+
+fn create_over(file: &HostFile, options: &CreateImage) -> Result<(), DiskError> {
+    match options.format {
+        Format::Raw => {
+            if options.size_bytes == 0 || options.size_bytes % SECTOR_BYTES != 0 {
+                let message = format!("{} bytes is not a whole number of 512-byte sectors", options.size_bytes);
+                return Err(DiskError::new(ErrorKind::InvalidArgument, message).at(file.path()));
+            }
+            file.file().set_len(options.size_bytes).map_err(|e| DiskError::io("set the length of", file.path(), e))?;
+            if options.kind == ImageKind::Fixed {
+                rustix::fs::fallocate(file.file(), rustix::fs::FallocateFlags::empty(), 0, options.size_bytes)
+                    .map_err(|e| DiskError::io("allocate", file.path(), e.into()))?;
+            }
+            Ok(())
+        }
+        Format::Vhdx => {
+            let disk_id = match &options.disk_identifier {
+                None => None,
+                Some(text) => Some(Uuid::parse_str(text).map_err(|_| {
+                    DiskError::new(ErrorKind::InvalidArgument, format!("'{text}' is not a disk identifier")).at(file.path())
+                })?),
+            };
+            let kind = if options.kind == ImageKind::Fixed { VhdxKind::Fixed } else { VhdxKind::Dynamic };
+            let plain = CreateOptions::new(kind, options.size_bytes, CREATOR);
+            let options = CreateOptions {
+                block_bytes: options.block_bytes.map_or(plain.block_bytes, u64::from),
+                logical_sector_bytes: options.logical_sector_bytes.unwrap_or(plain.logical_sector_bytes),
+                physical_sector_bytes: options.physical_sector_bytes.unwrap_or(plain.physical_sector_bytes),
+                disk_id,
+                ..plain
+            };
+            vhdx::create(file.file(), &options).map_err(|e| e.at(file.path()))
+        }
+    }
+}
+
+/// Examines a file without locking or changing it. Of an image in use only its worker knows the truth.
+pub fn inspect_image(path: &Path, format: Format) -> Result<ImageFacts, DiskError> {
+    let file = HostFile::open(path, OpenMode::ReadOnly)?;
+    let (file_bytes, allocated_bytes) = (file.len()?, file.allocated_bytes()?);
+    match format {
+        Format::Raw => {
+            let geometry = raw_geometry(&file)?;
+            let kind = if allocated_bytes >= geometry.size_bytes { ImageKind::Fixed } else { ImageKind::Dynamic };
+            Ok(ImageFacts {
+                format,
+                kind,
+                geometry,
+                file_bytes,
+                allocated_bytes,
+                growth_bytes: geometry.size_bytes.saturating_sub(allocated_bytes),
+                block_bytes: 0,
+                disk_identifier: None,
+                dirty_log: false,
+            })
+        }
+        Format::Vhdx => {
+            let facts = vhdx::inspect(file.file()).map_err(|e| e.at(path))?;
+            let kind = if facts.kind == VhdxKind::Fixed { ImageKind::Fixed } else { ImageKind::Dynamic };
+            let unplaced = (facts.blocks - facts.allocated_blocks) * facts.block_bytes;
+            // A fixed disk's space is there; a sparse file in fact (punched, or copied thin) may still need it.
+            let thin = if kind == ImageKind::Fixed { file_bytes.saturating_sub(allocated_bytes) } else { unplaced };
+            Ok(ImageFacts {
+                format,
+                kind,
+                geometry: facts.geometry(),
+                file_bytes,
+                allocated_bytes,
+                growth_bytes: thin,
+                block_bytes: u32::try_from(facts.block_bytes).unwrap_or(u32::MAX),
+                disk_identifier: Some(facts.disk_id.hyphenated().to_string().to_uppercase()),
+                dirty_log: facts.dirty_log,
+            })
+        }
+    }
+}

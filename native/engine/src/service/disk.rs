@@ -1,0 +1,76 @@
+//! A disk as it is served: its image, the guest's requests in flight, their latency.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use super::latency::{Latency, LatencySummary};
+use crate::disk::{ByteRange, Errno, IoVecs, RequestKind};
+use crate::exports::DiskFacts;
+use crate::image::{AlignedBuffer, Slots};
+use crate::mirror::SavedMap;
+
+/// A guest request between its arrival and the moment nothing refers to it any more.
+#[derive(Default)]
+pub struct GuestRequest {
+    pub export: u32,
+    pub tag: u64,
+    pub kind: Option<RequestKind>,
+    pub range: ByteRange,
+    pub iov: IoVecs,
+    pub keep: Option<Arc<dyn Any + Send + Sync>>,
+    pub fua: bool,
+    /// A write with `fua` whose data is written and whose flush is under way.
+    pub flushing: bool,
+    pub started_us: u64,
+    /// The data of a mirrored write: taken out of guest memory once, because the guest may change it between the two writes.
+    pub bounce: Option<AlignedBuffer>,
+    /// Image operations under way for it.
+    pub parts: u8,
+    pub answered: bool,
+    /// Submitted before a move began: its completion goes to that move's machine (driver and member).
+    pub adopted: Option<(u32, u32)>,
+}
+
+pub struct Disk {
+    pub facts: DiskFacts,
+    /// Number of the image that serves it (the source, while it moves).
+    pub image: u32,
+    pub requests: Slots<GuestRequest>,
+    pub latency: Latency,
+    /// The driver and its number of this disk while it is part of a move.
+    pub moving: Option<(u32, u32)>,
+    /// Where writes are marked dirty while a resumed move waits for its target: nothing written meanwhile is forgotten.
+    pub tracking: Option<SavedMap>,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub errors: u64,
+    pub last_error: Option<Errno>,
+}
+
+impl Disk {
+    pub fn new(facts: DiskFacts, image: u32) -> Self {
+        Self {
+            facts,
+            image,
+            requests: Slots::new(),
+            latency: Latency::default(),
+            moving: None,
+            tracking: None,
+            bytes_read: 0,
+            bytes_written: 0,
+            errors: 0,
+            last_error: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiskStats {
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub errors: u64,
+    pub last_error: Option<Errno>,
+    pub in_flight: usize,
+    pub p99_us: Option<u64>,
+    pub latency: LatencySummary,
+}

@@ -1,0 +1,143 @@
+//! The control side of the service: starts its thread and runs closures on it. Cloneable, usable from any thread.
+
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::turn::Service;
+use crate::disk::{DiskError, ErrorKind};
+use crate::exports::{Export, ExportCall, ExportDoor, ExportGone};
+use crate::image::Image;
+
+/// The worker's number of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DiskId(pub u32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ExportId(pub u32);
+
+/// The reactor thread has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the worker's reactor thread has ended")]
+pub struct ServiceGone;
+
+impl From<ServiceGone> for DiskError {
+    fn from(gone: ServiceGone) -> Self {
+        DiskError::new(ErrorKind::InvalidState, gone.to_string())
+    }
+}
+
+pub type Call = Box<dyn FnOnce(&mut Service) + Send>;
+
+/// Submission queue entries: a guest's whole ring, the copier and the polls fit.
+const RING_ENTRIES: u32 = 1024;
+
+#[derive(Clone)]
+pub struct Engine {
+    calls: Sender<Call>,
+    wake: Arc<OwnedFd>,
+    thread: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
+    io: &'static str,
+}
+
+impl Engine {
+    pub fn start() -> Result<Self, DiskError> {
+        let failed = |e: std::io::Error| DiskError {
+            kind: ErrorKind::Io,
+            message: "cannot start the reactor thread".to_owned(),
+            path: None,
+            source: Some(e),
+        };
+        let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
+        let wake = Arc::new(rustix::event::eventfd(0, flags).map_err(|e| failed(e.into()))?);
+        let (calls, receive): (Sender<Call>, Receiver<Call>) = channel();
+        let (started, wait) = sync_channel(1);
+        let thread_wake = Arc::clone(&wake);
+        let thread = std::thread::Builder::new()
+            .name("reactor".to_owned())
+            .spawn(move || {
+                block_signals();
+                match crate::reactor::open_reactor(RING_ENTRIES) {
+                    Ok(reactor) => {
+                        let name = reactor.name();
+                        let mut service = Service::new(reactor, receive, thread_wake);
+                        if started.send(Ok(name)).is_ok() {
+                            service.run();
+                        }
+                    }
+                    Err(e) => drop(started.send(Err(e))),
+                }
+            })
+            .map_err(failed)?;
+        let io = wait.recv().map_err(|_| DiskError::from(ServiceGone))?.map_err(failed)?;
+        Ok(Self { calls, wake, thread: Arc::new(Mutex::new(Some(thread))), io })
+    }
+
+    /// Which reactor is used: `io_uring` or `threads`.
+    pub fn io(&self) -> &'static str {
+        self.io
+    }
+
+    pub fn post(&self, call: impl FnOnce(&mut Service) + Send + 'static) -> Result<(), ServiceGone> {
+        post(&self.calls, &self.wake, Box::new(call))
+    }
+
+    /// Runs `call` on the reactor thread and waits for its answer.
+    pub fn call<R: Send + 'static>(&self, call: impl FnOnce(&mut Service) -> R + Send + 'static) -> Result<R, ServiceGone> {
+        let (answer, wait) = sync_channel(1);
+        self.post(move |service| drop(answer.try_send(call(service))))?;
+        wait.recv().map_err(|_| ServiceGone)
+    }
+
+    /// Gives a disk to the service; its exports may be added next.
+    pub fn attach(&self, disk: DiskId, image: Image, read_only: bool) -> Result<(), DiskError> {
+        self.call(move |service| service.attach(disk, image, read_only))?
+    }
+
+    pub fn add_export(&self, disk: DiskId, export: Box<dyn Export>) -> Result<(ExportId, Arc<dyn ExportDoor>), DiskError> {
+        let id = self.call(move |service| service.add_export(disk, export))??;
+        Ok((id, Arc::new(Door { engine: self.clone(), export: id })))
+    }
+
+    /// Stops serving: no new requests, those in flight finish, images are closed cleanly, the thread ends.
+    pub fn shut_down(&self) {
+        if self.post(Service::begin_shut_down).is_err() {
+            return;
+        }
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            drop(thread.join());
+        }
+    }
+}
+
+fn post(calls: &Sender<Call>, wake: &OwnedFd, call: Call) -> Result<(), ServiceGone> {
+    calls.send(call).map_err(|_| ServiceGone)?;
+    match rustix::io::write(wake, &1u64.to_ne_bytes()) {
+        // A full counter means that a wake is pending anyway.
+        Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(()),
+        Err(_) => Err(ServiceGone),
+    }
+}
+
+struct Door {
+    engine: Engine,
+    export: ExportId,
+}
+
+impl ExportDoor for Door {
+    fn post(&self, call: ExportCall) -> Result<(), ExportGone> {
+        let id = self.export;
+        self.engine.post(move |service| service.run_on_export(id, call)).map_err(|_| ExportGone)
+    }
+}
+
+/// Node's signals are for Node's main thread.
+fn block_signals() {
+    // SAFETY: both calls fill or read a set that lives on this stack; blocking signals of this thread touches nothing else.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
+    }
+}

@@ -1,0 +1,251 @@
+//! What the control side asks of the reactor thread about a move: install it, ask for its figures, take it out again.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use super::disk::Disk;
+use super::driver::{Driver, Member, Notify, unit_count};
+use super::engine::DiskId;
+use super::turn::Service;
+use super::units::UnitHashes;
+use crate::disk::{ByteRange, DiskError, ErrorKind, RequestKind};
+use crate::file::FileIdentity;
+use crate::formats::Extent;
+use crate::image::Image;
+use crate::mirror::{EndReason, Event, Move, Outcome, Phase, Progress, SavedMap};
+
+/// Where a disk is served from right now, as its own descriptor says.
+#[derive(Clone, Debug)]
+pub struct ServedFrom {
+    pub path: PathBuf,
+    pub identity: FileIdentity,
+    pub size_bytes: u64,
+}
+
+/// Figures of a move at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct MoveFigures {
+    pub phase: Phase,
+    pub progress: Progress,
+    pub bound_bytes: Option<u64>,
+    pub blackout_us: Option<u64>,
+    pub guest_p99_us: Option<u64>,
+    pub guest_max_us: u64,
+    pub ended: Option<EndReason>,
+    pub finished: Option<Outcome>,
+    pub idle: bool,
+    pub elapsed_us: u64,
+}
+
+/// What a helper thread needs to find out which parts of a source hold data.
+pub struct ScanTask {
+    pub member: u32,
+    pub file: File,
+    pub path: PathBuf,
+    /// Guest ranges with a place in the file, and that place.
+    pub pieces: Vec<(ByteRange, u64)>,
+}
+
+/// Digest of a member as verified.
+#[derive(Clone, Debug)]
+pub struct MemberDigest {
+    pub disk: DiskId,
+    pub bytes: u64,
+    pub digest: u128,
+    pub written_since: usize,
+    pub source: ServedFrom,
+    pub target: ServedFrom,
+    pub switched_at: Option<std::time::SystemTime>,
+}
+
+impl Service {
+    pub fn served(&self, id: DiskId) -> Option<ServedFrom> {
+        let disk = self.disks.get(id.0 as usize)?.as_ref()?;
+        self.served_image(disk.image)
+    }
+
+    fn served_image(&self, number: u32) -> Option<ServedFrom> {
+        let image = self.images.get(number as usize)?.as_ref()?;
+        let identity = image.file().identity().ok()?;
+        Some(ServedFrom { path: image.file().path().to_owned(), identity, size_bytes: image.geometry().size_bytes })
+    }
+
+    /// Puts a move in place. From here on the guest's writes go through `machine`; writes in flight are adopted first.
+    /// `targets` are (disk, image opened and locked), in the order of the machine's disks.
+    pub fn begin_move(
+        &mut self,
+        machine: Move,
+        targets: Vec<(DiskId, Image)>,
+        slots: (usize, usize),
+        notify: Notify,
+    ) -> Result<u32, DiskError> {
+        for (id, target) in &targets {
+            let Some(disk) = self.disks.get(id.0 as usize).and_then(Option::as_ref) else {
+                return Err(DiskError::new(ErrorKind::NotFound, format!("disk {} is not attached", id.0)));
+            };
+            if disk.moving.is_some() {
+                return Err(DiskError::new(ErrorKind::InvalidState, format!("disk {} is being moved already", id.0)));
+            }
+            let (have, want) = (target.geometry(), disk.facts.geometry);
+            if have.size_bytes != want.size_bytes || have.logical_sector_bytes != want.logical_sector_bytes {
+                let message = format!("the destination of disk {} has another size or sector size than the source", id.0);
+                return Err(DiskError::new(ErrorKind::InvalidState, message));
+            }
+        }
+        let driver_id = self.drivers.iter().position(Option::is_none).unwrap_or(self.drivers.len()) as u32;
+        let mut members = Vec::with_capacity(targets.len());
+        for (member, (id, image)) in targets.into_iter().enumerate() {
+            let target = self.add_image(image);
+            let Some(Some(disk)) = self.disks.get_mut(id.0 as usize) else { continue };
+            disk.moving = Some((driver_id, member as u32));
+            disk.latency.mark();
+            disk.tracking = None;
+            let units = UnitHashes::new(unit_count(disk.facts.geometry.size_bytes));
+            members.push(Member { disk: id.0, source: disk.image, target, units });
+        }
+        let disks: Vec<u32> = members.iter().map(|m| m.disk).collect();
+        let driver = Driver::new(machine, members, slots.0, slots.1, notify);
+        if driver_id as usize == self.drivers.len() {
+            self.drivers.push(Some(driver));
+        } else {
+            self.drivers[driver_id as usize] = Some(driver);
+        }
+        for (member, disk_id) in disks.into_iter().enumerate() {
+            for (id, range) in self.adopt_writes(disk_id, (driver_id, member as u32)) {
+                self.drive(driver_id, Event::Adopt { disk: member as u32, id, range });
+            }
+        }
+        self.pass_on();
+        Ok(driver_id)
+    }
+
+    /// Marks every write of the disk that is under way as adopted, and takes the machine's hold on it.
+    fn adopt_writes(&mut self, disk_id: u32, place: (u32, u32)) -> Vec<(u32, ByteRange)> {
+        let Some(Some(disk)) = self.disks.get_mut(disk_id as usize) else { return Vec::new() };
+        let mut found = Vec::new();
+        for id in 0..disk.requests.len() as u32 {
+            let entry = disk.requests.get(id);
+            let write = !matches!(entry.kind, None | Some(RequestKind::Read | RequestKind::Flush));
+            if write && !entry.answered && !entry.flushing && entry.parts > 0 {
+                entry.adopted = Some(place);
+                entry.parts += 1;
+                found.push((id, entry.range));
+            }
+        }
+        found
+    }
+
+    /// Until the move of this disk is resumed, its writes are marked in `dirty` before they are submitted.
+    pub fn track(&mut self, id: DiskId, dirty: SavedMap) {
+        if let Some(Some(disk)) = self.disks.get_mut(id.0 as usize) {
+            disk.tracking = Some(dirty);
+        }
+    }
+
+    /// What the scan for data has to look at. The descriptors are duplicates: the scan may outlive the move.
+    pub fn scan_tasks(&self, driver: u32) -> Vec<ScanTask> {
+        let Some(Some(driver)) = self.drivers.get(driver as usize) else { return Vec::new() };
+        let mut tasks = Vec::new();
+        for (member, m) in driver.members.iter().enumerate() {
+            let Some(Some(image)) = self.images.get(m.source as usize) else { continue };
+            let Ok(file) = image.file().file().try_clone() else { continue };
+            let mut extents = Vec::new();
+            image.extents(ByteRange::new(0, image.geometry().size_bytes), &mut extents);
+            let mut at = 0;
+            let mut pieces = Vec::new();
+            for extent in extents {
+                match extent {
+                    Extent::Data { file_offset, len } => {
+                        pieces.push((ByteRange::new(at, len), file_offset));
+                        at += len;
+                    }
+                    Extent::Zero { len } => at += len,
+                }
+            }
+            tasks.push(ScanTask { member: member as u32, file, path: image.file().path().to_owned(), pieces });
+        }
+        tasks
+    }
+
+    pub fn move_event(&mut self, driver: u32, event: Event) {
+        self.drive(driver, event);
+        self.pass_on();
+    }
+
+    pub fn figures(&self, driver: u32) -> Option<MoveFigures> {
+        let driver = self.drivers.get(driver as usize)?.as_ref()?;
+        let disks: Vec<&Disk> = driver.members.iter().filter_map(|m| self.disks.get(m.disk as usize)?.as_ref()).collect();
+        Some(MoveFigures {
+            phase: driver.phase,
+            progress: driver.machine.progress(),
+            bound_bytes: driver.bound_bytes,
+            blackout_us: driver.flip_us.map(|flip| flip.max(driver.machine.progress().held_max_us.unwrap_or(0))),
+            guest_p99_us: disks.iter().filter_map(|d| d.latency.last_p99_us()).max(),
+            guest_max_us: disks.iter().map(|d| d.latency.summary().max_us).max().unwrap_or(0),
+            ended: driver.ended,
+            finished: driver.finished,
+            idle: driver.machine.is_idle(),
+            elapsed_us: super::clock::now_us().saturating_sub(driver.started_us),
+        })
+    }
+
+    pub fn digests(&self, driver: u32) -> Vec<MemberDigest> {
+        let Some(Some(driver)) = self.drivers.get(driver as usize) else { return Vec::new() };
+        driver
+            .members
+            .iter()
+            .filter_map(|m| {
+                let source = self.served_image(m.source)?;
+                let target = self.served_image(m.target)?;
+                Some(MemberDigest {
+                    disk: DiskId(m.disk),
+                    bytes: source.size_bytes,
+                    digest: m.units.digest(),
+                    written_since: m.units.written_since(),
+                    source,
+                    target,
+                    switched_at: driver.switched_at,
+                })
+            })
+            .collect()
+    }
+
+    /// New requests bypass the move from here on; what is in flight still goes through its machine.
+    pub fn bypass_move(&mut self, driver: u32) {
+        let Some(Some(driver)) = self.drivers.get(driver as usize) else { return };
+        for member in &driver.members {
+            if let Some(Some(disk)) = self.disks.get_mut(member.disk as usize) {
+                disk.moving = None;
+            }
+        }
+    }
+
+    /// Closes the images of the losing side once nothing is in flight on them: true when they are closed and the driver is gone.
+    /// Call again until then. `clean`: leave them consistent without replay (a source that is kept); otherwise they are dropped as they are.
+    pub fn retire_move(&mut self, driver_id: u32, clean: bool) -> bool {
+        let Some(Some(driver)) = self.drivers.get(driver_id as usize) else { return true };
+        let Some(outcome) = driver.finished else { return false };
+        if !driver.machine.is_idle() {
+            return false;
+        }
+        let losing: Vec<u32> =
+            driver.members.iter().map(|m| if outcome == Outcome::Committed { m.source } else { m.target }).collect();
+        let mut closed = true;
+        for number in losing {
+            let Some(slot) = self.images.get_mut(number as usize) else { continue };
+            let Some(image) = slot else { continue };
+            if clean && !image.is_clean() {
+                image.begin_close(self.reactor.as_mut());
+            }
+            if if clean { image.is_clean() } else { image.busy() == 0 } {
+                *slot = None;
+            } else {
+                closed = false;
+            }
+        }
+        if closed {
+            self.drivers[driver_id as usize] = None;
+        }
+        closed
+    }
+}

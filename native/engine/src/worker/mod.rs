@@ -1,0 +1,19 @@
+//! The control side of a worker: opens disks (journal first), exports them, starts, stops and recovers the move of its VM.
+//!
+//! Everything here blocks and runs on control threads; the data path is `service`'s.
+
+mod boot_id;
+mod hash;
+mod moving;
+mod outcome;
+mod plan;
+mod receipt;
+mod recover;
+mod scan;
+mod serve;
+mod status;
+mod targets;
+
+pub use hash::hash_image;
+pub use serve::{ServeDisk, Worker};
+pub use status::{MoveStatus, WorkerStatus};

@@ -1,0 +1,122 @@
+//! What a new worker makes of a journal it finds.
+//!
+//! | journal says            | this boot                                   | another boot (power cut, restart)        |
+//! | ----------------------- | ------------------------------------------- | ---------------------------------------- |
+//! | started                 | targets made anew, move begins again        | rolled back                              |
+//! | copy .. prepared        | resumed: dirty and intent bits say what is left | rolled back                          |
+//! | committed .. deleted    | the targets are served, the host finishes   | the same                                 |
+//! | cancelled               | targets deleted                             | the same                                 |
+//!
+//! The source serves at once. Only mirroring waits for the targets' locks: a dead predecessor's writes may still be on their way
+//! there. Meanwhile every guest write marks its chunks dirty in the journal's own bitmap.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::boot_id::boot_id;
+use super::moving::{Moving, lock};
+use super::outcome::{describe, failed};
+use super::plan::{Plan, PlannedDisk, parse_plan};
+use super::receipt;
+use super::serve::OnNotice;
+use super::status::OutcomeStatus;
+use super::targets::{is_ours, open_target, remake_target};
+use crate::disk::{DiskError, ErrorKind};
+use crate::file::unlink_durably;
+use crate::mirror::{DiskSetup, EndReason, Journal, JournalPhase, JournalWriter, Move, MoveLimits, RecordResult, SavedMap, Side, chunk_count};
+use crate::service::{DiskId, Engine};
+
+/// What a journal found at the start says.
+pub struct Rolled {
+    pub plan: Plan,
+    pub plan_json: String,
+    pub phase: JournalPhase,
+    pub authority: Side,
+    path: PathBuf,
+    same_boot: bool,
+}
+
+impl Rolled {
+    pub fn read(journal: &Journal, path: &Path) -> Result<Self, DiskError> {
+        let plan = parse_plan(journal.plan())?;
+        let plan_json = String::from_utf8_lossy(journal.plan()).into_owned();
+        let phase = journal.phase();
+        let same_boot = journal.is_of_boot(boot_id()?);
+        Ok(Self { plan, plan_json, phase, authority: phase.authority(), path: path.to_owned(), same_boot })
+    }
+}
+
+/// Goes on with what a journal says. The authoritative images are attached, their exports are not open yet.
+pub fn recover(engine: &Engine, journal: &Journal, writer: JournalWriter, rolled: Rolled, on_notice: OnNotice) -> Result<Arc<Moving>, DiskError> {
+    let setups = journal.setups();
+    let path = rolled.path.clone();
+    let moving = Arc::new(Moving::assemble(engine, rolled.plan, rolled.plan_json, &path, writer, on_notice));
+    if rolled.authority == Side::Target {
+        lock(&moving.state).receipts = receipt::load(&path);
+        let message = "The virtual machine runs on the destination.".to_owned();
+        moving.set_outcome(OutcomeStatus { ok: true, code: "", message });
+        return Ok(moving);
+    }
+    if rolled.phase == JournalPhase::Cancelled || !rolled.same_boot {
+        let mut outcome = failed(EndReason::Stopped, &moving.plan);
+        if rolled.phase != JournalPhase::Cancelled {
+            outcome.code = "OperationFailed";
+            outcome.message = "The machine was restarted before the switch; the move was rolled back. The virtual machine stays on its source files.".to_owned();
+        }
+        roll_back(&moving, rolled.phase, outcome);
+        return Ok(moving);
+    }
+    for (disk, setup) in moving.plan.disks.iter().zip(&setups) {
+        let id = DiskId(disk.disk);
+        let full = || DiskError::new(ErrorKind::Corrupt, "the journal's bitmaps are too small for its disks");
+        let dirty = SavedMap::new(setup.dirty.clone(), chunk_count(setup.size_bytes)).ok_or_else(full)?;
+        engine.call(move |s| s.track(id, dirty))?;
+    }
+    let phase = rolled.phase;
+    moving.spawn(move |this| resume(this, phase, setups))?;
+    Ok(moving)
+}
+
+/// On the thread of the move: waits for the targets, puts the machine in place, follows it.
+fn resume(moving: &Arc<Moving>, phase: JournalPhase, setups: Vec<DiskSetup>) {
+    let mut made = Vec::new();
+    let targets = moving.plan.disks.iter().map(|disk| {
+        if phase == JournalPhase::Started {
+            remake_target(disk, moving.journal_path(), &mut made)?;
+        }
+        open_target(disk)
+    });
+    let installed = targets.collect::<Result<Vec<_>, DiskError>>().and_then(|targets| {
+        let machine = Move::resume(MoveLimits::default(), phase, setups)?;
+        moving.install(machine, targets)
+    });
+    match installed {
+        Ok(notices) => {
+            if phase == JournalPhase::Started {
+                moving.scan();
+            }
+            moving.follow(&notices);
+        }
+        // What was there before this move stays: only targets that are ours are deleted (see `is_ours`).
+        Err(error) => {
+            let message = format!("The move could not be resumed: {}. The virtual machine stays on its source files.", describe(&error));
+            roll_back(moving, phase, OutcomeStatus { ok: false, code: "StorageFailure", message });
+        }
+    }
+}
+
+/// Records that the move is over, then deletes its targets: a target without a record could not be told from a file of somebody else.
+fn roll_back(moving: &Moving, phase: JournalPhase, mut outcome: OutcomeStatus) {
+    if lock(&moving.state).journal_phase != JournalPhase::Cancelled {
+        match moving.write_record(JournalPhase::Cancelled) {
+            RecordResult::Durable => lock(&moving.state).journal_phase = JournalPhase::Cancelled,
+            RecordResult::Failed | RecordResult::Unknown => outcome.message.push_str(" The journal could not be written."),
+        }
+    }
+    let ours = |disk: &&PlannedDisk| phase != JournalPhase::Started || is_ours(disk, moving.journal_path()).unwrap_or(false);
+    let deleted = moving.plan.disks.iter().filter(ours).try_for_each(|disk| unlink_durably(&disk.target));
+    if let Err(error) = deleted {
+        outcome.message.push_str(&format!(" The destination could not be cleaned: {}.", describe(&error)));
+    }
+    moving.set_outcome(outcome);
+}

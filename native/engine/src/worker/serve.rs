@@ -1,0 +1,224 @@
+//! A worker's disks: opened as the journal or the host says, locked, exported. And the verbs of a move, one at a time.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::moving::Moving;
+use super::recover::{Rolled, recover};
+use super::status::{DiskStatus, JournalStatus, WorkerStatus};
+use crate::disk::{DiskError, ErrorKind};
+use crate::exports::nbd::{NbdListener, NbdServer};
+use crate::exports::vhost_user_blk::{self, VhostUserBlk};
+use crate::file::LockWait;
+use crate::formats::Format;
+use crate::image::{OpenImage, open_image};
+use crate::mirror::{Journal, JournalWriter, Side};
+use crate::service::{DiskId, Engine};
+
+#[derive(Clone, Debug)]
+pub struct ServeDisk {
+    pub index: u32,
+    pub path: PathBuf,
+    pub format: Format,
+    pub read_only: bool,
+    pub vhost_user_socket: Option<PathBuf>,
+    pub nbd_socket: Option<PathBuf>,
+    pub queues: u16,
+}
+
+/// How often a journal held by a dying predecessor is tried again.
+const JOURNAL_RETRY: Duration = Duration::from_millis(20);
+
+struct Served {
+    disk: ServeDisk,
+    /// Why it is not served yet.
+    waiting_for: Option<String>,
+    listener: Option<vhost_user_blk::Listener>,
+}
+
+/// Called on control threads whenever the figures of the move are worth looking at.
+pub type OnNotice = Arc<dyn Fn() + Send + Sync>;
+
+pub struct Worker {
+    engine: Engine,
+    on_notice: OnNotice,
+    served: Mutex<Vec<Served>>,
+    moving: Mutex<Option<Arc<Moving>>>,
+    /// One verb at a time: a start while a stop is under way waits for it.
+    verbs: Mutex<()>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a panicking holder left is still a list of disks; serving goes on.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The journal at `path`, if there is one. A predecessor that is still dying may hold it for a moment.
+fn find_journal(path: &Path, wait: Duration) -> Result<Option<(Journal, JournalWriter)>, DiskError> {
+    if path.as_os_str().is_empty() || !path.exists() {
+        return Ok(None);
+    }
+    let deadline = Instant::now() + wait;
+    loop {
+        match Journal::open(path) {
+            Err(error) if error.kind == ErrorKind::Locked && Instant::now() < deadline => std::thread::sleep(JOURNAL_RETRY),
+            other => return other.map(Some),
+        }
+    }
+}
+
+impl Worker {
+    pub fn start(on_notice: OnNotice) -> Result<Self, DiskError> {
+        let engine = Engine::start()?;
+        Ok(Self { engine, on_notice, served: Mutex::new(Vec::new()), moving: Mutex::new(None), verbs: Mutex::new(()) })
+    }
+
+    pub fn io(&self) -> &'static str {
+        self.engine.io()
+    }
+
+    /// Opens, locks and exports every disk. A journal outranks `disks`: after COMMITTED the targets are opened, before it the sources
+    /// and the move is resumed (or rolled back after a restart of the machine).
+    pub fn serve(&self, disks: &[ServeDisk], journal_path: &Path, wait: Duration) -> Result<(), DiskError> {
+        let _verb = lock(&self.verbs);
+        if !lock(&self.served).is_empty() {
+            return Err(DiskError::new(ErrorKind::InvalidState, "this worker serves its disks already"));
+        }
+        let journal = find_journal(journal_path, wait)?;
+        let rolled = match &journal {
+            Some((journal, _)) => Some(Rolled::read(journal, journal_path)?),
+            None => None,
+        };
+        let mut wanted = disks.to_vec();
+        if let Some(rolled) = &rolled {
+            for disk in &mut wanted {
+                if let Some(planned) = rolled.plan.disks.iter().find(|p| p.disk == disk.index) {
+                    let path = if rolled.authority == Side::Source { &planned.source } else { &planned.target };
+                    disk.path = path.clone();
+                    disk.format = planned.format.into();
+                }
+            }
+        }
+        for disk in &wanted {
+            let waiting = format!("the lock of '{}'", disk.path.display());
+            lock(&self.served).push(Served { disk: disk.clone(), waiting_for: Some(waiting), listener: None });
+        }
+        let opened = wanted.iter().try_for_each(|disk| self.open(disk, wait));
+        if let Err(error) = opened {
+            lock(&self.served).clear();
+            return Err(error);
+        }
+        // The machine that mirrors has to be in place before the first guest request: exports come last.
+        if let (Some((journal, writer)), Some(rolled)) = (journal, rolled) {
+            let moving = recover(&self.engine, &journal, writer, rolled, Arc::clone(&self.on_notice))?;
+            *lock(&self.moving) = Some(moving);
+        }
+        wanted.iter().try_for_each(|disk| self.export(disk))
+    }
+
+    fn open(&self, disk: &ServeDisk, wait: Duration) -> Result<(), DiskError> {
+        let wait = if wait.is_zero() { LockWait::No } else { LockWait::AtMost(wait) };
+        let request = OpenImage { path: &disk.path, format: disk.format, writable: !disk.read_only, wait };
+        let image = open_image(&request)?;
+        self.engine.attach(DiskId(disk.index), image, disk.read_only)
+    }
+
+    fn export(&self, disk: &ServeDisk) -> Result<(), DiskError> {
+        let id = DiskId(disk.index);
+        let facts = self.engine.call(move |s| s.facts(id))?.ok_or_else(|| DiskError::new(ErrorKind::NotFound, "the disk is gone"))?;
+        let mut listener = None;
+        if let Some(path) = &disk.vhost_user_socket {
+            let serial = format!("vmstorage-{}", disk.index);
+            let (_, door) = self.engine.add_export(id, Box::new(VhostUserBlk::new(disk.queues, &serial)?))?;
+            listener = Some(vhost_user_blk::listen(path, door, facts, disk.queues)?);
+        }
+        if let Some(path) = &disk.nbd_socket {
+            let socket = NbdListener::bind(path)?;
+            self.engine.add_export(id, Box::new(NbdServer::new("", socket, facts, disk.read_only)?))?;
+        }
+        if let Some(served) = lock(&self.served).iter_mut().find(|s| s.disk.index == disk.index) {
+            served.waiting_for = None;
+            served.listener = listener;
+        }
+        Ok(())
+    }
+
+    pub fn start_move(&self, plan_json: &str, journal_path: &Path) -> Result<(), DiskError> {
+        let _verb = lock(&self.verbs);
+        if lock(&self.moving).is_some() {
+            return Err(DiskError::new(ErrorKind::InvalidState, "the storage of this VM is being moved already"));
+        }
+        let moving = Moving::begin(&self.engine, plan_json, journal_path, Arc::clone(&self.on_notice))?;
+        *lock(&self.moving) = Some(moving);
+        Ok(())
+    }
+
+    /// Stops the move and waits until nothing of it is left at the destination. False: it is past COMMITTED and goes on.
+    pub fn stop_move(&self) -> Result<bool, DiskError> {
+        let moving = self.current()?;
+        moving.stop()
+    }
+
+    /// After COMMITTED: closes the sources and records that they are closed.
+    pub fn release_move(&self) -> Result<(), DiskError> {
+        let _verb = lock(&self.verbs);
+        self.current()?.release()
+    }
+
+    /// Removes the journal and forgets the move.
+    pub fn end_move(&self) -> Result<(), DiskError> {
+        let _verb = lock(&self.verbs);
+        self.current()?.end()?;
+        *lock(&self.moving) = None;
+        Ok(())
+    }
+
+    fn current(&self) -> Result<Arc<Moving>, DiskError> {
+        lock(&self.moving).clone().ok_or_else(|| DiskError::new(ErrorKind::InvalidState, "no move is under way"))
+    }
+
+    pub fn has_peer(&self) -> bool {
+        lock(&self.served).iter().any(|s| s.listener.as_ref().and_then(vhost_user_blk::Listener::peer_pid).is_some())
+    }
+
+    pub fn status(&self) -> Result<WorkerStatus, DiskError> {
+        let asked: Vec<_> = lock(&self.served)
+            .iter()
+            .map(|s| (s.disk.index, s.disk.path.clone(), s.waiting_for.clone(), s.listener.as_ref().and_then(|l| l.peer_pid())))
+            .collect();
+        let mut disks = Vec::with_capacity(asked.len());
+        for (index, path, waiting_for, peer_pid) in asked {
+            let seen = self.engine.call(move |s| s.served(DiskId(index)))?;
+            let (path, device, inode, size) = match seen {
+                Some(served) => (served.path, served.identity.device, served.identity.inode, served.size_bytes),
+                None => (path, 0, 0, 0),
+            };
+            disks.push(DiskStatus {
+                index,
+                path,
+                device: device.to_string(),
+                inode: inode.to_string(),
+                size_bytes: size.to_string(),
+                peer_pid,
+                waiting_for,
+            });
+        }
+        let moving = lock(&self.moving).clone();
+        let (mv, journal) = match moving {
+            Some(moving) => (Some(moving.status()?), Some(JournalStatus::of(&moving))),
+            None => (None, None),
+        };
+        Ok(WorkerStatus { io: self.engine.io(), disks, r#move: mv, journal })
+    }
+
+    /// Ends everything: listeners first, then requests in flight, then images are closed cleanly.
+    pub fn close(&self) {
+        for served in lock(&self.served).iter_mut() {
+            if let Some(mut listener) = served.listener.take() {
+                listener.close();
+            }
+        }
+        self.engine.shut_down();
+    }
+}

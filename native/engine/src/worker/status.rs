@@ -1,0 +1,74 @@
+//! What a worker tells of itself; the JSON is that of src/protocol/worker.ts.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::moving::Moving;
+use super::receipt::DiskReceipt;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerStatus {
+    pub io: &'static str,
+    pub disks: Vec<DiskStatus>,
+    pub r#move: Option<MoveStatus>,
+    pub journal: Option<JournalStatus>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskStatus {
+    pub index: u32,
+    pub path: PathBuf,
+    pub device: String,
+    pub inode: String,
+    pub size_bytes: String,
+    pub peer_pid: Option<i32>,
+    pub waiting_for: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JournalStatus {
+    pub path: PathBuf,
+    pub phase: &'static str,
+    pub plan: Box<RawValue>,
+}
+
+impl JournalStatus {
+    pub fn of(moving: &Moving) -> Self {
+        let plan = RawValue::from_string(moving.plan_json().to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        Self { path: moving.journal_path().to_owned(), phase: moving.journal_phase(), plan }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutcomeStatus {
+    pub ok: bool,
+    pub code: &'static str,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MoveStatus {
+    pub move_id: String,
+    pub phase: &'static str,
+    pub percent: f64,
+    pub bytes_total: String,
+    pub bytes_copied: String,
+    pub bytes_recopied: String,
+    pub bytes_mirrored: String,
+    pub bytes_verified: String,
+    pub bytes_per_second: u64,
+    pub seconds_remaining: Option<u64>,
+    pub guest_p99_us: Option<u64>,
+    pub guest_max_us: Option<u64>,
+    pub blackout_us: Option<u64>,
+    pub bound_bytes: Option<String>,
+    pub outcome: Option<OutcomeStatus>,
+    pub receipt: Option<Vec<DiskReceipt>>,
+}

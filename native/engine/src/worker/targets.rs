@@ -1,0 +1,66 @@
+//! The files a move makes at its destination: like their sources, exclusively, durable before anything depends on them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::plan::{Plan, PlannedDisk};
+use crate::disk::{DiskError, ErrorKind};
+use crate::file::{LockWait, copy_attributes, unlink_durably};
+use crate::image::{CreateImage, Image, OpenImage, create_image, inspect_image, open_image};
+use crate::service::DiskId;
+
+/// Locks of our own new targets: only a dead predecessor's last writes can hold them.
+const LOCK_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Makes every target like its source, exclusively, and opens and locks it. `made` names what has to go when a later one fails.
+pub fn make_targets(plan: &Plan, made: &mut Vec<PathBuf>) -> Result<Vec<(DiskId, Image)>, DiskError> {
+    plan.disks
+        .iter()
+        .map(|disk| {
+            make_target(disk, made)?;
+            open_target(disk)
+        })
+        .collect()
+}
+
+pub fn make_target(disk: &PlannedDisk, made: &mut Vec<PathBuf>) -> Result<(), DiskError> {
+    let format = disk.format.into();
+    let facts = inspect_image(&disk.source, format)?;
+    let options = CreateImage {
+        format,
+        kind: facts.kind,
+        size_bytes: facts.geometry.size_bytes,
+        block_bytes: (facts.block_bytes > 0).then_some(facts.block_bytes),
+        logical_sector_bytes: Some(facts.geometry.logical_sector_bytes),
+        physical_sector_bytes: Some(facts.geometry.physical_sector_bytes),
+        disk_identifier: facts.disk_identifier,
+    };
+    create_image(&disk.target, &options)?;
+    made.push(disk.target.clone());
+    copy_attributes(&disk.source, &disk.target).map(drop)
+}
+
+pub fn open_target(disk: &PlannedDisk) -> Result<(DiskId, Image), DiskError> {
+    let wait = LockWait::AtMost(LOCK_WAIT);
+    let request = OpenImage { path: &disk.target, format: disk.format.into(), writable: true, wait };
+    Ok((DiskId(disk.disk), open_image(&request)?))
+}
+
+
+/// For a move that died before its first copy: a target that is there was made by it if it is not older than the journal.
+pub fn is_ours(disk: &PlannedDisk, journal: &Path) -> Result<bool, DiskError> {
+    let born = |path: &Path| std::fs::metadata(path).and_then(|m| m.created()).map_err(|e| DiskError::io("examine", path, e));
+    Ok(born(&disk.target)? >= born(journal)?)
+}
+
+/// Makes anew what such a move had made; a file of somebody else is left alone and refused.
+pub fn remake_target(disk: &PlannedDisk, journal: &Path, made: &mut Vec<PathBuf>) -> Result<(), DiskError> {
+    if disk.target.symlink_metadata().is_ok() {
+        if !is_ours(disk, journal)? {
+            let message = format!("'{}' is there and was not made by this move", disk.target.display());
+            return Err(DiskError::new(ErrorKind::AlreadyExists, message).at(&disk.target));
+        }
+        unlink_durably(&disk.target)?;
+    }
+    make_target(disk, made)
+}

@@ -1,0 +1,104 @@
+/**
+ * `npm test`: every suite, one after the other, and what they leave behind. Last line: `N passed, N failed, N skipped`.
+ *
+ *   cargo (io_uring, threads) -> unit -> addon -> system -> fault -> powershell -> check
+ *
+ *   node dist/scripts/test.js [suite ...]
+ *
+ * Each suite gets a temporary folder of its own as TMPDIR and a marker in its environment. A process, socket, loop device,
+ * mount or file of it that is still there when it has ended is a failure, is named, and is removed. Logs: .cache/test/.
+ */
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { repository } from '../test/support/guest-kernel.js';
+import { findLeftovers, killLeftovers, leftoversAfter, MARKER } from '../test/support/leftovers.js';
+import { cargoPasses, runCargoSuite } from './test/cargo-suite.js';
+import { runGateSuite } from './test/gate-suite.js';
+import { judgeSkips, type SkipAllowance, type SuiteResult } from './test/result.js';
+import { endAll } from './test/run-logged.js';
+import { runVitestSuite, vitestSuites } from './test/vitest-suite.js';
+
+/** Characters of a failed test's text that are printed; the log has all. */
+const TEXT_MOST = 6000;
+
+const logs = join(repository, '.cache/test');
+const ci = process.env.CI === 'true';
+const names = [...cargoPasses.map(({ suite }) => suite), ...vitestSuites, 'check'];
+
+interface Place {
+  readonly root: string;
+  readonly env: NodeJS.ProcessEnv;
+  readonly log: string;
+}
+
+function runSuite(suite: string, place: Place): Promise<SuiteResult> {
+  const pass = cargoPasses.find((candidate) => candidate.suite === suite);
+  if (pass) return runCargoSuite(pass, place);
+  if (suite === 'check') return runGateSuite(place);
+  return runVitestSuite(suite, { ...place, report: join(logs, `${suite}.json`) });
+}
+
+/** A suite in its own temporary folder; what it leaves behind is added to its failures. */
+async function runWatched(suite: string): Promise<SuiteResult> {
+  const id = `${process.pid}-${suite}-${randomBytes(4).toString('hex')}`;
+  // Short: a socket's path has at most 107 characters.
+  const folder = mkdtempSync(join(tmpdir(), 'vmst-'));
+  const skips = join(logs, `${suite}.skips`);
+  const run = { id, folder };
+  const stop = (): void => killLeftovers(findLeftovers(run));
+  process.once('exit', stop);
+  try {
+    for (const name of [`${suite}.log`, `${suite}.json`, `${suite}.skips`]) rmSync(join(logs, name), { force: true });
+    const env = { ...process.env, [MARKER]: id, TMPDIR: folder, VMSTORAGE_SKIPS: skips };
+    const result = await runSuite(suite, { root: repository, env, log: join(logs, `${suite}.log`) });
+    const left = await leftoversAfter(run);
+    killLeftovers(left);
+    const reasons = existsSync(skips) ? [...new Set(readFileSync(skips, 'utf8').trim().split('\n'))].join('; ') : '';
+    return {
+      ...result,
+      skipped: result.skipped.map((test) => ({ ...test, text: reasons || test.text })),
+      failed: [...result.failed, ...left.map(({ kind, what }) => ({ name: `left behind: ${kind}`, text: what }))],
+    };
+  } finally {
+    stop();
+    process.off('exit', stop);
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function print({ suite, passed, failed, skipped, seconds }: SuiteResult): void {
+  console.log(
+    `${failed.length === 0 ? 'ok    ' : 'FAILED'} ${suite}: ${passed} passed, ${failed.length} failed, ${skipped.length} skipped, ${seconds.toFixed(1)} s`,
+  );
+  for (const { name, text } of failed) console.log(`  FAILED ${name}\n${text.slice(0, TEXT_MOST).replaceAll(/^/gm, '    ')}`);
+  for (const { name, text } of skipped) console.log(`  skipped ${name}${text ? ` (${text})` : ''}`);
+  if (failed.length > 0) console.log(`  log: ${join('.cache/test', `${suite}.log`)}`);
+}
+
+const chosen = process.argv.slice(2);
+const unknown = chosen.filter((name) => !names.includes(name));
+if (unknown.length > 0) {
+  console.error(`test: there is no suite ${unknown.join(', ')}; there are ${names.join(', ')}.`);
+  process.exit(2);
+}
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.once(signal, () => {
+    endAll();
+    process.exit(130);
+  });
+}
+mkdirSync(logs, { recursive: true });
+const allowances = JSON.parse(readFileSync(join(repository, '.config/allowed-skips.json'), 'utf8')) as SkipAllowance[];
+const total = { passed: 0, failed: 0, skipped: 0 };
+for (const suite of names.filter((name) => chosen.length === 0 || chosen.includes(name))) {
+  console.log(`...    ${suite}`);
+  const result = judgeSkips(await runWatched(suite), allowances, ci);
+  print(result);
+  total.passed += result.passed;
+  total.failed += result.failed.length;
+  total.skipped += result.skipped.length;
+}
+console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;

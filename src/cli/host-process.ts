@@ -1,0 +1,115 @@
+/** Starting, finding and ending the host process. It is started in its own session, so that a Ctrl+C of the starter does not reach it. */
+import { spawn } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { mkdir, readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { hostAddress } from '../client/address.js';
+import { ClientConnection, type Greeting } from '../client/connection.js';
+import { VmStorageError } from '../model/errors.js';
+
+export const hostProgram = fileURLToPath(new URL('../host/main.js', import.meta.url));
+
+/** A host that has workers and VMs to find again needs a moment; more than this is a fault. */
+const startTimeoutMs = 15_000;
+const stopTimeoutMs = 30_000;
+const pollMs = 50;
+/** Of the log of a host that did not come up; the end says why. */
+const logTailChars = 2000;
+
+export async function askHost(address = hostAddress()): Promise<Greeting> {
+  const connection = await ClientConnection.open(address);
+  try {
+    return await connection.greet('cli');
+  } finally {
+    connection.close();
+  }
+}
+
+function isAbsent(error: unknown): boolean {
+  return error instanceof VmStorageError && error.code === 'HostNotReachable';
+}
+
+/** Starts the host unless it answers already; resolves when it does. */
+export async function startHost(): Promise<{ readonly started: boolean; readonly greeting: Greeting }> {
+  const address = hostAddress();
+  try {
+    return { started: false, greeting: await askHost(address) };
+  } catch (error) {
+    if (!isAbsent(error)) throw error;
+  }
+  const folder = dirname(address);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const logFile = join(folder, 'host.log');
+  const log = openSync(logFile, 'a', 0o600);
+  let ended: string | undefined;
+  const child = spawn(process.execPath, [hostProgram], { detached: true, stdio: ['ignore', log, log] });
+  closeSync(log);
+  child.once('error', (error) => (ended = error.message));
+  child.once('exit', (code, signal) => (ended = signal === null ? `exit code ${code}` : signal));
+  child.unref();
+  const deadline = performance.now() + startTimeoutMs;
+  for (;;) {
+    try {
+      // Another starter may have been faster and this child have ended for it: what counts is that somebody answers.
+      return { started: true, greeting: await askHost(address) };
+    } catch (error) {
+      if (!isAbsent(error) && !(error instanceof VmStorageError && error.code === 'HostConnectionLost')) throw error;
+      if (ended !== undefined || performance.now() > deadline) {
+        const tail = (await readFile(logFile, 'utf8').catch(() => '')).slice(-logTailChars).trim();
+        const why = ended === undefined ? `it does not answer after ${startTimeoutMs / 1000} s` : `it ended (${ended})`;
+        throw new VmStorageError(
+          'HostNotReachable',
+          `The VM storage host could not be started: ${why}. Its log is ${logFile}${tail === '' ? '.' : `:\n${tail}`}`,
+          {
+            target: address,
+          },
+        );
+      }
+    }
+    await delay(pollMs);
+  }
+}
+
+/** Before a cmdlet: starts an absent host, unless VMSTORAGE_NOSTART is set or a socket was named (whose home we do not know). */
+export async function ensureHost(environment: NodeJS.ProcessEnv = process.env): Promise<void> {
+  if (environment['VMSTORAGE_NOSTART'] || environment['VMSTORAGE_HOST']) return;
+  try {
+    await askHost();
+  } catch (error) {
+    if (!isAbsent(error)) throw error;
+    await startHost();
+  }
+}
+
+/** Asks the host to end (SIGTERM; workers and guests stay) and waits until it has. False when there was none. */
+export async function stopHost(): Promise<boolean> {
+  let greeting: Greeting;
+  try {
+    greeting = await askHost();
+  } catch (error) {
+    if (isAbsent(error)) return false;
+    throw error;
+  }
+  const alive = (): boolean => {
+    try {
+      process.kill(greeting.pid, 0);
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  process.kill(greeting.pid, 'SIGTERM');
+  const deadline = performance.now() + stopTimeoutMs;
+  while (alive()) {
+    if (performance.now() > deadline) {
+      throw new VmStorageError(
+        'OperationFailed',
+        `The VM storage host (process ${greeting.pid}) did not end within ${stopTimeoutMs / 1000} s.`,
+      );
+    }
+    await delay(pollMs);
+  }
+  return true;
+}

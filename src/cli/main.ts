@@ -1,0 +1,211 @@
+#!/usr/bin/env node
+/**
+ * vmstorage: the cmdlets without PowerShell, the host, and `serve`. yargs knows the commands and their help; the words of a cmdlet
+ * are bound by PowerShell's rules (bind.ts), which are not yargs'.
+ */
+import { fileURLToPath } from 'node:url';
+import yargs, { type Argv } from 'yargs';
+import { placementIn, type Cmdlet, type Parameter } from '../../cmdlets/define.js';
+import { cmdlets } from '../../cmdlets/index.js';
+import { complete } from '../client/complete.js';
+import { hostAddress } from '../client/address.js';
+import { VmStorageError } from '../model/errors.js';
+import { runInForeground } from './foreground.js';
+import { askHost, hostProgram, startHost, stopHost } from './host-process.js';
+import { runCmdlet } from './run-cmdlet.js';
+
+const all = Object.values(cmdlets) as unknown as readonly Cmdlet[];
+const serveProgram = fileURLToPath(new URL('../worker/serve.js', import.meta.url));
+const usageExit = 2;
+
+function valueName({ type }: Parameter): string {
+  if (type.kind === 'switch') return '';
+  const name = type.enumType ? Object.keys(type.enumType.values).join('|') : type.kind;
+  return ` <${name}${type.array ? '...' : ''}>`;
+}
+
+/** One line per parameter set, as Get-Command -Syntax has them. */
+function syntax(cmdlet: Cmdlet): string {
+  const lines = cmdlet.sets.flatMap((set) => {
+    const rank = (one: Parameter): number => placementIn(one, set)?.position ?? (placementIn(one, set)?.mandatory ? 100 : 200);
+    const inOrder = Object.entries(cmdlet.parameters).sort(([, a], [, b]) => rank(a) - rank(b));
+    const parts = inOrder.flatMap(([name, parameter]) => {
+      const placement = placementIn(parameter, set);
+      if (placement === undefined || name === 'AsJob') return [];
+      if (parameter.type.kind === 'object' && placement.mandatory) return [undefined];
+      if (parameter.notImplemented || parameter.type.kind === 'object') return [];
+      const label = placement.position === undefined ? `-${name}` : `[-${name}]`;
+      const text = `${label}${valueName(parameter)}`;
+      return [placement.mandatory ? text : `[${text}]`];
+    });
+    // A set that begins with an object of the pipeline is PowerShell's alone.
+    return parts.includes(undefined) ? [] : [`  ${cmdlet.name} ${parts.join(' ')}`];
+  });
+  return lines.join('\n');
+}
+
+function describe(cmdlet: Cmdlet, command: Argv): Argv {
+  let described = command.usage(`${cmdlet.synopsis}\n\n${syntax(cmdlet)}`);
+  for (const [name, parameter] of Object.entries(cmdlet.parameters)) {
+    if (parameter.type.kind === 'object' || name === 'AsJob' || parameter.notImplemented) continue;
+    described = described.option(name, {
+      describe: parameter.help,
+      type: parameter.type.kind === 'switch' ? 'boolean' : 'string',
+      ...(parameter.aliases.length === 0 ? {} : { alias: [...parameter.aliases] }),
+    });
+  }
+  if (cmdlet.changes) {
+    described = described
+      .option('WhatIf', { describe: 'Says what would be done and does nothing.', type: 'boolean' })
+      .option('Confirm', { describe: 'Asks before it does anything.', type: 'boolean' });
+  }
+  return described
+    .version(false)
+    .option('Verbose', { describe: 'Shows verbose messages.', type: 'boolean' })
+    .option('json', { describe: 'Prints one JSON document.', type: 'boolean' })
+    .epilogue(
+      `${cmdlet.description}\n\nExit code 0: done; 2: wrong parameters; otherwise the number of the error. In PowerShell: Get-Help ${cmdlet.name} -Full.`,
+    );
+}
+
+/** `get-vm` is Get-VM, and `-?` is --help; everything else stays as it was typed. */
+function normalise(words: readonly string[]): { words: string[]; rest: string[] } {
+  const [first, ...rest] = words;
+  const cmdlet = first === undefined ? undefined : all.find((one) => one.name.toLowerCase() === first.toLowerCase());
+  if (cmdlet === undefined) return { words: [...words], rest };
+  const asksHelp = rest.some((word) => /^(-\?|\/\?|--?help)$/i.test(word));
+  // yargs sees the name alone: it would take -Version or a value for its own.
+  return { words: asksHelp ? [cmdlet.name, '--help'] : [cmdlet.name], rest };
+}
+
+async function hostCommand(action: string, json: boolean): Promise<number> {
+  const say = (text: string, document: object): void => console.log(json ? JSON.stringify(document) : text);
+  const address = hostAddress();
+  switch (action) {
+    case 'start': {
+      const { started, greeting } = await startHost();
+      say(`The VM storage host ${started ? 'was started' : 'runs already'} (process ${greeting.pid}) at ${address}.`, {
+        ok: true,
+        started,
+        pid: greeting.pid,
+        address,
+      });
+      return 0;
+    }
+    case 'stop': {
+      const stopped = await stopHost();
+      say(stopped ? 'The VM storage host was stopped; virtual machines go on.' : `No VM storage host runs at ${address}.`, {
+        ok: true,
+        stopped,
+        address,
+      });
+      return 0;
+    }
+    case 'status': {
+      const greeting = await askHost(address);
+      say(`The VM storage host (version ${greeting.host}, process ${greeting.pid}) runs at ${address}.`, {
+        ok: true,
+        pid: greeting.pid,
+        version: greeting.host,
+        address,
+      });
+      return 0;
+    }
+    default:
+      return runInForeground(hostProgram, []);
+  }
+}
+
+/** What Tab may offer after the words typed so far: commands, then the parameters of a cmdlet, then names of VMs from the host. */
+async function offers(current: string, typed: readonly string[]): Promise<string[]> {
+  const begins = (text: string): boolean => text.toLowerCase().startsWith(current.toLowerCase());
+  const cmdlet = all.find((one) => one.name.toLowerCase() === typed[1]?.toLowerCase());
+  if (cmdlet === undefined || typed.length < 3) return [...all.map((one) => one.name), 'host', 'serve'].filter(begins);
+  const before = typed.at(-2)!.replace(/^--?/, '').toLowerCase();
+  const spelled = Object.entries(cmdlet.parameters).find(([name, one]) =>
+    [name, ...one.aliases].some((spelling) => spelling.toLowerCase() === before),
+  );
+  if (spelled?.[1].complete === 'vmName' || (typed.length === 3 && !current.startsWith('-')))
+    return [...(await complete('vmName', current))];
+  return Object.keys(cmdlet.parameters)
+    .map((name) => `-${name}`)
+    .filter(begins);
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  const { words, rest } = normalise(argv);
+  let exitCode = 0;
+  const setExit = async (code: Promise<number>): Promise<void> => {
+    exitCode = await code;
+  };
+  let parser = yargs([...words])
+    .scriptName('vmstorage')
+    .usage('$0 <cmdlet> [parameters]\n\nMoves the storage of running virtual machines, with the cmdlets of Hyper-V.')
+    .parserConfiguration({
+      'short-option-groups': false,
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'boolean-negation': false,
+      'parse-numbers': false,
+    })
+    .strictCommands()
+    .recommendCommands()
+    .demandCommand(1, 'Name a cmdlet or a command; vmstorage --help lists them.')
+    .exitProcess(false)
+    .help()
+    .version()
+    .wrap(process.stdout.isTTY ? Math.min(120, process.stdout.columns) : 120)
+    .completion(
+      'completion',
+      'Prints a completion script for the shell.',
+      (current: string, _argv: unknown, done: (offers: string[]) => void) => {
+        void (async () => {
+          done(await offers(current, process.argv.slice(process.argv.indexOf('--get-yargs-completions') + 1)).catch(() => []));
+        })();
+      },
+    );
+  for (const cmdlet of all) {
+    parser = parser.command(
+      cmdlet.name,
+      cmdlet.synopsis,
+      (command) => describe(cmdlet, command),
+      () => setExit(runCmdlet(cmdlet, rest)),
+    );
+  }
+  parser = parser
+    .command(
+      'host <action>',
+      'Starts, stops, shows or runs the VM storage host.',
+      (command) =>
+        command
+          .positional('action', {
+            choices: ['start', 'stop', 'status', 'run'] as const,
+            describe: 'run: in the foreground.',
+            demandOption: true,
+          })
+          .option('json', { type: 'boolean', describe: 'Prints one JSON document.' }),
+      (args) => setExit(hostCommand(args.action, args.json === true)),
+    )
+    .command(
+      'serve <image>',
+      'Serves a disk file to NBD clients until Ctrl+C.',
+      (command) =>
+        command
+          .positional('image', { type: 'string', describe: 'The disk file.', demandOption: true })
+          .option('nbd', { type: 'string', describe: 'Unix socket to listen on.', demandOption: true })
+          .option('read-only', { type: 'boolean', describe: 'Never writes to the file.' }),
+      (args) => setExit(runInForeground(serveProgram, [args.image, '--nbd', args.nbd, ...(args['read-only'] ? ['--read-only'] : [])])),
+    )
+    .fail((message, error) => {
+      throw error ?? new VmStorageError('InvalidParameter', message);
+    });
+  await parser.parseAsync();
+  return exitCode;
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  console.error(`vmstorage: ${error instanceof Error ? error.message : String(error)}`);
+  process.exitCode = error instanceof VmStorageError ? error.exitCode : usageExit;
+}

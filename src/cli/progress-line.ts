@@ -1,0 +1,43 @@
+/** Progress for people, on stderr: one line that is rewritten on a terminal, plain lines, not too many, elsewhere. */
+import type { WireProgress } from '../protocol/messages.js';
+
+/** Off a terminal a line is written at most this often; a finished activity always. */
+const plainIntervalMs = 1000;
+
+export interface ProgressOutput {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  write(text: string): unknown;
+}
+
+export class ProgressLine {
+  #shown = false;
+  #lastText = '';
+  #lastAtMs = -Infinity;
+
+  constructor(
+    private readonly out: ProgressOutput,
+    private readonly nowMs: () => number = () => performance.now(),
+  ) {}
+
+  show(progress: WireProgress): void {
+    const percent = progress.percent >= 0 ? `${Math.floor(progress.percent)} % ` : '';
+    const text = `${progress.activity}: ${percent}${progress.status}`.trim();
+    if (this.out.isTTY) {
+      if (progress.done) return this.clear();
+      this.out.write(`\r\u001b[K${text.slice(0, (this.out.columns ?? 80) - 1)}`);
+      this.#shown = true;
+      return;
+    }
+    if (text === this.#lastText || (!progress.done && this.nowMs() - this.#lastAtMs < plainIntervalMs)) return;
+    this.#lastText = text;
+    this.#lastAtMs = this.nowMs();
+    this.out.write(`${text}\n`);
+  }
+
+  /** Before anything else is written to the terminal. */
+  clear(): void {
+    if (this.#shown) this.out.write('\r\u001b[K');
+    this.#shown = false;
+  }
+}

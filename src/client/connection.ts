@@ -1,0 +1,117 @@
+/** One framed connection to the host: messages out, messages in, one at a time and with the socket's own backpressure. */
+import { connect, type Socket } from 'node:net';
+import { VmStorageError, errorTable, type ErrorCode } from '../model/errors.js';
+import { FrameDecoder, sendFrame } from '../protocol/frames.js';
+import { PROTOCOL_VERSION, type ClientMessage, type HostMessage, type WireError } from '../protocol/messages.js';
+
+/** The error the host reported, with its own text, id and category; a code we do not know becomes HostInternalError. */
+export function fromWireError(e: WireError): VmStorageError {
+  const code = (Object.hasOwn(errorTable, e.code) ? e.code : 'HostInternalError') as ErrorCode;
+  return new VmStorageError(code, e.message, {
+    errorId: e.errorId,
+    category: e.category,
+    ...(e.target === undefined ? {} : { target: e.target }),
+    ...(e.recommendedAction === undefined ? {} : { recommendedAction: e.recommendedAction }),
+  });
+}
+
+export function connectionLost(cause?: unknown): VmStorageError {
+  return new VmStorageError(
+    'HostConnectionLost',
+    'The connection to the VM storage host was lost. Whether the operation finished is unknown; look with Get-VM and Get-VMStorageMove.',
+    cause === undefined ? {} : { cause },
+  );
+}
+
+function notReachable(address: string, cause: NodeJS.ErrnoException): VmStorageError {
+  if (cause.code === 'EACCES' || cause.code === 'EPERM') {
+    return new VmStorageError(
+      'AccessDenied',
+      `You do not have the required permission to use the VM storage host at '${address}'. Run as the user it belongs to.`,
+      { target: address, cause },
+    );
+  }
+  const why = cause.code === 'ENOENT' ? 'there is no such socket' : cause.code === 'ECONNREFUSED' ? 'nobody listens there' : cause.message;
+  return new VmStorageError(
+    'HostNotReachable',
+    `Cannot connect to the VM storage host at '${address}': ${why}. Start it with 'vmstorage host start', ` +
+      'or set VMSTORAGE_HOME to its folder or VMSTORAGE_HOST to its socket.',
+    { target: address, cause },
+  );
+}
+
+export interface Greeting {
+  readonly host: string;
+  readonly defs: string | undefined;
+  readonly pid: number;
+}
+
+export class ClientConnection {
+  readonly #socket: Socket;
+  readonly #messages: AsyncGenerator<HostMessage>;
+  #closedByUs = false;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    this.#messages = this.#receive();
+  }
+
+  static open(address: string): Promise<ClientConnection> {
+    return new Promise((resolve, reject) => {
+      const socket = connect(address);
+      socket.once('error', (cause) => reject(notReachable(address, cause)));
+      socket.once('connect', () => {
+        socket.removeAllListeners('error');
+        // Errors show where the socket is read or written; without a listener they would end the process.
+        socket.on('error', () => {});
+        resolve(new ClientConnection(socket));
+      });
+    });
+  }
+
+  async *#receive(): AsyncGenerator<HostMessage> {
+    const decoder = new FrameDecoder();
+    try {
+      for await (const chunk of this.#socket) yield* decoder.push(chunk as Buffer) as Generator<HostMessage>;
+    } catch (cause) {
+      if (cause instanceof VmStorageError) throw cause;
+      if (!this.#closedByUs) throw connectionLost(cause);
+    }
+  }
+
+  get closedByUs(): boolean {
+    return this.#closedByUs;
+  }
+
+  /** Next message, or undefined when the other side closed. */
+  async receive(): Promise<HostMessage | undefined> {
+    const next = await this.#messages.next();
+    return next.done ? undefined : next.value;
+  }
+
+  send(message: ClientMessage): Promise<void> {
+    return sendFrame(this.#socket, message);
+  }
+
+  /** Says hello and waits for the answer: nothing is asked of a host that speaks another protocol. */
+  async greet(client: string, facts: { module?: string; defs?: string } = {}): Promise<Greeting> {
+    await this.send({ k: 'hello', v: PROTOCOL_VERSION, pid: process.pid, client, ...facts });
+    const answer = await this.receive();
+    if (answer === undefined) throw connectionLost();
+    if (answer.k === 'terminating') throw fromWireError(answer.e);
+    if (answer.k !== 'hello') throw new VmStorageError('ProtocolError', `The VM storage host began with '${answer.k}' instead of 'hello'.`);
+    if (answer.v !== PROTOCOL_VERSION) {
+      throw new VmStorageError(
+        'HostVersionMismatch',
+        `The VM storage host (version ${answer.host}) speaks protocol version ${answer.v}, this client speaks ${PROTOCOL_VERSION}. ` +
+          "Install both from the same release and restart the host with 'vmstorage host stop' and 'vmstorage host start'.",
+      );
+    }
+    return { host: answer.host, defs: answer.defs, pid: answer.pid };
+  }
+
+  close(): void {
+    this.#closedByUs = true;
+    this.#socket.destroy();
+  }
+}

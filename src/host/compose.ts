@@ -1,0 +1,145 @@
+/**
+ * The one place that constructs the host's parts and connects them. A host that is closed, or dies, leaves workers and guests as they are;
+ * the next one finds them.
+ */
+import { chmod } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { definitionsHash } from '../../cmdlets/hash.js';
+import { QemuHypervisor } from '../hypervisor/qemu.js';
+import { createMigration } from '../migration/migration.js';
+import { boundLogs } from '../os/bounded-logs.js';
+import { systemClock } from '../os/clock.js';
+import { systemFiles } from '../os/files.js';
+import { createLog, type Log } from '../os/log.js';
+import { instancePaths, type InstancePaths } from '../os/paths.js';
+import { systemProcesses } from '../os/processes.js';
+import { openRegistry } from '../registry/registry.js';
+import { openSettings } from '../registry/settings.js';
+import { completions } from './completion.js';
+import { lockInstance } from './instance-lock.js';
+import { HostLocks } from './locks.js';
+import { hostMethods, refusing } from './methods/index.js';
+import { findRunning, removeDeadToolSockets, resumeMoves } from './recovery.js';
+import { serve } from './server.js';
+import type { HostServices, Migration } from './services.js';
+import type { WorkerProgram } from './worker-process.js';
+import { HostWorkers } from './workers.js';
+
+export const HOST_VERSION = '0.1.0';
+/** Logs grow by what guests print: at 100 MB/s a log is at most 1 GB before it is cut. */
+const LOG_CHECK_MS = 10_000;
+
+export interface HostOptions {
+  readonly environment: { readonly [name: string]: string | undefined };
+  /** '-' for standard error. Default: the instance's logs/host.log. */
+  readonly logFile?: string;
+  readonly logLevel?: string;
+  /** Default: this Node with the built worker. */
+  readonly worker?: WorkerProgram;
+  readonly migration?: (services: HostServices) => Migration;
+}
+
+export interface RunningHost {
+  readonly paths: InstancePaths;
+  readonly services: HostServices;
+  /** Stops serving; workers and guests go on. */
+  close(): Promise<void>;
+}
+
+export async function startHost(options: HostOptions): Promise<RunningHost> {
+  process.umask(0o077);
+  const paths = instancePaths(options.environment);
+  await makeFolders(paths);
+  const lock = await lockInstance(paths.tokenFile, paths.stateFolder);
+  try {
+    const log = createLog(options.logFile === '-' ? null : (options.logFile ?? paths.hostLog), options.logLevel ?? 'info');
+    const host = await compose(options, paths, log);
+    return {
+      ...host,
+      async close() {
+        await host.close();
+        await lock.release();
+      },
+    };
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+async function compose(options: HostOptions, paths: InstancePaths, log: Log): Promise<RunningHost> {
+  const { environment } = options;
+  const [clock, processes, files] = [systemClock, systemProcesses, systemFiles];
+  const registry = await openRegistry(paths, files, log);
+  const settings = await openSettings(paths, files);
+  const locks = new HostLocks();
+  const hypervisor = new QemuHypervisor({ paths, processes, files, clock, log, environment });
+  const workers = new HostWorkers({
+    program: options.worker ?? { command: [process.execPath, fileURLToPath(new URL('../worker/main.js', import.meta.url))] },
+    processes,
+    clock,
+    log,
+    paths,
+    registry,
+    inUse: (vmId) => hypervisor.state(vmId) !== 'Off' || locks.isMoving(vmId),
+  });
+  const services: HostServices = { registry, workers, hypervisor, settings, locks, paths, log, clock };
+  const migration = (options.migration ?? createMigration)(services);
+
+  await removeDeadToolSockets(paths.runFolder);
+  const claims = await findRunning({ services, hypervisor, workers });
+  await migration.start();
+  const unsubscribe = hypervisor.subscribe((vmId, state) => {
+    if (state !== 'Off') return;
+    void workers
+      .release(vmId)
+      .catch((error: unknown) => log.error({ vmId, error: String(error) }, 'a worker that is no longer needed does not end'));
+  });
+  const server = await serve(paths.hostSocket, {
+    methods: refusing({ ...hostMethods(services, migration), ...migration.methods }),
+    complete: completions(registry),
+    version: HOST_VERSION,
+    definitions: definitionsHash(),
+    clock,
+    log,
+  });
+  const ended = new AbortController();
+  resumeMoves(services, migration, claims, ended.signal);
+  const logTimer = setInterval(
+    () => void boundLogs(paths.logsFolder).catch((error: unknown) => log.warn({ error: String(error) }, 'logs could not be bounded')),
+    LOG_CHECK_MS,
+  );
+  logTimer.unref();
+  log.info({ socket: paths.hostSocket, machines: registry.list().length, version: HOST_VERSION }, 'the host serves');
+  return {
+    paths,
+    services,
+    async close() {
+      clearInterval(logTimer);
+      unsubscribe();
+      ended.abort();
+      await server.close();
+      await migration.close();
+      workers.close();
+      hypervisor.close();
+      log.info({}, 'the host ended; workers and guests go on');
+    },
+  };
+}
+
+/** 0700, also where a folder was there before: it holds sockets and what guests print. */
+async function makeFolders(paths: InstancePaths): Promise<void> {
+  for (const folder of new Set([
+    paths.stateFolder,
+    paths.runFolder,
+    dirname(paths.hostSocket),
+    paths.movesFolder,
+    paths.firmwareFolder,
+    paths.logsFolder,
+  ])) {
+    await systemFiles.makeFolders(folder);
+    await chmod(folder, 0o700);
+  }
+  await systemFiles.makeFolders(join(paths.stateFolder, 'Virtual Hard Disks'));
+}

@@ -1,0 +1,238 @@
+/**
+ * One connection of a client, which is one invocation of a cmdlet (or one completion).
+ *
+ * ```text
+ *  new ──hello──▶ greeted ──begin──▶ begun ──process... (one at a time, in order)──▶ end ──▶ closed by the client
+ *                    └──complete──▶ items ──▶ closed by the client
+ *  anything else, anywhere: a ProtocolError is told and the connection closed. `stop` and `reply` are taken at any time after begin.
+ * ```
+ * Closing the connection ends queries (context.signal), never a move. `stop` asks for cancellation (context.stopRequested).
+ */
+import type { Socket } from 'node:net';
+import { VmStorageError } from '../model/errors.js';
+import type { Clock } from '../os/clock.js';
+import type { Log } from '../os/log.js';
+import { FrameDecoder, sendFrame } from '../protocol/frames.js';
+import { PROTOCOL_VERSION, type ClientMessage, type HostMessage, type WireError } from '../protocol/messages.js';
+import { toClientMessage } from './messages-check.js';
+import type { CmdletContext, CmdletMethods } from './services.js';
+
+/** From a client to us: 10 000 machines piped by object in one record are 1 MB. */
+const CLIENT_FRAME_MAX_BYTES = 8 * 1024 * 1024;
+/** A client works in lock-step; a few records ahead are tolerated. */
+const QUEUE_MAX = 16;
+/** A connection that says nothing is not a client. */
+const HELLO_LIMIT_MS = 10_000;
+
+export interface ConnectionOptions {
+  readonly methods: CmdletMethods;
+  readonly complete: (kind: string, word: string) => Promise<{ text: string; tip: string }[]>;
+  readonly version: string;
+  /** Hash of the cmdlet definitions: a client made from others warns. */
+  readonly definitions: string;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+interface Invocation {
+  readonly cmdlet: string;
+  readonly cwd: string;
+  readonly prefs: { verbose: boolean; debug: boolean; progress: boolean };
+}
+
+export class Connection {
+  readonly #decoder = new FrameDecoder(CLIENT_FRAME_MAX_BYTES);
+  readonly #closed = new AbortController();
+  readonly #stop = new AbortController();
+  readonly #asked = new Map<number, (value: boolean) => void>();
+  readonly #queue: ClientMessage[] = [];
+  #greeted = false;
+  #invocation: Invocation | null = null;
+  #ended = false;
+  #working = false;
+  #nextAsk = 1;
+
+  constructor(
+    private readonly socket: Socket,
+    private readonly options: ConnectionOptions,
+  ) {
+    const timer = setTimeout(() => !this.#greeted && this.#refuse('no hello within 10 s'), HELLO_LIMIT_MS);
+    socket.on('data', (chunk: Buffer) => this.#data(chunk));
+    socket.on('error', (error) => this.options.log.debug({ reason: error.message }, 'a connection failed'));
+    socket.on('close', () => {
+      clearTimeout(timer);
+      this.#closed.abort();
+      for (const answer of this.#asked.values()) answer(false);
+      this.#asked.clear();
+    });
+  }
+
+  #data(chunk: Buffer): void {
+    try {
+      for (const value of this.#decoder.push(chunk)) {
+        const message = toClientMessage(value);
+        if (!message || !this.#take(message)) return this.#refuse(`an unexpected or malformed message (${describe(value)})`);
+      }
+    } catch (error) {
+      this.#refuse(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /** False when the message is not allowed now. */
+  #take(message: ClientMessage): boolean {
+    if (!this.#greeted) return message.k === 'hello' && this.#hello(message);
+    switch (message.k) {
+      case 'hello':
+        return false;
+      case 'stop':
+        this.#stop.abort();
+        for (const answer of this.#asked.values()) answer(false);
+        this.#asked.clear();
+        return true;
+      case 'reply': {
+        const answer = this.#asked.get(message.id);
+        this.#asked.delete(message.id);
+        answer?.(message.value);
+        return answer !== undefined || this.#stop.signal.aborted; // an answer may cross a stop
+      }
+      case 'begin':
+        if (this.#invocation) return false;
+        this.#invocation = { cmdlet: message.cmdlet, cwd: message.cwd, prefs: message.prefs };
+        return true;
+      case 'process':
+      case 'end':
+        if (!this.#invocation || this.#ended) return false;
+        this.#ended = message.k === 'end';
+        return this.#enqueue(message);
+      case 'complete':
+        return !this.#invocation && this.#enqueue(message);
+    }
+  }
+
+  #hello(message: Extract<ClientMessage, { k: 'hello' }>): boolean {
+    this.#greeted = true;
+    void this.#send({ k: 'hello', v: PROTOCOL_VERSION, host: this.options.version, defs: this.options.definitions, pid: process.pid });
+    if (message.v === PROTOCOL_VERSION) return true;
+    this.#terminate(
+      new VmStorageError(
+        'HostVersionMismatch',
+        `The client speaks protocol version ${message.v}, this host (${this.options.version}) version ${PROTOCOL_VERSION}. Install the module and the host of the same release.`,
+      ),
+    );
+    return true;
+  }
+
+  #enqueue(message: ClientMessage): boolean {
+    if (this.#queue.length >= QUEUE_MAX) return false;
+    this.#queue.push(message);
+    if (!this.#working) void this.#work();
+    return true;
+  }
+
+  async #work(): Promise<void> {
+    this.#working = true;
+    for (let message = this.#queue.shift(); message && !this.#closed.signal.aborted; message = this.#queue.shift()) {
+      if (message.k === 'process') await this.#process(message);
+      else if (message.k === 'end') await this.#send({ k: 'completed' });
+      else if (message.k === 'complete')
+        await this.#send({ k: 'items', items: await this.options.complete(message.kind, message.word).catch(() => []) });
+    }
+    this.#working = false;
+  }
+
+  async #process(message: Extract<ClientMessage, { k: 'process' }>): Promise<void> {
+    const invocation = this.#invocation!;
+    const handler = Object.hasOwn(this.options.methods, invocation.cmdlet) ? this.options.methods[invocation.cmdlet] : undefined;
+    if (!handler)
+      return this.#terminate(
+        new VmStorageError('NotImplemented', `This host does not know the cmdlet '${invocation.cmdlet}'.`, { target: invocation.cmdlet }),
+      );
+    if (!this.#stop.signal.aborted) {
+      try {
+        await handler(this.#context(invocation, message));
+      } catch (error) {
+        if (!(error instanceof VmStorageError)) {
+          this.options.log.error(
+            { cmdlet: invocation.cmdlet, error: error instanceof Error ? error.stack : String(error) },
+            'a cmdlet failed unexpectedly',
+          );
+          return this.#terminate(
+            new VmStorageError(
+              'HostInternalError',
+              `The host failed in '${invocation.cmdlet}': ${error instanceof Error ? error.message : String(error)}. Its log has more.`,
+            ),
+          );
+        }
+        this.options.log.info({ cmdlet: invocation.cmdlet, code: error.code, reason: error.message }, 'a cmdlet was refused or failed');
+        await this.#send({ k: 'error', e: toWireError(error) });
+      }
+    }
+    await this.#send({ k: 'processed', seq: message.seq });
+  }
+
+  #context({ cmdlet, cwd, prefs }: Invocation, { parameterSet, bound }: Extract<ClientMessage, { k: 'process' }>): CmdletContext {
+    return {
+      cmdlet,
+      cwd,
+      parameterSet,
+      bound,
+      signal: this.#closed.signal,
+      stopRequested: this.#stop.signal,
+      output: (value) => this.#send({ k: 'output', v: value }),
+      error: (error) => {
+        this.options.log.info({ cmdlet, code: error.code, reason: error.message }, 'a cmdlet was refused or failed');
+        return this.#send({ k: 'error', e: toWireError(error) });
+      },
+      verbose: (text) => (prefs.verbose ? this.#send({ k: 'verbose', text }) : Promise.resolve()),
+      warning: (text) => this.#send({ k: 'warning', text }),
+      information: (text) => this.#send({ k: 'information', text }),
+      progress: (record) => (prefs.progress ? this.#send({ k: 'progress', ...record }) : Promise.resolve()),
+      shouldProcess: (text, caption = 'Confirm') => this.#ask(text, caption),
+    };
+  }
+
+  async #ask(text: string, action: string): Promise<boolean> {
+    if (this.#closed.signal.aborted || this.#stop.signal.aborted) return false;
+    const id = this.#nextAsk++;
+    const answered = new Promise<boolean>((resolve) => this.#asked.set(id, resolve));
+    await this.#send({ k: 'ask', id, kind: 'shouldProcess', text, action });
+    if (this.#closed.signal.aborted) return false;
+    return answered;
+  }
+
+  /** Waits until the client takes more; a client that is gone is told nothing and that is no error. */
+  async #send(message: HostMessage): Promise<void> {
+    if (this.#closed.signal.aborted) return;
+    await sendFrame(this.socket, message).catch(() => {});
+  }
+
+  #refuse(what: string): void {
+    this.options.log.warn({ reason: what }, 'a connection was closed: protocol error');
+    this.#terminate(new VmStorageError('ProtocolError', `The host closed the connection: ${what}.`));
+  }
+
+  #terminate(error: VmStorageError): void {
+    this.#queue.length = 0;
+    void this.#send({ k: 'terminating', e: toWireError(error) }).then(() => this.socket.end());
+    this.socket.removeAllListeners('data');
+    this.socket.resume(); // read on and forget, so that the reason reaches the client before the reset would
+    setTimeout(() => this.socket.destroy(), 1_000).unref();
+  }
+}
+
+export function toWireError(error: VmStorageError): WireError {
+  return {
+    message: error.message,
+    errorId: error.errorId,
+    category: error.category,
+    code: error.code,
+    ...(error.target === undefined ? {} : { target: error.target }),
+    ...(error.recommendedAction === undefined ? {} : { recommendedAction: error.recommendedAction }),
+  };
+}
+
+/** Enough to find the sender's mistake; never its values. */
+function describe(value: unknown): string {
+  const kind = typeof value === 'object' && value !== null && 'k' in value ? value.k : typeof value;
+  return String(kind).slice(0, 40);
+}

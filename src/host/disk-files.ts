@@ -1,0 +1,189 @@
+/** What a path given for a disk is: an image of a format known by its extension, or a block device; and whether it may be attached. */
+import { lstat, stat } from 'node:fs/promises';
+import { basename, extname, resolve } from 'node:path';
+import { VmStorageError } from '../model/errors.js';
+import type { DiskFormat } from '../model/vm.js';
+import { hasCode, reasonOf } from '../os/files.js';
+import type { ImageFacts } from '../protocol/worker.js';
+import type { HostServices } from './services.js';
+
+/** Never from content: a guest can write whatever it likes into its disk. */
+const formats: Readonly<Record<string, DiskFormat>> = { '.vhdx': 'vhdx', '.raw': 'raw', '.img': 'raw' };
+const later: Readonly<Record<string, string>> = {
+  '.vhd': 'VHD',
+  '.avhd': 'VHD checkpoints',
+  '.avhdx': 'checkpoints',
+  '.vhds': 'VHD sets',
+  '.qcow2': 'qcow2',
+  '.vmdk': 'VMDK',
+  '.vdi': 'VDI',
+};
+
+export function formatOf(path: string): DiskFormat {
+  const extension = extname(path).toLowerCase();
+  const format = Object.hasOwn(formats, extension) ? formats[extension] : undefined;
+  if (format) return format;
+  if (Object.hasOwn(later, extension)) {
+    throw new VmStorageError(
+      'NotImplemented',
+      `'${path}' cannot be used: ${later[extension]} is not implemented. Use .vhdx, or .img or .raw for a raw image.`,
+      { target: path },
+    );
+  }
+  throw new VmStorageError(
+    'InvalidParameter',
+    `'${path}' is not a virtual hard disk file by its name. Use .vhdx, or .img or .raw for a raw image.`,
+    { target: path },
+  );
+}
+
+/** Absolute, as the user spelled it; links are not resolved. Windows spellings are refused, not misread as relative names. */
+export function absolutePath(given: string, cwd: string): string {
+  if (given.includes('\0') || /^[A-Za-z]:([\\/]|$)/.test(given) || given.startsWith('\\\\')) {
+    throw new VmStorageError(
+      'InvalidParameter',
+      `'${given}' is not a path of this host. Give it as the host names it, such as /srv/disks/web01.vhdx.`,
+      { target: given },
+    );
+  }
+  return resolve(cwd, given);
+}
+
+export interface DiskFile {
+  readonly path: string;
+  readonly format: DiskFormat;
+  readonly passThrough: boolean;
+}
+
+/** Refuses what cannot be attached, and reads the image's own structures: a disk that could not be served is not attached. */
+export async function examineDisk(services: HostServices, path: string): Promise<DiskFile> {
+  let found;
+  try {
+    found = await stat(path);
+  } catch (cause) {
+    const code = hasCode(cause, 'ENOENT', 'ENOTDIR') ? 'ObjectNotFound' : hasCode(cause, 'EACCES') ? 'AccessDenied' : 'StorageFailure';
+    throw new VmStorageError(code, `The disk '${path}' cannot be attached: ${reasonOf(cause)}.`, { target: path, cause });
+  }
+  const owner = await services.registry.diskOwner(path);
+  if (owner) {
+    throw new VmStorageError(
+      'ObjectInUse',
+      `The disk '${path}' cannot be attached: virtual machine "${owner.vmName}" has it attached as '${owner.path}'. Detach it there first.`,
+      { target: path },
+    );
+  }
+  const holder = services.locks.pathHolder(path);
+  if (holder !== null) throw new VmStorageError('ObjectInUse', `The disk '${path}' cannot be attached now: ${holder}.`, { target: path });
+  if (found.isBlockDevice()) return { path, format: 'raw', passThrough: true };
+  if (!found.isFile())
+    throw new VmStorageError('InvalidParameter', `The disk '${path}' cannot be attached: it is neither a file nor a block device.`, {
+      target: path,
+    });
+  const format = formatOf(path);
+  await services.workers.tool((tool) => tool.call('inspectImage', { path, format }));
+  return { path, format, passThrough: false };
+}
+
+export type ImageKind = 'fixed' | 'dynamic';
+
+export interface NewImage {
+  readonly path: string;
+  readonly kind: ImageKind;
+  readonly sizeBytes: bigint;
+  readonly blockSizeBytes: number | null;
+  readonly logicalSectorBytes: number | null;
+  readonly physicalSectorBytes: number | null;
+}
+
+const MIB = 2 ** 20;
+/** [MS-VHDX] 2.6.2.2 and what Hyper-V itself accepts. */
+const VHDX_SIZE = { minimum: 3n * BigInt(MIB), maximum: 64n * 2n ** 40n, multiple: 4096n };
+const RAW_SIZE = { minimum: 512n, maximum: 2n ** 60n, multiple: 512n };
+const BLOCK_SIZE = { minimum: MIB, maximum: 256 * MIB, default: 32 * MIB };
+
+/** Makes a disk file. Nothing is there when it fails; what is there already is never touched. */
+export async function createImage(services: HostServices, image: NewImage): Promise<ImageFacts> {
+  const { path, sizeBytes } = image;
+  const format = formatOf(path);
+  const limits = format === 'vhdx' ? VHDX_SIZE : RAW_SIZE;
+  if (sizeBytes < limits.minimum || sizeBytes > limits.maximum || sizeBytes % limits.multiple !== 0n) {
+    throw badSize(
+      path,
+      `a size of ${sizeBytes} bytes is not possible; it must be a multiple of ${limits.multiple} from ${limits.minimum} to ${limits.maximum}`,
+    );
+  }
+  const block = image.blockSizeBytes;
+  if (block !== null && (format === 'raw' || block < BLOCK_SIZE.minimum || block > BLOCK_SIZE.maximum || (block & (block - 1)) !== 0)) {
+    throw badSize(
+      path,
+      format === 'raw'
+        ? 'a raw image has no block size'
+        : `a block size of ${block} bytes is not possible; it must be a power of two from ${BLOCK_SIZE.minimum} to ${BLOCK_SIZE.maximum}`,
+    );
+  }
+  if (format === 'raw' && (image.logicalSectorBytes ?? 512) !== 512) throw badSize(path, 'a raw image has sectors of 512 bytes');
+  const claim = services.locks.claimPaths([path], 'a virtual hard disk is being created there');
+  try {
+    return await services.workers.tool((tool) =>
+      tool.call(
+        'createImage',
+        {
+          path,
+          format,
+          kind: image.kind,
+          sizeBytes: String(sizeBytes),
+          blockSizeBytes: format === 'vhdx' ? (block ?? BLOCK_SIZE.default) : null,
+          logicalSectorBytes: format === 'vhdx' ? (image.logicalSectorBytes ?? 512) : null,
+          physicalSectorBytes: format === 'vhdx' ? (image.physicalSectorBytes ?? 4096) : null,
+        },
+        { timeoutMs: 0 },
+      ),
+    );
+  } catch (error) {
+    throw error instanceof VmStorageError ? createError(path, error) : error;
+  } finally {
+    claim.release();
+  }
+}
+
+const HEAD = 'Failed to create the virtual hard disk.';
+
+function badSize(path: string, what: string): VmStorageError {
+  return new VmStorageError('InvalidParameter', `${HEAD}\nThe system failed to create '${path}': ${what}. (0x80070057).`, { target: path });
+}
+
+/** Hyper-V's words and its one id for what the system refuses; scripts look for the numbers. */
+export function createError(path: string, error: VmStorageError): VmStorageError {
+  const words: Partial<Record<string, string>> = {
+    AlreadyExists: 'The file exists. (0x80070050).',
+    ObjectNotFound: 'The system cannot find the path specified. (0x80070003).',
+    AccessDenied: 'General access denied error. (0x80070005).',
+    NoSpace: 'There is not enough space on the disk. (0x80070070).',
+  };
+  const known = words[error.code];
+  if (known === undefined) return error;
+  return new VmStorageError(error.code, `${HEAD}\nThe system failed to create '${path}': ${known}`, {
+    target: path,
+    errorId: 'OperationFailed',
+    category: 'NotSpecified',
+    cause: error,
+  });
+}
+
+/** What the file system says before anything is asked of a worker. */
+export async function refuseOccupied(path: string, folderIsMade = false): Promise<void> {
+  const present = await lstat(path).then(
+    () => true,
+    (error: unknown) => {
+      if (hasCode(error, 'ENOENT', 'ENOTDIR')) return false;
+      throw createError(
+        path,
+        new VmStorageError(hasCode(error, 'EACCES') ? 'AccessDenied' : 'StorageFailure', `'${path}': ${reasonOf(error)}.`),
+      );
+    },
+  );
+  if (present) throw createError(path, new VmStorageError('AlreadyExists', `'${basename(path)}' exists.`));
+  if (folderIsMade) return;
+  const folder = await stat(resolve(path, '..')).catch(() => null);
+  if (!folder?.isDirectory()) throw createError(path, new VmStorageError('ObjectNotFound', `There is no folder for '${path}'.`));
+}

@@ -1,0 +1,49 @@
+/** Every cmdlet the host itself answers; those of a move come from src/migration. */
+import { findCmdlet } from '../../../cmdlets/index.js';
+import { refuseNotImplemented } from '../../../cmdlets/refuse.js';
+import { refuseRemote } from '../computer.js';
+import type { CmdletHandler, CmdletMethods, HostServices, Migration } from '../services.js';
+import { getVm } from './get-vm.js';
+import { addHardDiskDrive, getHardDiskDrive, removeHardDiskDrive } from './hard-disk-drives.js';
+import { newVm } from './new-vm.js';
+import { removeVm } from './remove-vm.js';
+import { setVm } from './set-vm.js';
+import { startVm } from './start-vm.js';
+import { stopVm } from './stop-vm.js';
+import { getVhd, newVhd } from './vhd.js';
+import { getVmHost, setVmHost } from './vm-host.js';
+
+export function hostMethods(services: HostServices, migration: Migration): CmdletMethods {
+  return {
+    'Add-VMHardDiskDrive': addHardDiskDrive(services),
+    'Get-VHD': getVhd(services),
+    'Get-VM': getVm(services, migration),
+    'Get-VMHardDiskDrive': getHardDiskDrive(services),
+    'Get-VMHost': getVmHost(services),
+    'New-VHD': newVhd(services),
+    'New-VM': newVm(services, migration),
+    'Remove-VM': removeVm(services, migration),
+    'Remove-VMHardDiskDrive': removeHardDiskDrive(services),
+    'Set-VM': setVm(services, migration),
+    'Set-VMHost': setVmHost(services),
+    'Start-VM': startVm(services, migration),
+    'Stop-VM': stopVm(services, migration),
+  };
+}
+
+/** Before any handler: what its definition says is not implemented, and another computer, are refused and nothing is changed. */
+export function refusing(methods: CmdletMethods): CmdletMethods {
+  return Object.fromEntries(
+    Object.entries(methods).map(([name, handler]): [string, CmdletHandler] => {
+      const cmdlet = findCmdlet(name);
+      return [
+        name,
+        async (context) => {
+          if (cmdlet) refuseNotImplemented(cmdlet, context.bound);
+          refuseRemote(context.bound);
+          await handler(context);
+        },
+      ];
+    }),
+  );
+}

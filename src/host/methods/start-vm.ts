@@ -1,0 +1,89 @@
+/** Start-VM: the worker serves first, then QEMU is made, then the peers of the sockets are compared, then the guest executes. */
+import { VmStorageError } from '../../model/errors.js';
+import { waitUntil } from '../../os/clock.js';
+import { publishMachine } from '../publish.js';
+import { selectMachines } from '../selection.js';
+import type { CmdletHandler, HostServices, Migration, VmRecord, WorkerClient } from '../services.js';
+import { each } from './each.js';
+import { present } from './machine-guard.js';
+
+/** A disk may wait for the lock of a process that is just ending. */
+const SERVED_LIMIT_MS = 15_000;
+const PEER_LIMIT_MS = 5_000;
+
+export const ALREADY = 'The virtual machine is already in the specified state.';
+
+export function startVm(services: HostServices, migration: Migration): CmdletHandler {
+  return async (context) => {
+    await each(context, await selectMachines(context, services.registry), async ({ configuration: { id, name } }) => {
+      if (!(await context.shouldProcess(`Start-VM will start the virtual machine "${name}".`))) return;
+      await services.locks.exclusive(id, async () => {
+        const { hypervisor } = services;
+        const state = hypervisor.state(id);
+        if (state === 'Running') await context.warning(ALREADY);
+        else if (state === 'Paused') await hypervisor.resume(id);
+        else if (state === 'Off') await startMachine(services, present(services, id));
+        else
+          throw new VmStorageError(
+            'InvalidState',
+            `The operation cannot be performed while the virtual machine is in its current state. Virtual machine "${name}" is ${state}.`,
+            { target: name },
+          );
+      });
+      if (context.bound['Passthru'] === true) await context.output(publishMachine(present(services, id), services, migration));
+    });
+  };
+}
+
+/** Rejects with the guest off and nothing left behind. */
+export async function startMachine(services: HostServices, vm: VmRecord): Promise<void> {
+  const { configuration } = vm;
+  const served = services.workers.servedDisks(vm).length;
+  let worker: WorkerClient | null = null;
+  await services.hypervisor.start(configuration, {
+    prepare: async () => {
+      if (served === 0) return;
+      worker = await services.workers.forVm(vm);
+      await waitForDisks(services, vm, worker);
+    },
+    verify: async (pid) => {
+      if (worker) await comparePeers(services, vm, worker, pid);
+    },
+  });
+}
+
+async function waitForDisks(services: HostServices, vm: VmRecord, worker: WorkerClient): Promise<void> {
+  let waiting = '';
+  const ready = await waitUntil(services.clock, SERVED_LIMIT_MS, 50, async () => {
+    const { disks } = await worker.call('status', {});
+    const missing = services.workers.servedDisks(vm).filter((wanted) => !disks.some((disk) => disk.index === wanted.index));
+    const held = disks.filter((disk) => disk.waitingFor !== null);
+    waiting = [...missing.map((disk) => `'${disk.path}' is not served`), ...held.map((disk) => `'${disk.path}': ${disk.waitingFor}`)].join(
+      '; ',
+    );
+    return waiting === '' ? true : undefined;
+  });
+  if (ready) return;
+  throw new VmStorageError('ObjectInUse', `Virtual machine "${vm.configuration.name}" cannot be started: ${waiting}.`, {
+    target: vm.configuration.name,
+  });
+}
+
+/** Each disk's socket must have this QEMU at its other end: success is reported only after it was seen. */
+async function comparePeers(services: HostServices, vm: VmRecord, worker: WorkerClient, pid: number): Promise<void> {
+  let wrong = '';
+  const right = await waitUntil(services.clock, PEER_LIMIT_MS, 20, async () => {
+    const { disks } = await worker.call('status', {});
+    wrong = disks
+      .filter((disk) => disk.peerPid !== pid)
+      .map((disk) => `'${disk.path}' is connected to ${disk.peerPid === null ? 'nobody' : `process ${disk.peerPid}`}`)
+      .join('; ');
+    return wrong === '' ? true : undefined;
+  });
+  if (right) return;
+  throw new VmStorageError(
+    'HypervisorFailure',
+    `Virtual machine "${vm.configuration.name}" was not started: its QEMU is process ${pid}, but ${wrong}.`,
+    { target: vm.configuration.name },
+  );
+}

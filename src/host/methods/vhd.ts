@@ -1,0 +1,90 @@
+/** New-VHD and Get-VHD. */
+import type { Bound } from '../../../cmdlets/index.js';
+import { VmStorageError } from '../../model/errors.js';
+import { absolutePath, createImage, formatOf, refuseOccupied } from '../disk-files.js';
+import { publishImage } from '../publish.js';
+import { list } from '../selection.js';
+import type { CmdletContext, CmdletHandler, HostServices } from '../services.js';
+import { each } from './each.js';
+
+export function newVhd(services: HostServices): CmdletHandler {
+  return async (context) => {
+    const bound = context.bound as Bound<'New-VHD'>;
+    if (bound.Differencing === true || context.parameterSet === 'Differencing') {
+      throw new VmStorageError(
+        'NotImplemented',
+        'Differencing disks are not implemented. Nothing was changed; create a -Dynamic or a -Fixed disk.',
+        { target: 'Differencing' },
+      );
+    }
+    const fixed = bound.Fixed === true || context.parameterSet.startsWith('Fixed');
+    await each(context, list(context.bound['Path']).map(String), async (given) => {
+      const path = absolutePath(given, context.cwd);
+      formatOf(path);
+      await refuseOccupied(path);
+      if (!(await context.shouldProcess(`New-VHD will create a new virtual hard disk with the path "${path}".`))) return;
+      const facts = await createImage(services, {
+        path,
+        kind: fixed ? 'fixed' : 'dynamic',
+        sizeBytes: wholeNumber(bound.SizeBytes ?? '0'),
+        blockSizeBytes: bound.BlockSizeBytes ?? null,
+        logicalSectorBytes: bound.LogicalSectorSizeBytes ?? null,
+        physicalSectorBytes: bound.PhysicalSectorSizeBytes ?? null,
+      });
+      await context.output(publishImage(facts, path, false));
+    });
+  };
+}
+
+export function getVhd(services: HostServices): CmdletHandler {
+  return async (context) => {
+    const paths = list(context.bound['Path']).map((given) => absolutePath(String(given), context.cwd));
+    for (const id of list(context.bound['VMId'])) paths.push(...(await disksOf(context, services, String(id))));
+    await each(context, paths, async (path) => {
+      if (context.signal.aborted) return;
+      await context.output(await inspect(services, path));
+    });
+  };
+}
+
+async function disksOf(context: CmdletContext, services: HostServices, id: string): Promise<string[]> {
+  const vm = services.registry.byId(id);
+  if (vm) return vm.configuration.disks.filter((disk) => !disk.passThrough).map((disk) => disk.path);
+  await context.error(
+    new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${id}".`, { target: id }),
+  );
+  return [];
+}
+
+/** A live image is asked about at its worker, which has it locked; any other at a tool. */
+async function inspect(services: HostServices, path: string): Promise<ReturnType<typeof publishImage>> {
+  const format = formatOf(path);
+  const owner = await services.registry.diskOwner(path);
+  const worker = owner ? services.workers.peek(owner.vmId) : null;
+  try {
+    const facts = worker
+      ? await worker.call('inspectImage', { path: owner!.path, format })
+      : await services.workers.tool((tool) => tool.call('inspectImage', { path, format }));
+    return publishImage(
+      facts,
+      path,
+      owner !== null && (services.hypervisor.state(owner.vmId) !== 'Off' || services.locks.isMoving(owner.vmId)),
+    );
+  } catch (error) {
+    if (!(error instanceof VmStorageError) || !['ObjectNotFound', 'AccessDenied', 'StorageFailure'].includes(error.code)) throw error;
+    throw new VmStorageError(error.code, `Getting the mounted storage instance for the path '${path}' failed.\n${error.message}`, {
+      target: path,
+      errorId: 'OperationFailed',
+      category: 'NotSpecified',
+      cause: error,
+    });
+  }
+}
+
+function wholeNumber(given: string | number): bigint {
+  try {
+    return BigInt(given);
+  } catch {
+    throw new VmStorageError('InvalidParameter', `'${given}' is not a number of bytes.`, { target: String(given) });
+  }
+}

@@ -1,0 +1,173 @@
+/** What a machine, a drive, a disk file and the host look like to a client: the objects of cmdlets/types. */
+import { cpus, hostname, totalmem } from 'node:os';
+import type { HardDiskDriveObject } from '../../cmdlets/types/hard-disk-drive.js';
+import type { VirtualHardDiskObject } from '../../cmdlets/types/virtual-hard-disk.js';
+import type { VirtualMachineObject } from '../../cmdlets/types/virtual-machine.js';
+import type { VMHostObject } from '../../cmdlets/types/vm-host.js';
+import type { MovePhase, MoveStatus } from '../model/move.js';
+import type { HardDisk, VmConfiguration } from '../model/vm.js';
+import type { ImageFacts } from '../protocol/worker.js';
+import { computerName } from './computer.js';
+import type { HostServices, HostSettings, Migration, VmRecord, VmRuntime, WorkerHealth } from './services.js';
+
+/** The newest configuration version of Windows Server 2022: what scripts compare with to learn that .vmcx files are used. */
+export const CONFIGURATION_VERSION = '10.0';
+
+export function publishMachine(vm: VmRecord, services: HostServices, migration: Migration): VirtualMachineObject {
+  const { configuration } = vm;
+  const runtime = services.hypervisor.runtime(configuration.id);
+  const on = runtime.state !== 'Off';
+  const status = machineStatus(runtime, services.workers.health(configuration.id), migration.status(configuration.id));
+  const memory = String(configuration.memoryStartupBytes);
+  const upMs = runtime.startedAt === null ? 0 : Math.max(0, services.clock.now().getTime() - Date.parse(runtime.startedAt));
+  return {
+    $t: 'VirtualMachine',
+    Name: configuration.name,
+    Id: configuration.id,
+    ComputerName: computerName(),
+    State: runtime.state,
+    Status: status.text,
+    OperationalStatus: [status.operational],
+    PrimaryOperationalStatus: status.operational,
+    StatusDescriptions: [status.text],
+    PrimaryStatusDescription: status.text,
+    CPUUsage: on ? processorUse(configuration, runtime, services.clock.monotonicMs()) : 0,
+    MemoryAssigned: on ? memory : '0',
+    MemoryDemand: on ? memory : '0',
+    MemoryStartup: memory,
+    MemoryMinimum: memory,
+    MemoryMaximum: memory,
+    ProcessorCount: String(configuration.processorCount),
+    Uptime: timeSpan(upMs),
+    Version: CONFIGURATION_VERSION,
+    Generation: configuration.generation,
+    Path: configuration.path,
+    ConfigurationLocation: configuration.path,
+    SnapshotFileLocation: configuration.snapshotFileLocation,
+    SmartPagingFilePath: configuration.smartPagingFilePath,
+    HardDrives: configuration.disks.map((disk) => publishDrive(configuration, disk)),
+    Notes: configuration.notes,
+    CreationTime: configuration.createdAt,
+    AutomaticStartAction: configuration.automaticStartAction,
+    AutomaticStopAction: configuration.automaticStopAction,
+    KernelPath: configuration.directBoot?.kernel ?? null,
+    InitialRamdiskPath: configuration.directBoot?.initrd ?? null,
+    KernelArguments: configuration.directBoot?.arguments ?? null,
+  };
+}
+
+export function publishDrive(vm: VmConfiguration, disk: HardDisk): HardDiskDriveObject {
+  return {
+    $t: 'HardDiskDrive',
+    VMName: vm.name,
+    VMId: vm.id,
+    Name: `Hard Drive on ${disk.controllerType} controller number ${disk.controllerNumber} at location ${disk.controllerLocation}`,
+    Id: `Microsoft:${vm.id.toUpperCase()}\\${disk.id.toUpperCase()}`,
+    ControllerType: disk.controllerType,
+    ControllerNumber: disk.controllerNumber,
+    ControllerLocation: disk.controllerLocation,
+    Path: disk.path,
+    ComputerName: computerName(),
+  };
+}
+
+export function publishImage(facts: ImageFacts, path: string, attached: boolean): VirtualHardDiskObject {
+  return {
+    $t: 'VirtualHardDisk',
+    ComputerName: computerName(),
+    Path: path,
+    VhdFormat: facts.format === 'vhdx' ? 'VHDX' : 'Unknown',
+    VhdType: facts.kind === 'fixed' ? 'Fixed' : 'Dynamic',
+    FileSize: facts.fileBytes,
+    Size: facts.sizeBytes,
+    LogicalSectorSize: facts.logicalSectorBytes,
+    PhysicalSectorSize: facts.physicalSectorBytes,
+    BlockSize: facts.format === 'vhdx' && facts.kind === 'dynamic' ? facts.blockSizeBytes : 0,
+    DiskIdentifier: facts.diskIdentifier ?? '',
+    Attached: attached,
+    ...(facts.kind === 'dynamic' ? { FragmentationPercentage: 0 } : {}),
+  };
+}
+
+export function publishHost(settings: HostSettings): VMHostObject {
+  return {
+    $t: 'VMHost',
+    Name: computerName(),
+    ComputerName: computerName(),
+    FullyQualifiedDomainName: hostname().split('.').slice(1).join('.'),
+    LogicalProcessorCount: cpus().length,
+    MemoryCapacity: String(totalmem()),
+    VirtualHardDiskPath: settings.virtualHardDiskPath,
+    VirtualMachinePath: settings.virtualMachinePath,
+    MaximumStorageMigrations: settings.maximumStorageMigrations,
+    SupportedVmVersions: [CONFIGURATION_VERSION],
+  };
+}
+
+type Operational = VirtualMachineObject['OperationalStatus'][number];
+
+/** One sentence and one word for it. What keeps a guest waiting comes first: it is what somebody has to look at. */
+export function machineStatus(
+  runtime: VmRuntime,
+  worker: WorkerHealth,
+  move: MoveStatus | null,
+): { text: string; operational: Operational } {
+  if (worker.trouble !== null) {
+    const waiting = runtime.state === 'Off' ? '' : ' The guest is waiting.';
+    return { text: `${sentence(worker.trouble)}${waiting}`, operational: 'SupportingEntityInError' };
+  }
+  if (runtime.trouble !== null) return { text: sentence(runtime.trouble), operational: 'CommunicationFailed' };
+  if (move !== null && move.outcome === null)
+    return { text: moveText(move), operational: phaseOne.has(move.phase) ? 'StorageMigrationPhaseOne' : 'StorageMigrationPhaseTwo' };
+  if (runtime.state === 'RunningCritical') return { text: 'The guest stopped at a storage error.', operational: 'CriticalIoError' };
+  if (worker.diskError !== null && runtime.state !== 'Off')
+    return { text: sentence(`A disk request failed: ${worker.diskError}`), operational: 'Degraded' };
+  return { text: 'Operating normally', operational: 'Ok' };
+}
+
+/** Hyper-V's phase one is the copy, phase two the time both sides are written. */
+const phaseOne: ReadonlySet<MovePhase> = new Set(['queued', 'plan', 'check', 'prepare', 'copy']);
+
+function moveText(move: MoveStatus): string {
+  return move.phase === 'queued'
+    ? 'Waiting to move storage'
+    : `Moving storage: ${phaseText[move.phase] ?? move.phase}, ${Math.floor(move.percent)}%`;
+}
+
+const phaseText: Partial<Record<MovePhase, string>> = {
+  plan: 'planning',
+  check: 'checking',
+  prepare: 'preparing',
+  copy: 'copying',
+  mirror: 'mirroring',
+  verify: 'verifying',
+  synchronized: 'synchronized',
+  switch: 'switching',
+  release: 'releasing the source',
+  cleanUp: 'cleaning up',
+};
+
+const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
+
+/** .NET's "c": [d.]hh:mm:ss[.fffffff] */
+export function timeSpan(ms: number): string {
+  const two = (value: number): string => String(Math.floor(value)).padStart(2, '0');
+  const days = Math.floor(ms / 86_400_000);
+  const fraction = Math.floor(ms % 1000);
+  return `${days > 0 ? `${days}.` : ''}${two((ms / 3_600_000) % 24)}:${two((ms / 60_000) % 60)}:${two((ms / 1000) % 60)}${fraction > 0 ? `.${String(fraction).padStart(3, '0')}0000` : ''}`;
+}
+
+const samples = new Map<number, { atMs: number; usedMs: number; percent: number }>();
+/** Shorter than this, two readings of a 10 ms clock say nothing. */
+const SAMPLE_MIN_MS = 500;
+
+/** Processor time of the guest's process between two calls, in percent of its virtual processors; over its life at the first. */
+function processorUse(vm: VmConfiguration, { pid, processorTimeMs, startedAt }: VmRuntime, nowMs: number): number {
+  if (pid === null || processorTimeMs === null || startedAt === null) return 0;
+  const last = samples.get(pid) ?? { atMs: nowMs - Math.max(1, Date.now() - Date.parse(startedAt)), usedMs: 0, percent: 0 };
+  if (nowMs - last.atMs < SAMPLE_MIN_MS) return last.percent;
+  const percent = Math.min(100, Math.max(0, Math.round((100 * (processorTimeMs - last.usedMs)) / (nowMs - last.atMs) / vm.processorCount)));
+  if (samples.size > 1024) samples.clear(); // dead processes; they start again with their life's average
+  samples.set(pid, { atMs: nowMs, usedMs: processorTimeMs, percent });
+  return percent;
+}

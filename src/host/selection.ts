@@ -1,0 +1,77 @@
+/** From what was bound to the machines that are meant: by object (its id), by id, by name with PowerShell's wildcards. */
+import { VmStorageError } from '../model/errors.js';
+import type { WireValue } from '../protocol/messages.js';
+import type { CmdletContext, Registry, VmRecord } from './services.js';
+
+/** How an unknown literal name is reported. Get-VM differs from all others, and scripts compare it. */
+export type Unknown = 'InvalidParameter' | 'ObjectNotFound';
+
+/**
+ * The machines of one record. Each that is not found is one non-terminating error and the others are returned; a wildcard that
+ * matches nothing is silent.
+ */
+export async function selectMachines(context: CmdletContext, registry: Registry, unknown: Unknown = 'ObjectNotFound'): Promise<VmRecord[]> {
+  await registry.recheck();
+  const { bound } = context;
+  const found: VmRecord[] = [];
+  for (const object of list(bound['VM'])) {
+    const id = typeof object === 'object' && object !== null && !Array.isArray(object) ? String(object['Id'] ?? '') : String(object);
+    found.push(...(await byId(context, registry, id, unknown)));
+  }
+  for (const id of list(bound['Id'])) found.push(...(await byId(context, registry, String(id), unknown)));
+  for (const value of list(bound['Name'] ?? bound['VMName'])) {
+    const name = String(value);
+    const exact = registry.list().filter((vm) => vm.configuration.name.toLowerCase() === name.toLowerCase());
+    const matching = exact.length === 0 ? registry.list().filter((vm) => wildcard(name).test(vm.configuration.name)) : exact;
+    if (matching.length === 0 && !hasWildcard(name)) {
+      await context.error(
+        new VmStorageError(unknown, `Hyper-V was unable to find a virtual machine with name "${name}".`, { target: name }),
+      );
+    }
+    found.push(...matching);
+  }
+  return found;
+}
+
+async function byId(context: CmdletContext, registry: Registry, id: string, unknown: Unknown): Promise<VmRecord[]> {
+  const vm = registry.byId(id);
+  if (vm) return [vm];
+  await context.error(new VmStorageError(unknown, `Hyper-V was unable to find a virtual machine with id "${id}".`, { target: id }));
+  return [];
+}
+
+export function list(value: WireValue | undefined): WireValue[] {
+  return value === undefined || value === null ? [] : Array.isArray(value) ? value : [value];
+}
+
+/** `*`, `?` and `[` make a pattern, unless a backtick stands before them. */
+export function hasWildcard(text: string): boolean {
+  return /[*?[]/.test(text.replace(/`./g, ''));
+}
+
+/** PowerShell's wildcard pattern, without regard to case: `*`, `?`, `[a-c]`, backtick escapes. */
+export function wildcard(pattern: string): RegExp {
+  let source = '';
+  for (let at = 0; at < pattern.length; at++) {
+    const character = pattern[at]!;
+    if (character === '`' && at + 1 < pattern.length) source += literal(pattern[++at]!);
+    else if (character === '*') source += '[\\s\\S]*';
+    else if (character === '?') source += '[\\s\\S]';
+    else if (character === '[') {
+      const end = pattern.indexOf(']', at + 2);
+      if (end < 0) {
+        source += '\\[';
+        continue;
+      }
+      source += `[${pattern.slice(at + 1, end).replace(/[\\\]^[]/g, '\\$&')}]`;
+      at = end;
+    } else source += literal(character);
+  }
+  try {
+    return new RegExp(`^${source}$`, 'i');
+  } catch {
+    return new RegExp(`^${literal(pattern)}$`, 'i'); // a range the wrong way round: it stands for itself
+  }
+}
+
+const literal = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');

@@ -1,0 +1,250 @@
+/**
+ * The worker of one VM over its lives. Whoever holds this object sees one worker; behind it the process may die and be started again.
+ *
+ * ```text
+ *            reached and serving                 connection or process lost
+ *  starting ─────────────────────▶ serving ──────────────────────────────▶ restarting ─┐
+ *     │ failed: the caller is told    ▲  │                                   ▲    │    │ failed: wait, twice as long each
+ *     ▼                               │  │ end()                             └────┼────┘ time, at most 10 s; trouble says why
+ *   ended ◀───────────────────────────┼──┴──────────── end() ─────────────────────┤
+ *                                     └───────────────────────────────────────────┘ serving again
+ * ```
+ * It never gives up while it is needed: a guest is waiting on the other side, without an error, for as long as it takes.
+ */
+import { rm } from 'node:fs/promises';
+import { VmStorageError } from '../model/errors.js';
+import { type Clock, waitUntil } from '../os/clock.js';
+import type { Log } from '../os/log.js';
+import { type ProcessIdentity, type Processes, waitForExit } from '../os/processes.js';
+import type { ServedDisk, WorkerEvent, WorkerMethod, WorkerMethods, WorkerStatus } from '../protocol/worker.js';
+import { reachWorker, type WorkerPlace, type WorkerStarterOptions } from './worker-process.js';
+import { CALL_LIMIT_MS, type WorkerLink } from './worker-link.js';
+import type { CallOptions, WorkerClient, WorkerHealth, WorkerLifeEvent } from './services.js';
+
+/** The first restart is at once: a guest is waiting. Then 0.1 s, doubled up to 10 s. */
+const RESTART_FIRST_DELAY_MS = 100;
+const RESTART_DELAY_MAX_MS = 10_000;
+/** A worker that served this long starts again without delay when it dies. */
+const STABLE_AFTER_MS = 60_000;
+/** Opening, fencing a dead predecessor, and replaying a log. */
+const SERVE_LIMIT_MS = 60_000;
+const EXIT_LIMIT_MS = 10_000;
+/** For the worker to notice that a VMM that is gone has closed its sockets. */
+const VMM_GONE_LIMIT_MS = 3_000;
+
+export interface VmWorkerOptions extends WorkerStarterOptions {
+  readonly processes: Processes;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly journalPath: string;
+  /** Disks as the registry has them now; asked before each `serve`. */
+  readonly disks: () => readonly ServedDisk[];
+}
+
+type State = 'starting' | 'serving' | 'restarting' | 'ending' | 'ended';
+
+export class VmWorker implements WorkerClient {
+  readonly vmId: string;
+  restarts = 0;
+  #state: State = 'starting';
+  #link: WorkerLink | null = null;
+  #identity: ProcessIdentity | null = null;
+  #trouble: string | null = null;
+  #diskError: string | null = null;
+  #failures = 0;
+  #servingSinceMs = 0;
+  readonly #listeners = new Set<(event: WorkerEvent | WorkerLifeEvent) => void>();
+  readonly #gone = new AbortController();
+  #ending: Promise<void> | null = null;
+
+  constructor(
+    private readonly place: WorkerPlace & { readonly vmId: string },
+    private readonly options: VmWorkerOptions,
+  ) {
+    this.vmId = place.vmId;
+  }
+
+  get pid(): number | null {
+    return this.#link ? (this.#identity?.pid ?? null) : null;
+  }
+
+  get health(): WorkerHealth {
+    const state = this.#state === 'ended' ? 'none' : this.#state;
+    return { state, pid: this.pid, restarts: this.restarts, trouble: this.#trouble, diskError: this.#diskError };
+  }
+
+  /** Brings it up the first time. `startNew` false: only one that is there already; false is returned when there is none. */
+  async start(startNew: boolean): Promise<boolean> {
+    try {
+      if (await this.#bringUp(startNew)) return true;
+      this.#state = 'ended';
+      return false;
+    } catch (error) {
+      if (this.#state !== 'starting') throw error;
+      this.#state = 'ended';
+      await this.#terminate(true).catch((failure: unknown) =>
+        this.options.log.error({ vmId: this.vmId, error: String(failure) }, 'a worker that did not serve does not end'),
+      );
+      throw error;
+    }
+  }
+
+  /** Takes over supervision of one that must exist (a guest is waiting), whatever the first attempt says. */
+  async startOrKeepTrying(): Promise<void> {
+    try {
+      await this.#bringUp(true);
+    } catch (error) {
+      this.#lost(reasonOf(error));
+    }
+  }
+
+  async call<M extends WorkerMethod>(
+    method: M,
+    params: WorkerMethods[M]['params'],
+    options: CallOptions = {},
+  ): Promise<WorkerMethods[M]['result']> {
+    const limitMs = options.timeoutMs ?? CALL_LIMIT_MS;
+    const link =
+      this.#link ??
+      (await waitUntil(
+        this.options.clock,
+        limitMs || Infinity,
+        20,
+        () => {
+          if (this.#state === 'ended' || this.#state === 'ending')
+            throw new VmStorageError('HostConnectionLost', `The worker was asked '${method}' after it was ended.`);
+          return this.#link ?? undefined;
+        },
+        options.signal,
+      ));
+    if (!link)
+      throw new VmStorageError('HostConnectionLost', `The worker cannot be asked '${method}': ${this.#trouble ?? 'it is not running'}.`);
+    return link.call(method, params, options);
+  }
+
+  subscribe(listener: (event: WorkerEvent | WorkerLifeEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Ends the process in order (nothing is served any more when this resolves). */
+  end(): Promise<void> {
+    this.#ending ??= (async () => {
+      const failed = this.#state === 'ended';
+      this.#state = 'ending';
+      this.#gone.abort();
+      if (!failed) await this.#terminate(false);
+      this.#state = 'ended';
+    })();
+    return this.#ending;
+  }
+
+  /** Lets go of the process without touching it: the host ends, the worker does not. */
+  detach(): void {
+    this.#state = 'ended';
+    this.#gone.abort();
+    this.#link?.close();
+  }
+
+  async #bringUp(startNew: boolean): Promise<boolean> {
+    const reached = await reachWorker(this.place, this.options, startNew, this.#gone.signal);
+    if (!reached) return false;
+    const { link, identity } = reached;
+    this.#identity = identity;
+    let status: WorkerStatus = reached.status;
+    try {
+      // One that serves is left as it is: during a move it serves other files than the registry knows yet.
+      if (!reached.found || status.disks.length === 0) {
+        status = await link.call(
+          'serve',
+          { vmId: this.vmId, disks: this.options.disks(), journalPath: this.options.journalPath },
+          { timeoutMs: SERVE_LIMIT_MS, signal: this.#gone.signal },
+        );
+      }
+    } catch (error) {
+      link.close();
+      throw error;
+    }
+    if (this.#gone.signal.aborted) {
+      link.close();
+      throw new VmStorageError('OperationStopped', 'The worker is no longer needed.');
+    }
+    this.#link = link;
+    this.#trouble = null;
+    this.#servingSinceMs = this.options.clock.monotonicMs();
+    link.subscribe((event) => this.#tell(event));
+    void link.closed.then((reason) => {
+      if (this.#link !== link) return;
+      this.#link = null;
+      if (this.#state === 'serving') this.#lost(reason);
+    });
+    this.#state = 'serving';
+    this.#tell({ event: 'restored', status });
+    return true;
+  }
+
+  #lost(reason: string): void {
+    const { clock, log } = this.options;
+    if (this.#state === 'ending' || this.#state === 'ended') return;
+    log.warn({ vmId: this.vmId, worker: this.#identity?.pid, reason }, 'the worker is lost');
+    if (this.#state === 'serving' && clock.monotonicMs() - this.#servingSinceMs >= STABLE_AFTER_MS) this.#failures = 0;
+    this.#state = 'restarting';
+    this.#trouble = `the storage worker ended (${reason}) and is being started again`;
+    this.#tell({ event: 'lost', reason });
+    void this.#restart();
+  }
+
+  async #restart(): Promise<void> {
+    const { clock, log } = this.options;
+    const signal = this.#gone.signal;
+    while (!signal.aborted) {
+      const delayMs = this.#failures === 0 ? 0 : Math.min(RESTART_FIRST_DELAY_MS * 2 ** (this.#failures - 1), RESTART_DELAY_MAX_MS);
+      if (delayMs > 0) await clock.sleep(delayMs, signal).catch(() => {});
+      if (signal.aborted) return;
+      this.#failures += 1; // forgotten once it has served for a while
+      this.restarts += 1;
+      try {
+        await this.#bringUp(true);
+        log.info({ vmId: this.vmId, worker: this.#identity?.pid, restarts: this.restarts }, 'the worker serves again');
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#trouble = `the storage worker could not be started again (attempt ${this.restarts}): ${reasonOf(error)}`;
+        log.error({ vmId: this.vmId, restarts: this.restarts, reason: reasonOf(error) }, 'the worker could not be started again');
+      }
+    }
+  }
+
+  /** shutdown, then SIGKILL: used only when no guest and no move needs it, so nothing acknowledged is at stake. */
+  async #terminate(force: boolean): Promise<void> {
+    const { processes, clock, log } = this.options;
+    const link = this.#link;
+    if (link) {
+      const asked = await waitUntil(clock, VMM_GONE_LIMIT_MS, 50, () =>
+        link.call('shutdown', { force }).then(
+          () => true,
+          (error: unknown) => (error instanceof VmStorageError && error.code === 'InvalidState' ? undefined : false),
+        ),
+      );
+      if (asked === undefined) await link.call('shutdown', { force: true }).catch(() => {});
+    }
+    const identity = this.#identity;
+    if (identity && !(await waitForExit(processes, clock, identity, link ? EXIT_LIMIT_MS : 0))) {
+      log.warn({ vmId: this.vmId, worker: identity.pid }, 'the worker did not end by itself and is killed');
+      processes.signal(identity, 'SIGKILL');
+      if (!(await waitForExit(processes, clock, identity, EXIT_LIMIT_MS))) {
+        throw new VmStorageError('OperationFailed', `The worker process ${identity.pid} does not end; it waits in the kernel for storage.`);
+      }
+    }
+    link?.close();
+    this.#link = null;
+    await rm(this.place.socket, { force: true });
+  }
+
+  #tell(event: WorkerEvent | WorkerLifeEvent): void {
+    if (event.event === 'diskError') this.#diskError = event.text;
+    for (const listener of this.#listeners) listener(event);
+  }
+}
+
+const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error)).replace(/\.$/, '');

@@ -1,0 +1,138 @@
+/**
+ * The command line of a machine. Pure: what it says depends only on what is passed in.
+ *
+ * ```text
+ * q35 ── pcie.0 ── 1f: chipset   01: virtio-serial (console)   02..: root ports, 8 per slot ── rp0: disk 0 │ rp1: disk 1 │ ... │ rpN: free
+ * disk: vhost-user-blk-pci ⇄ d<i>.sock ⇄ worker           pass-through disk: virtio-blk-pci ⇄ host_device
+ * ```
+ * A root port is there for each disk and a few more, since a port cannot be plugged in while the guest runs but a disk behind one can.
+ */
+import type { HardDisk, VmConfiguration } from '../model/vm.js';
+import type { Accelerator } from './accelerator.js';
+import type { Firmware } from './firmware.js';
+import type { QemuProgram } from './qemu-program.js';
+
+/** Free root ports kept for disks added later. */
+export const SPARE_ROOT_PORTS = 4;
+const PORTS_PER_SLOT = 8;
+const FIRST_PORT_SLOT = 2;
+
+export interface MachineFiles {
+  readonly qmpSocket: string;
+  readonly pidFile: string;
+  readonly consoleLog: string;
+  diskSocket(index: number): string;
+}
+
+export function qemuArguments(
+  vm: VmConfiguration,
+  files: MachineFiles,
+  program: QemuProgram,
+  accelerator: Accelerator,
+  firmware: Firmware | null,
+): string[] {
+  const memoryMiB = Math.ceil(vm.memoryStartupBytes / 2 ** 20);
+  const machine = ['q35', 'memory-backend=mem', ...(firmware ? ['pflash0=firmware', 'pflash1=variables'] : [])].join(',');
+  return [
+    '-name',
+    `guest=${escape(vm.name)},debug-threads=on`,
+    '-uuid',
+    vm.id,
+    '-nodefaults',
+    '-no-user-config',
+    '-display',
+    'none',
+    '-machine',
+    machine,
+    '-accel',
+    accelerator.kind === 'kvm' ? 'kvm' : 'tcg,thread=multi',
+    '-cpu',
+    accelerator.cpu,
+    '-smp',
+    String(vm.processorCount),
+    // Shared memory is what a vhost-user back end maps; memfd needs no file system.
+    '-object',
+    `memory-backend-memfd,id=mem,size=${memoryMiB}M,share=on`,
+    '-m',
+    `${memoryMiB}M`,
+    '-qmp',
+    `unix:${escape(files.qmpSocket)},server=on,wait=off`,
+    '-pidfile',
+    files.pidFile,
+    '-S', // the guest executes only after the peers of its disks were checked
+    ...(firmware
+      ? [
+          '-blockdev',
+          json({ driver: 'file', 'node-name': 'firmware', filename: firmware.code, 'read-only': true }),
+          '-blockdev',
+          json({ driver: 'file', 'node-name': 'variables', filename: firmware.variables }),
+        ]
+      : []),
+    ...consoles(files.consoleLog),
+    ...rootPorts(vm.disks.length + SPARE_ROOT_PORTS),
+    ...vm.disks.flatMap((disk, index) => diskArguments(vm, disk, index, files, program)),
+    ...(vm.directBoot
+      ? [
+          '-kernel',
+          vm.directBoot.kernel,
+          ...(vm.directBoot.initrd === null ? [] : ['-initrd', vm.directBoot.initrd]),
+          '-append',
+          vm.directBoot.arguments,
+        ]
+      : []),
+  ];
+}
+
+/** hvc0 and ttyS0, both appended to one log. The file is opened with O_APPEND, so it may be cut while it is written. */
+function consoles(log: string): string[] {
+  return [
+    '-chardev',
+    `file,id=console,path=${escape(log)},append=on`,
+    '-device',
+    'virtio-serial-pci,id=consoles,bus=pcie.0,addr=1',
+    '-device',
+    'virtconsole,chardev=console',
+    '-chardev',
+    `file,id=serial,path=${escape(log)},append=on`,
+    '-serial',
+    'chardev:serial',
+  ];
+}
+
+function rootPorts(count: number): string[] {
+  return Array.from({ length: count }, (_, port) => {
+    const slot = (FIRST_PORT_SLOT + Math.floor(port / PORTS_PER_SLOT)).toString(16);
+    const place = `bus=pcie.0,addr=${slot}.${port % PORTS_PER_SLOT}${port % PORTS_PER_SLOT === 0 ? ',multifunction=on' : ''}`;
+    return ['-device', `pcie-root-port,id=rp${port},chassis=${port + 1},slot=${port + 1},${place}`];
+  }).flat();
+}
+
+function diskArguments(vm: VmConfiguration, disk: HardDisk, index: number, files: MachineFiles, program: QemuProgram): string[] {
+  const common = `id=disk${index},bus=rp${index},bootindex=${index + 1},num-queues=${vm.processorCount}`;
+  if (disk.passThrough) {
+    return [
+      '-blockdev',
+      json({
+        driver: 'host_device',
+        'node-name': `node${index}`,
+        filename: disk.path,
+        cache: { direct: true, 'no-flush': false },
+        aio: 'threads',
+      }),
+      '-device',
+      `virtio-blk-pci,drive=node${index},write-cache=on,${common}`,
+    ];
+  }
+  return [
+    // The worker may be restarted under the running guest: QEMU connects again by itself and the guest only waits.
+    '-chardev',
+    `socket,id=vu${index},path=${escape(files.diskSocket(index))},${program.reconnectOption}`,
+    // config-wce=off: the write cache mode is ours to tell, so the guest always reads "write back" and its flushes reach us.
+    '-device',
+    `vhost-user-blk-pci,chardev=vu${index},config-wce=off,${common}`,
+  ];
+}
+
+/** In QEMU's option strings a comma in a value is doubled. */
+const escape = (value: string): string => value.replaceAll(',', ',,');
+const json = (value: object): string => JSON.stringify(value);

@@ -1,0 +1,386 @@
+/**
+ * QEMU as the hypervisor: one process per machine, in a session of its own, writing to files only, so that the host may die and come back.
+ *
+ * Nothing about a running machine is written down by us: a new host finds its QEMU in the process table (by machine id and this instance's
+ * pid file on the command line) and its state at the monitor. States come from the monitor's events; the process's end is seen by the
+ * monitor closing and confirmed by /proc.
+ */
+import { readFile, rm, stat } from 'node:fs/promises';
+import { VmStorageError } from '../model/errors.js';
+import type { VmConfiguration, VmState } from '../model/vm.js';
+import { type Clock, waitUntil } from '../os/clock.js';
+import { boundLog } from '../os/bounded-logs.js';
+import { type Files, systemFiles } from '../os/files.js';
+import type { Log } from '../os/log.js';
+import type { InstancePaths } from '../os/paths.js';
+import { type ProcessIdentity, type Processes, waitForExit } from '../os/processes.js';
+import { accelerator, type Accelerator } from './accelerator.js';
+import { machineFirmware } from './firmware.js';
+import type { Hypervisor, StartOptions, VmRuntime } from './hypervisor.js';
+import { qemuArguments } from './qemu-arguments.js';
+import { findQemu, type QemuProgram } from './qemu-program.js';
+import { Qmp, type QmpEvent } from './qmp.js';
+
+/** From exec to an answering monitor with all devices made: below 1 s; a loaded machine gets the benefit of the doubt. */
+const MONITOR_LIMIT_MS = 30_000;
+/** After `quit` or SIGKILL. */
+const EXIT_LIMIT_MS = 10_000;
+/** Between attempts to reach the monitor of a live process again. */
+const MONITOR_RETRY_MS = 500;
+
+interface Machine {
+  readonly vmId: string;
+  state: VmState;
+  process: ProcessIdentity | null;
+  accelerator: 'kvm' | 'tcg' | null;
+  startedAt: string | null;
+  qmp: Qmp | null;
+  trouble: string | null;
+}
+
+export interface QemuOptions {
+  readonly paths: InstancePaths;
+  readonly processes: Processes;
+  readonly files?: Files;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly environment: { readonly [name: string]: string | undefined };
+}
+
+export class QemuHypervisor implements Hypervisor {
+  readonly #machines = new Map<string, Machine>();
+  readonly #listeners = new Set<(vmId: string, state: VmState) => void>();
+  #accelerator: { readonly key: string; readonly answer: Promise<Accelerator> } | null = null;
+  readonly #closing = new AbortController();
+
+  constructor(private readonly options: QemuOptions) {}
+
+  state(vmId: string): VmState {
+    return this.#machines.get(vmId)?.state ?? 'Off';
+  }
+
+  runtime(vmId: string): VmRuntime {
+    const machine = this.#machines.get(vmId);
+    if (!machine) return { state: 'Off', pid: null, startedAt: null, accelerator: null, processorTimeMs: null, trouble: null };
+    const { state, process, startedAt, trouble } = machine;
+    return {
+      state,
+      startedAt,
+      trouble,
+      pid: process?.pid ?? null,
+      accelerator: machine.accelerator,
+      processorTimeMs: process ? this.options.processes.processorTimeMs(process) : null,
+    };
+  }
+
+  subscribe(listener: (vmId: string, state: VmState) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  close(): void {
+    this.#closing.abort();
+    for (const machine of this.#machines.values()) machine.qmp?.close();
+  }
+
+  async start(vm: VmConfiguration, options: StartOptions = {}): Promise<void> {
+    if (this.state(vm.id) !== 'Off')
+      throw new VmStorageError('InvalidState', `Virtual machine "${vm.name}" is not off.`, { target: vm.name });
+    const machine: Machine = { vmId: vm.id, state: 'Off', process: null, accelerator: null, startedAt: null, qmp: null, trouble: null };
+    this.#machines.set(vm.id, machine);
+    this.#enter(machine, 'Starting');
+    try {
+      await options.prepare?.();
+      await this.#launch(machine, vm, options);
+    } catch (error) {
+      if (machine.process) {
+        this.options.processes.signal(machine.process, 'SIGKILL');
+        await waitForExit(this.options.processes, this.options.clock, machine.process, EXIT_LIMIT_MS);
+      }
+      await this.#ended(machine);
+      throw error instanceof VmStorageError
+        ? error
+        : new VmStorageError(
+            'HypervisorFailure',
+            `Virtual machine "${vm.name}" could not be started: ${error instanceof Error ? error.message : String(error)}.`,
+            { target: vm.name, cause: error },
+          );
+    }
+  }
+
+  async #launch(machine: Machine, vm: VmConfiguration, { verify, signal }: StartOptions): Promise<void> {
+    const { paths, processes, clock, log } = this.options;
+    const program = await findQemu(this.options.environment);
+    const chosen = await this.#chooseAccelerator(program);
+    machine.accelerator = chosen.kind;
+    const firmware = vm.generation === 2 && vm.directBoot === null ? await machineFirmware(paths.firmwareVariables(vm.id)) : null;
+    const runFolder = paths.vmRunFolder(vm.id);
+    await systemFiles.makeFolders(runFolder);
+    await systemFiles.makeFolders(paths.vmLogFolder(vm.id));
+    await rm(paths.qmpSocket(vm.id), { force: true });
+    await boundLog(paths.vmLog(vm.id, 'qemu'));
+    const args = qemuArguments(
+      vm,
+      {
+        qmpSocket: paths.qmpSocket(vm.id),
+        pidFile: paths.qemuPidFile(vm.id),
+        consoleLog: paths.vmLog(vm.id, 'console'),
+        diskSocket: (index) => paths.diskSocket(vm.id, index),
+      },
+      program,
+      chosen,
+      firmware,
+    );
+    const child = await processes.startDetached({ command: program.path, args, logFile: paths.vmLog(vm.id, 'qemu'), cwd: '/' });
+    machine.process = child.identity;
+    machine.startedAt = clock.now().toISOString();
+    log.info({ vmId: vm.id, qemu: child.identity.pid, args }, 'QEMU started');
+    const qmp = await waitUntil(
+      clock,
+      MONITOR_LIMIT_MS,
+      20,
+      async () => {
+        if (!processes.isAlive(child.identity)) throw await this.#launchFailure(vm, 'QEMU ended at once');
+        return Qmp.open(paths.qmpSocket(vm.id)).catch(() => undefined);
+      },
+      signal,
+    );
+    if (!qmp)
+      throw await this.#launchFailure(
+        vm,
+        signal?.aborted ? 'the start was abandoned' : `QEMU's monitor did not answer within ${MONITOR_LIMIT_MS} ms`,
+      );
+    this.#attach(machine, qmp);
+    await verify?.(child.identity.pid);
+    await qmp.call('cont');
+    if (!(await this.#refreshState(machine)) || (machine.state as VmState) === 'Off')
+      throw await this.#launchFailure(vm, 'the guest did not run');
+  }
+
+  async #launchFailure(vm: VmConfiguration, what: string): Promise<VmStorageError> {
+    const file = this.options.paths.vmLog(vm.id, 'qemu');
+    const said = (await readFile(file, 'utf8').catch(() => '')).trim().split('\n').slice(-3).join(' ').slice(-600);
+    return new VmStorageError(
+      'HypervisorFailure',
+      `Virtual machine "${vm.name}" could not be started: ${what}.${said ? ` It said: ${said}` : ''} See ${file}.`,
+      { target: vm.name },
+    );
+  }
+
+  async shutDown(vmId: string, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
+    const machine = this.#running(vmId);
+    if (machine.state === 'Paused') await this.resume(vmId); // a paused guest hears no button
+    await this.#monitor(machine).call('system_powerdown');
+    const gone = await waitUntil(this.options.clock, timeoutMs, 50, () => (this.state(vmId) === 'Off' ? true : undefined), signal);
+    return gone ?? false;
+  }
+
+  async turnOff(vmId: string): Promise<void> {
+    const machine = this.#machines.get(vmId);
+    if (!machine?.process) return;
+    const { processes, clock } = this.options;
+    this.#enter(machine, 'Stopping');
+    await machine.qmp?.call('quit', {}, 2_000).catch(() => {}); // an orderly end closes its sockets; if it does not come, the next line does
+    if (!(await waitForExit(processes, clock, machine.process, 2_000))) processes.signal(machine.process, 'SIGKILL');
+    if (!(await waitForExit(processes, clock, machine.process, EXIT_LIMIT_MS))) {
+      machine.trouble = `QEMU (pid ${machine.process.pid}) does not end; it waits in the kernel for storage`;
+      throw new VmStorageError('HypervisorFailure', `${machine.trouble}.`, { target: vmId });
+    }
+    await this.#ended(machine);
+  }
+
+  async pause(vmId: string): Promise<void> {
+    const machine = this.#running(vmId);
+    await this.#monitor(machine).call('stop');
+    await this.#refreshState(machine);
+  }
+
+  async resume(vmId: string): Promise<void> {
+    const machine = this.#running(vmId);
+    await this.#monitor(machine).call('cont');
+    await this.#refreshState(machine);
+  }
+
+  async adopt(vmId: string): Promise<VmState> {
+    const { paths, processes, clock, log } = this.options;
+    const identity = await this.#findProcess(vmId);
+    if (!identity) {
+      await Promise.all([paths.qmpSocket(vmId), paths.qemuPidFile(vmId)].map((file) => rm(file, { force: true })));
+      return 'Off';
+    }
+    const kvm = processes.commandLine(identity.pid).includes('kvm');
+    const machine: Machine = {
+      vmId,
+      state: 'Off',
+      process: identity,
+      accelerator: kvm ? 'kvm' : 'tcg',
+      startedAt: startedAt(identity, clock),
+      qmp: null,
+      trouble: null,
+    };
+    this.#machines.set(vmId, machine);
+    this.#enter(machine, 'Running');
+    log.info({ vmId, qemu: identity.pid }, 'QEMU found again');
+    await this.#reachMonitor(machine);
+    if ((machine.state as VmState) === 'Starting') await this.turnOff(vmId); // its start was never finished: the guest has executed nothing
+    return this.state(vmId);
+  }
+
+  /** The live QEMU of the machine. By the process table, not the pid file: the host may have died before QEMU wrote it. */
+  async #findProcess(vmId: string): Promise<ProcessIdentity | null> {
+    const { paths, processes } = this.options;
+    const started = await stat(paths.vmRunFolder(vmId)).then(
+      () => true,
+      () => false,
+    ); // no folder: not started since the machine booted
+    return started
+      ? (processes.find((line) => line[line.indexOf('-uuid') + 1] === vmId && line.includes(paths.qemuPidFile(vmId)))[0] ?? null)
+      : null;
+  }
+
+  #attach(machine: Machine, qmp: Qmp): void {
+    machine.qmp = qmp;
+    machine.trouble = null;
+    qmp.subscribe(
+      (event) =>
+        void this.#onEvent(machine, event).catch((error: unknown) =>
+          this.options.log.warn({ vmId: machine.vmId, error: String(error) }, 'event not handled'),
+        ),
+    );
+    void qmp.closed
+      .then(async (reason) => {
+        machine.qmp = null;
+        if (this.#closing.signal.aborted || this.#machines.get(machine.vmId) !== machine || !machine.process) return;
+        // QEMU closes its monitor a moment before it is gone.
+        if (await waitForExit(this.options.processes, this.options.clock, machine.process, 2_000)) {
+          if (machine.state !== 'Starting') await this.#ended(machine);
+        } else {
+          this.options.log.warn({ vmId: machine.vmId, reason }, 'the monitor closed under a living QEMU');
+          if (machine.state !== 'Starting') await this.#reachMonitor(machine);
+        }
+      })
+      .catch((error: unknown) => this.options.log.error({ vmId: machine.vmId, error: String(error) }, 'a monitor is lost'));
+  }
+
+  /** Connects to the monitor of a live process; on failure says so in `trouble` and goes on trying until the process is gone. */
+  async #reachMonitor(machine: Machine): Promise<void> {
+    const attempt = async (): Promise<boolean> => {
+      const qmp = await Qmp.open(this.options.paths.qmpSocket(machine.vmId), 2_000);
+      this.#attach(machine, qmp);
+      return this.#refreshState(machine);
+    };
+    try {
+      await attempt();
+    } catch (error) {
+      machine.trouble = `QEMU's monitor does not answer (${error instanceof Error ? error.message : String(error)})`;
+      void this.#keepTrying(machine, attempt);
+    }
+  }
+
+  async #keepTrying(machine: Machine, attempt: () => Promise<boolean>): Promise<void> {
+    const { clock, processes } = this.options;
+    const signal = this.#closing.signal;
+    while (!signal.aborted && machine.process && this.#machines.get(machine.vmId) === machine) {
+      await clock.sleep(MONITOR_RETRY_MS, signal).catch(() => {});
+      if (signal.aborted) return;
+      if (!processes.isAlive(machine.process)) return this.#ended(machine);
+      if (
+        await attempt().then(
+          () => true,
+          () => false,
+        )
+      )
+        return;
+    }
+  }
+
+  async #onEvent(machine: Machine, { event }: QmpEvent): Promise<void> {
+    if (machine.state === 'Starting') return; // start() decides
+    switch (event) {
+      case 'SHUTDOWN':
+        this.#enter(machine, 'Stopping');
+        return;
+      case 'STOP':
+      case 'RESUME':
+        await this.#refreshState(machine);
+    }
+  }
+
+  /** Asks the monitor what the guest does; false if it has no monitor. */
+  async #refreshState(machine: Machine): Promise<boolean> {
+    if (!machine.qmp) return false;
+    const { status } = (await machine.qmp.call('query-status')) as { status: string };
+    const state = stateOf(status);
+    if (machine.state !== 'Stopping' && machine.process && this.#machines.get(machine.vmId) === machine) this.#enter(machine, state);
+    return true;
+  }
+
+  async #ended(machine: Machine): Promise<void> {
+    if (this.#machines.get(machine.vmId) !== machine) return;
+    machine.qmp?.close();
+    const { paths } = this.options;
+    this.#machines.delete(machine.vmId);
+    await Promise.all([paths.qmpSocket(machine.vmId), paths.qemuPidFile(machine.vmId)].map((file) => rm(file, { force: true })));
+    this.options.log.info({ vmId: machine.vmId, qemu: machine.process?.pid }, 'QEMU is gone');
+    this.#enter(machine, 'Off');
+  }
+
+  #enter(machine: Machine, state: VmState): void {
+    if (machine.state === state) return;
+    machine.state = state;
+    for (const listener of this.#listeners) listener(machine.vmId, state);
+  }
+
+  #running(vmId: string): Machine {
+    const machine = this.#machines.get(vmId);
+    if (machine) return machine;
+    throw new VmStorageError('InvalidState', 'The operation cannot be performed while the virtual machine is in its current state.', {
+      target: vmId,
+    });
+  }
+
+  #monitor(machine: Machine): Qmp {
+    if (machine.qmp) return machine.qmp;
+    throw new VmStorageError(
+      'HypervisorFailure',
+      `${machine.trouble ?? "QEMU's monitor is not connected"}. The guest itself may be running; -TurnOff ends it.`,
+      { target: machine.vmId },
+    );
+  }
+
+  #chooseAccelerator(program: QemuProgram): Promise<Accelerator> {
+    const key = `${program.path} ${program.version}`;
+    if (this.#accelerator?.key !== key) {
+      const { paths, files, clock, log } = this.options;
+      const answer = accelerator(program, paths.acceleratorFile, files ?? systemFiles, clock, log);
+      this.#accelerator = { key, answer };
+      answer.catch(() => (this.#accelerator = null)); // asked again next time
+    }
+    return this.#accelerator!.answer;
+  }
+}
+
+/** QEMU's RunState as Hyper-V's word. */
+function stateOf(status: string): VmState {
+  switch (status) {
+    case 'running':
+      return 'Running';
+    case 'io-error':
+    case 'guest-panicked':
+    case 'internal-error':
+      return 'RunningCritical';
+    case 'shutdown':
+      return 'Stopping';
+    case 'prelaunch':
+    case 'inmigrate':
+      return 'Starting';
+    default:
+      return 'Paused'; // paused, suspended, watchdog, debug, save-vm ...
+  }
+}
+
+/** When a process found again was started, from its ticks since boot. */
+function startedAt(identity: ProcessIdentity, clock: Clock): string {
+  const bootedMs = clock.now().getTime() - Number(process.hrtime.bigint() / 1_000_000n); // hrtime counts from boot (CLOCK_MONOTONIC)
+  return new Date(bootedMs + Number(identity.startTicks) * 10).toISOString();
+}

@@ -1,0 +1,126 @@
+/** The file system of ports.ts, by Node. Every write is durable when it resolves: the file is fsynced, then its folder. */
+import { constants, readFileSync } from 'node:fs';
+import * as fs from 'node:fs/promises';
+import * as path from 'node:path';
+import type { FileFacts, MoveFiles } from './ports.js';
+
+const nothingThere = new Set(['ENOENT', 'ENOTDIR']);
+
+function codeOf(cause: unknown): string {
+  return cause instanceof Error && 'code' in cause ? String(cause.code) : '';
+}
+
+async function orNull<T>(wanted: Promise<T>): Promise<T | null> {
+  try {
+    return await wanted;
+  } catch (cause) {
+    if (nothingThere.has(codeOf(cause))) return null;
+    throw cause;
+  }
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await fs.open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+export const diskFiles: MoveFiles = {
+  async facts(at) {
+    const stat = await orNull(fs.stat(at, { bigint: true }));
+    if (!stat) return null;
+    const facts: FileFacts = {
+      kind: stat.isFile() ? 'file' : stat.isDirectory() ? 'folder' : 'other',
+      device: stat.dev,
+      inode: stat.ino,
+      bornNs: stat.birthtimeNs,
+      hardLinks: Number(stat.nlink),
+      sizeBytes: stat.size,
+      allocatedBytes: stat.blocks * 512n,
+    };
+    return facts;
+  },
+
+  async isLink(at) {
+    const stat = await orNull(fs.lstat(at));
+    return stat !== null && stat.isSymbolicLink();
+  },
+
+  realPath(at) {
+    return orNull(fs.realpath(at));
+  },
+
+  async mayWrite(folder) {
+    try {
+      await fs.access(folder, constants.W_OK | constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  },
+
+  async freeBytes(at) {
+    const stat = await fs.statfs(at, { bigint: true });
+    return stat.bavail * stat.bsize;
+  },
+
+  async list(folder) {
+    return (await orNull(fs.readdir(folder))) ?? [];
+  },
+
+  readText(at) {
+    return orNull(fs.readFile(at, 'utf8'));
+  },
+
+  async writeText(at, text) {
+    const part = `${at}.part`;
+    const handle = await fs.open(part, 'w', 0o600);
+    try {
+      await handle.writeFile(text, 'utf8');
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await fs.rename(part, at);
+    await syncFolder(path.dirname(at));
+  },
+
+  async makeFolder(at) {
+    try {
+      await fs.mkdir(at);
+    } catch (cause) {
+      if (codeOf(cause) === 'EEXIST') return false;
+      throw cause;
+    }
+    await syncFolder(path.dirname(at));
+    return true;
+  },
+
+  async deleteFile(at) {
+    const deleted = await orNull(fs.unlink(at).then(() => true));
+    if (deleted === null) return false;
+    await syncFolder(path.dirname(at));
+    return true;
+  },
+
+  async deleteEmptyFolder(at) {
+    try {
+      await fs.rmdir(at);
+    } catch (cause) {
+      const code = codeOf(cause);
+      if (code === 'ENOTEMPTY' || code === 'EEXIST') return 'kept';
+      if (nothingThere.has(code)) return 'gone';
+      throw cause;
+    }
+    await syncFolder(path.dirname(at));
+    return 'gone';
+  },
+};
+
+/** The kernel's boot id. */
+export function readBootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+}

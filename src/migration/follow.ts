@@ -1,0 +1,124 @@
+/**
+ * Watches the worker move the data, until the switch is durable or the move is over. The worker decides; the host only learns it,
+ * from events while they come and from `status` when in doubt: after every change of phase, after every restart, and now and then.
+ *
+ * ```text
+ *            ┌──────── figures, fall back to copy, worker lost and restored ───────┐
+ *  watching ─┴─► journal says committed or later ──► committed
+ *            ├─► outcome not ok ──► failed
+ *            ├─► stop asked: stopMove ── stopped ──► stopped
+ *            │                       └── not stopped: too late, go on watching
+ *            └─► neither journal nor move known ──► failed (it cannot go on by itself)
+ * ```
+ */
+import { VmStorageError, errorTable, type ErrorCode } from '../model/errors.js';
+import type { JournalPhase } from '../model/move.js';
+import { stopped } from './prepare.js';
+import type { WorkerClient, WorkerEvent, WorkerLifeEvent, WorkerStatus } from './ports.js';
+import type { Scene } from './scene.js';
+
+/** Silence after which the worker is asked; events come four times a second. */
+const ASK_AFTER_MS = 2_000;
+
+const settled: readonly JournalPhase[] = ['committed', 'released', 'deleted'];
+
+export function isCommitted(phase: JournalPhase): boolean {
+  return settled.includes(phase);
+}
+
+/** Resolves when COMMITTED is durable; throws why the move cannot get there. */
+export async function follow(scene: Scene): Promise<void> {
+  const worker = await scene.needWorker();
+  const wake = new Wake(worker, scene);
+  let askToStop = true;
+  try {
+    for (;;) {
+      const status = await scene.ask('status', {});
+      if (status.move) scene.tracker.fromWorker(status.move);
+      if (judge(status, scene)) return;
+      if (askToStop && scene.control.stop.aborted) {
+        askToStop = false;
+        const answer = await scene.ask('stopMove', {});
+        if (answer.stopped) throw stopped(scene.plan.vmName);
+        scene.control.pointOfNoReturn();
+        continue;
+      }
+      await wake.next(askToStop ? scene.control.stop : null);
+    }
+  } finally {
+    wake.close();
+  }
+}
+
+/** True when the switch is durable, false while it is not decided; throws when the move has failed. */
+function judge(status: WorkerStatus, scene: Scene): boolean {
+  const { moveId } = scene.plan;
+  const journal = status.journal?.plan.moveId === moveId ? status.journal : null;
+  const move = status.move?.moveId === moveId ? status.move : null;
+  if (journal && isCommitted(journal.phase)) {
+    scene.control.pointOfNoReturn();
+    // The worker says so itself once it has let the source go out of use; it refuses to close it before.
+    return move === null || move.outcome !== null;
+  }
+  if (move?.outcome && !move.outcome.ok) {
+    const code = move.outcome.code in errorTable ? (move.outcome.code as ErrorCode) : 'OperationFailed';
+    throw new VmStorageError(code, move.outcome.message, { target: scene.plan.vmName });
+  }
+  if (!journal && !move) {
+    throw new VmStorageError('OperationFailed', 'The worker of the virtual machine does not know this move any more.', {
+      target: scene.plan.vmName,
+    });
+  }
+  return false;
+}
+
+/** Wakes the watcher when there is something to ask about. Holds one flag, not a queue: only the latest state matters. */
+class Wake {
+  #due = false;
+  #phase: string | null = null;
+  #resolve: (() => void) | null = null;
+  readonly #unsubscribe: () => void;
+
+  constructor(
+    worker: WorkerClient,
+    private readonly scene: Scene,
+  ) {
+    this.#unsubscribe = worker.subscribe((event) => this.#hear(event));
+  }
+
+  /** Resolves at the next thing worth asking about, at a stop, or after a silence. */
+  async next(stop: AbortSignal | null): Promise<void> {
+    const { clock } = this.scene.ports;
+    const end = new AbortController();
+    const ring = (): void => this.#ring();
+    stop?.addEventListener('abort', ring, { once: true });
+    try {
+      if (this.#due || stop?.aborted) return;
+      const rung = new Promise<void>((resolve) => (this.#resolve = resolve));
+      // The timer loses the race more often than not: its rejection at the abort is no failure.
+      await Promise.race([rung, clock.sleep(ASK_AFTER_MS, end.signal).catch(() => undefined)]);
+    } finally {
+      this.#due = false;
+      this.#resolve = null;
+      end.abort();
+      stop?.removeEventListener('abort', ring);
+    }
+  }
+
+  close(): void {
+    this.#unsubscribe();
+  }
+
+  #hear(event: WorkerEvent | WorkerLifeEvent): void {
+    if (event.event === 'restored') this.#ring();
+    if (event.event !== 'move' || event.status.moveId !== this.scene.plan.moveId) return;
+    this.scene.tracker.fromWorker(event.status);
+    if (event.status.outcome || event.status.phase !== this.#phase) this.#ring();
+    this.#phase = event.status.phase;
+  }
+
+  #ring(): void {
+    this.#due = true;
+    this.#resolve?.();
+  }
+}

@@ -1,0 +1,113 @@
+/**
+ * What the host must not forget of a move: one small file per move in the state folder, `moves/<move id>.json`, written before the
+ * first byte goes to a destination and removed after the last step. It is the to-do list of recovery.
+ *
+ * ```text
+ *          ┌──────────► undoing ──────► (removed)      nothing of ours is left at the destination, or the rest is retried
+ *        open
+ *          └──────────► committed ────► (removed)      the VM is on the targets, the sources are gone
+ * ```
+ *
+ * The journal of the worker knows how far the *data* is; where it exists it outranks `open`. The ledger covers what the journal
+ * cannot: folders made before it existed, the steps after it is removed, moves without disks, and files that could not be
+ * deleted when they should have been.
+ */
+import * as path from 'node:path';
+import { VmStorageError } from '../model/errors.js';
+import type { MovePlan } from '../model/move.js';
+import type { SourceFile, TargetFile } from './check.js';
+import type { WrittenIdentity } from './identity.js';
+import type { MoveFiles } from './ports.js';
+
+export type LedgerState = 'open' | 'committed' | 'undoing';
+
+export interface LedgerTarget extends TargetFile {
+  /** Null until the worker has made the file. */
+  readonly identity: WrittenIdentity | null;
+}
+
+export interface LedgerEntry {
+  readonly schema: 1;
+  readonly state: LedgerState;
+  readonly plan: MovePlan;
+  readonly openedAt: string;
+  /** Null for a plan that came out of a journal after the switch: then no source can be proved to be the old one. */
+  readonly sources: readonly SourceFile[] | null;
+  readonly targets: readonly LedgerTarget[];
+  /** Where the configuration goes, or null when it stays. */
+  readonly configuration: TargetFile | null;
+  /** Bytes promised per target (space.ts), decimal. */
+  readonly needs: readonly { readonly target: string; readonly device: string; readonly folder: string; readonly bytes: string }[];
+  /** Why it is undone, or null. */
+  readonly reason: string | null;
+}
+
+const mayBecome = {
+  open: ['open', 'committed', 'undoing'],
+  committed: ['committed'],
+  undoing: ['undoing'],
+} as const satisfies Record<LedgerState, readonly LedgerState[]>;
+
+export class Ledger {
+  constructor(
+    private readonly folder: string,
+    private readonly files: Pick<MoveFiles, 'list' | 'readText' | 'writeText' | 'deleteFile'>,
+  ) {}
+
+  /** Writes the entry; durable when it resolves. A state only goes forward. */
+  async write(entry: LedgerEntry, previous: LedgerState = entry.state): Promise<LedgerEntry> {
+    if (!(mayBecome[previous] as readonly LedgerState[]).includes(entry.state)) {
+      throw new VmStorageError('HostInternalError', `Move ${entry.plan.moveId} cannot go from ${previous} to ${entry.state}.`);
+    }
+    await this.files.writeText(this.#file(entry.plan.moveId), `${JSON.stringify(entry, null, 1)}\n`);
+    return entry;
+  }
+
+  async remove(moveId: string): Promise<void> {
+    await this.files.deleteFile(this.#file(moveId));
+  }
+
+  async read(moveId: string): Promise<LedgerEntry | null> {
+    const text = await this.files.readText(this.#file(moveId));
+    return text === null ? null : decode(text, this.#file(moveId));
+  }
+
+  /** All entries, and the files that are none: those are left alone and named. */
+  async all(): Promise<{ readonly entries: readonly LedgerEntry[]; readonly unreadable: readonly { file: string; cause: unknown }[] }> {
+    const entries: LedgerEntry[] = [];
+    const unreadable: { file: string; cause: unknown }[] = [];
+    for (const name of [...(await this.files.list(this.folder))].sort()) {
+      const file = path.join(this.folder, name);
+      // Half written when the host ended: what it was to replace is still there.
+      if (name.endsWith('.json.part')) await this.files.deleteFile(file);
+      if (!name.endsWith('.json')) continue;
+      try {
+        entries.push(decode((await this.files.readText(file)) ?? '', file));
+      } catch (cause) {
+        unreadable.push({ file, cause });
+      }
+    }
+    return { entries, unreadable };
+  }
+
+  #file(moveId: string): string {
+    return path.join(this.folder, `${moveId}.json`);
+  }
+}
+
+function decode(text: string, file: string): LedgerEntry {
+  let entry: Partial<LedgerEntry>;
+  try {
+    entry = JSON.parse(text) as Partial<LedgerEntry>;
+  } catch (cause) {
+    throw new VmStorageError('HostInternalError', `'${file}' does not hold JSON.`, { target: file, cause });
+  }
+  const usable =
+    entry.schema === 1 &&
+    entry.state !== undefined &&
+    entry.state in mayBecome &&
+    typeof entry.plan?.moveId === 'string' &&
+    Array.isArray(entry.targets);
+  if (!usable) throw new VmStorageError('HostInternalError', `'${file}' is not the record of a move.`, { target: file });
+  return entry as LedgerEntry;
+}

@@ -1,0 +1,393 @@
+/**
+ * All moves of this host: takes requests, gives each its place, runs them, finds interrupted ones again, remembers the last ones.
+ * It owns who moves (claims), where to (paths, space), in which order (the queue) and what is left to do (later).
+ *
+ * ```text
+ * look ── plan, check: refusals, nothing written (also -WhatIf)
+ *   └─ submit ── claim VM ─ look again ─ claim paths ─ promise space ─ queue
+ *                                                                       └─ admitted: look again ─ run.ts ─ give everything back
+ * recover, start ── claim VM ─ run.ts from the middle                                         └─ or later.ts
+ * ```
+ */
+import * as path from 'node:path';
+import { VmStorageError } from '../model/errors.js';
+import type { MoveStatus } from '../model/move.js';
+import { JobQueue } from '../jobs/queue.js';
+import type { Job } from '../jobs/job.js';
+import { checkMove, holderName, type CheckedMove } from './check.js';
+import { inQuiet } from './quiet.js';
+import { Later } from './later.js';
+import { Ledger, type LedgerEntry } from './ledger.js';
+import { RETAINED, planMove } from './plan.js';
+import type { Claim, JournalStatus, MigrationPorts, VmRecord } from './ports.js';
+import { freshStatus } from './progress.js';
+import { Receipts, type MoveReceipt } from './receipts.js';
+import { continuation, entryFromJournal, type Continuation } from './recover.js';
+import { release } from './release.js';
+import type { MoveRequest } from './request.js';
+import { UnfinishedMove, asMoveError, runMove, type EntryPoint } from './run.js';
+import { Scene, type MoveControl } from './scene.js';
+import { Space } from './space.js';
+import { undo } from './undo.js';
+
+/** Finished moves that Get-VMStorageMove still shows. */
+export const FINISHED_KEPT = 64;
+
+export type MoveJob = Job<MoveStatus, MoveReceipt>;
+
+export interface Looked {
+  /** Null: nothing to do. */
+  readonly checked: CheckedMove | null;
+  readonly remarks: readonly string[];
+}
+
+export class StorageMoves {
+  readonly ledger: Ledger;
+  readonly receipts: Receipts;
+  readonly #space: Space;
+  readonly #later: Later;
+  readonly #queue: JobQueue<MoveStatus, MoveReceipt>;
+  readonly #plans = new Map<string, CheckedMove['plan']>();
+  /** Entries of VMs that have a journal, until `recover` has said whose it is. */
+  readonly #besideJournal: LedgerEntry[] = [];
+  #history: readonly MoveReceipt[] = [];
+  #closed = false;
+
+  constructor(private readonly ports: MigrationPorts) {
+    this.ledger = new Ledger(ports.paths.movesFolder, ports.files);
+    this.receipts = new Receipts(path.join(ports.paths.stateFolder, 'receipts'), ports.files);
+    this.#space = new Space(ports.files);
+    this.#later = new Later(ports.clock, ports.log, this.ledger);
+    this.#queue = new JobQueue({
+      limit: () => ports.settings.current.maximumStorageMigrations,
+      finishedKept: FINISHED_KEPT,
+      now: () => ports.clock.now(),
+      onFinished: () => this.#forgetOldPlans(),
+    });
+    ports.settings.subscribe(() => this.#queue.limitChanged());
+  }
+
+  // --- asking ------------------------------------------------------------------------------------------------------------------
+
+  /** Plan and check without writing anything. Throws the refusal. */
+  async look(vm: VmRecord, request: MoveRequest): Promise<Looked> {
+    if (this.ports.locks.isMoving(vm.configuration.id)) throw alreadyMoving(vm);
+    const looked = await this.#look(vm.configuration.id, request, this.ports.newId());
+    if (looked.checked) await this.#space.check(looked.checked.needs);
+    return looked;
+  }
+
+  /** The same once more (`before`: what `look` said), with everything claimed, and a job. Null when there is nothing to do. */
+  async submit(vm: VmRecord, request: MoveRequest, before: CheckedMove | null = null): Promise<MoveJob | null> {
+    const vmId = vm.configuration.id;
+    const moveId = this.ports.newId();
+    const claims = new Claims();
+    try {
+      claims.add(this.ports.locks.claimMove(vmId));
+      const { checked } = await this.#look(vmId, request, moveId, before);
+      if (!checked) {
+        claims.release();
+        return null;
+      }
+      claims.add(this.ports.locks.claimPaths(checked.claims, holderName(checked.plan)));
+      claims.add(await this.#space.promise(moveId, checked.needs));
+      this.#plans.set(moveId, checked.plan);
+      const job = this.#queue.submit(moveId, vmId, freshStatus(moveId, 'queued'), (control) =>
+        this.#begin(control, vmId, request, checked, claims),
+      );
+      // A job that never got its place has no work that would give the claims back.
+      void job.finished().then((outcome) => {
+        if (job.startedAt === null && outcome.state === 'cancelled') void claims.release();
+      });
+      return job;
+    } catch (cause) {
+      this.#plans.delete(moveId);
+      claims.release();
+      throw cause;
+    }
+  }
+
+  unfinished(): readonly MoveJob[] {
+    return this.#queue.unfinished();
+  }
+
+  finished(): readonly MoveJob[] {
+    return this.#queue.finished();
+  }
+
+  /** Receipts of moves that ended before this host began. */
+  history(): readonly MoveReceipt[] {
+    return this.#history;
+  }
+
+  of(vmId: string): MoveJob | undefined {
+    return this.unfinished().find((job) => job.subject === vmId);
+  }
+
+  planOf(moveId: string): CheckedMove['plan'] | undefined {
+    return this.#plans.get(moveId);
+  }
+
+  placeInLine(moveId: string): number {
+    return this.#queue.placeInLine(moveId);
+  }
+
+  /** Moves without a job that still have something to do. */
+  leftOver(): readonly string[] {
+    return this.#later.moveIds;
+  }
+
+  // --- recovery ----------------------------------------------------------------------------------------------------------------
+
+  /**
+   * Takes up what the ledger knows and no journal speaks for: moves without disks, beginnings that did not last, ends after the
+   * journal was removed, destinations that are still to be cleaned. Before any cmdlet is served.
+   */
+  async start(): Promise<void> {
+    this.#history = await this.receipts.latest(FINISHED_KEPT);
+    const { entries, unreadable } = await this.ledger.all();
+    for (const { file, cause } of unreadable)
+      this.ports.log.error({ file, cause: String(cause) }, 'the record of a move cannot be read; it is left alone');
+    for (const entry of entries) {
+      if (this.#plans.has(entry.plan.moveId)) continue;
+      // Its own journal or, for a destination still to be cleaned, a later move's: `recover` is called with it and knows.
+      if (entry.plan.disks.length > 0 && (await this.ports.files.facts(this.ports.paths.journal(entry.plan.vmId))))
+        this.#besideJournal.push(entry);
+      else this.#takeUpAlone(entry);
+    }
+  }
+
+  /**
+   * For each VM that had a journal file when the host began: `journal` as its worker tells it, null when the worker knows of no move
+   * (the file was not finished when the worker died). Takes the VM's claim before its first await; returns when the move is tracked again.
+   */
+  async recover(vm: VmRecord, journal: JournalStatus | null): Promise<void> {
+    if (journal) await this.#recoverJournal(vm, journal);
+    const others = this.#besideJournal.filter(
+      (entry) => entry.plan.vmId === vm.configuration.id && entry.plan.moveId !== journal?.plan.moveId,
+    );
+    for (const entry of others) {
+      this.#besideJournal.splice(this.#besideJournal.indexOf(entry), 1);
+      // Beside another move's journal only cleaning can be left to do; without one, anything.
+      if (!journal) this.#takeUpAlone(entry);
+      else if (entry.state === 'undoing') this.#finishLater(entry, new Claims());
+    }
+  }
+
+  async #recoverJournal(vm: VmRecord, journal: JournalStatus): Promise<void> {
+    const { moveId } = journal.plan;
+    if (this.#plans.has(moveId)) return;
+    this.#plans.set(moveId, journal.plan);
+    const claims = new Claims();
+    try {
+      claims.add(this.ports.locks.claimMove(vm.configuration.id));
+      let entry = await this.ledger.read(moveId);
+      if (!entry) {
+        this.ports.log.warn({ moveId, vmId: vm.configuration.id }, 'a journal has no record beside it; one is made from its plan');
+        entry = await this.ledger.write(await entryFromJournal(journal, this.ports.files));
+      }
+      this.#takeUp(entry, journal, claims);
+    } catch (cause) {
+      this.#plans.delete(moveId);
+      claims.release();
+      throw cause;
+    }
+  }
+
+  #takeUpAlone(entry: LedgerEntry): void {
+    const claims = new Claims();
+    try {
+      if (entry.state !== 'undoing') claims.add(this.ports.locks.claimMove(entry.plan.vmId));
+      this.#takeUp(entry, null, claims);
+    } catch (cause) {
+      claims.release();
+      this.ports.log.error(
+        { moveId: entry.plan.moveId, vmId: entry.plan.vmId, cause: String(cause) },
+        'an interrupted move could not be taken up',
+      );
+    }
+  }
+
+  #takeUp(entry: LedgerEntry, journal: JournalStatus | null, claims: Claims): void {
+    const { plan } = entry;
+    let on: Continuation;
+    try {
+      on = continuation(entry, journal?.phase ?? null, this.ports.bootId);
+    } catch (cause) {
+      // Contradiction: the claim is kept, so that nobody changes what a person has to look at.
+      this.ports.log.error({ moveId: plan.moveId, cause: String(cause) }, 'a move is left alone');
+      return;
+    }
+    this.ports.log.info({ moveId: plan.moveId, vmId: plan.vmId, from: on.from }, 'an interrupted move goes on');
+    this.#plans.set(plan.moveId, plan);
+    if (on.from === 'follow') {
+      claims.add(
+        this.ports.locks.claimPaths(
+          plan.disks.map((disk) => disk.target),
+          holderName(plan),
+        ),
+      );
+      claims.add(
+        this.#space.keep(
+          plan.moveId,
+          entry.needs.map((need) => ({ ...need, bytes: BigInt(need.bytes) })),
+        ),
+      );
+    }
+    const phase = on.from === 'release' ? 'release' : on.from === 'undo' ? 'cleanUp' : 'copy';
+    this.#queue.submit(
+      plan.moveId,
+      plan.vmId,
+      freshStatus(plan.moveId, phase),
+      (control) => this.#run(control, entry, claims, on.from, on.reason),
+      'resumed',
+    );
+  }
+
+  /** Nothing here begins another step from now on; the moves go on in their workers, and the next host takes them up. */
+  close(): void {
+    this.#closed = true;
+    this.#later.close();
+  }
+
+  #gate(): Promise<void> {
+    return this.#closed ? new Promise(() => undefined) : Promise.resolve();
+  }
+
+  // --- running -----------------------------------------------------------------------------------------------------------------
+
+  async #look(vmId: string, request: MoveRequest, moveId: string, before: CheckedMove | null = null): Promise<Looked> {
+    const { registry, bootId, clock } = this.ports;
+    const vm = registry.byId(vmId);
+    if (!vm)
+      throw new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${vmId}".`, { target: vmId });
+    const { plan, remarks } = planMove({
+      vm,
+      request,
+      moveId,
+      createdAt: clock.now(),
+      bootId,
+      configurationFileUnder: (folder, id) => registry.configurationFileUnder(folder, id),
+    });
+    return { checked: plan ? await checkMove(plan, this.ports, before) : null, remarks };
+  }
+
+  /** The move has its place. Time has passed since it was asked for: plan and check are made anew. */
+  async #begin(control: MoveControl, vmId: string, request: MoveRequest, before: CheckedMove, claims: Claims): Promise<MoveReceipt> {
+    const { moveId } = before.plan;
+    let entry: LedgerEntry;
+    try {
+      control.report(freshStatus(moveId, 'check'));
+      const { checked } = await this.#look(vmId, request, moveId, before);
+      if (!checked) throw new VmStorageError('InvalidState', 'The storage of the virtual machine was moved there in the meantime.');
+      for (const warning of checked.warnings) control.warn(warning);
+      this.#plans.set(moveId, checked.plan);
+      entry = openEntry(checked, this.ports.clock.now());
+    } catch (cause) {
+      await this.#giveBack(vmId, claims);
+      throw asMoveError(cause);
+    }
+    return this.#run(control, entry, claims, 'prepare');
+  }
+
+  async #run(control: MoveControl, entry: LedgerEntry, claims: Claims, from: EntryPoint, reason?: VmStorageError): Promise<MoveReceipt> {
+    const scene = this.#scene(control, entry, from);
+    try {
+      const receipt = await runMove(scene, from, reason);
+      for (const kept of scene.kept) sayKept(control, kept);
+      scene.tracker.end({ ok: true, code: 'None', message: '' });
+      await this.#giveBack(entry.plan.vmId, claims);
+      return receipt;
+    } catch (cause) {
+      const error = asMoveError(cause);
+      scene.tracker.end({ ok: false, code: error.code, message: error.message });
+      if (error instanceof UnfinishedMove) {
+        // A VM whose destination is only to be cleaned is free again; one between two configurations is not.
+        if (error.left === 'cleanUp') await this.#giveBack(entry.plan.vmId, claims);
+        this.#finishLater(scene.entry, claims);
+      } else {
+        await this.#giveBack(entry.plan.vmId, claims);
+      }
+      throw error;
+    }
+  }
+
+  #scene(control: MoveControl, entry: LedgerEntry, from: EntryPoint): Scene {
+    const phase = from === 'release' ? 'release' : from === 'follow' ? 'copy' : 'prepare';
+    return new Scene(this.ports, this.ledger, this.receipts, control, entry, phase, () => this.#gate());
+  }
+
+  #finishLater(entry: LedgerEntry, claims: Claims): void {
+    const { moveId, vmId } = entry.plan;
+    const attempt = async (): Promise<boolean> => {
+      const now = await this.ledger.read(moveId);
+      if (!now) return true;
+      const scene = this.#scene(inQuiet(this.ports.log, moveId), now, now.state === 'committed' ? 'release' : 'undo');
+      if (now.state !== 'committed') {
+        const outcome = await undo(scene, now.reason ?? 'It was interrupted.');
+        if (outcome !== 'committed') return outcome === 'undone';
+      }
+      await release(scene, { firstMs: 100, mostMs: 100, attempts: 1 });
+      return true;
+    };
+    this.#later.add(moveId, attempt, () => void this.#giveBack(vmId, claims));
+  }
+
+  async #giveBack(vmId: string, claims: Claims): Promise<void> {
+    if (!claims.release()) return;
+    try {
+      await this.ports.workers.release(vmId);
+    } catch (cause) {
+      this.ports.log.warn({ vmId, cause: String(cause) }, 'a worker that is not needed any more could not be ended');
+    }
+  }
+
+  #forgetOldPlans(): void {
+    const known = new Set([...this.unfinished(), ...this.finished()].map((job) => job.id));
+    for (const moveId of [...this.#plans.keys()]) if (!known.has(moveId)) this.#plans.delete(moveId);
+  }
+}
+
+/** What a move holds until it is over; given back once. */
+class Claims {
+  readonly #held: Claim[] = [];
+  #released = false;
+
+  add(claim: Claim): void {
+    this.#held.push(claim);
+  }
+
+  release(): boolean {
+    if (this.#released) return false;
+    this.#released = true;
+    for (const claim of this.#held) claim.release();
+    return true;
+  }
+}
+
+function sayKept(control: MoveControl, kept: { readonly path: string; readonly reason: string }): void {
+  const text = `'${kept.path}' was moved, but the old file was not deleted: ${kept.reason}.`;
+  if (kept.reason === RETAINED) control.say(text);
+  else control.warn(text);
+}
+
+function openEntry(checked: CheckedMove, now: Date): LedgerEntry {
+  return {
+    schema: 1,
+    state: 'open',
+    plan: checked.plan,
+    openedAt: now.toISOString(),
+    sources: checked.sources,
+    targets: checked.targets.map((target) => ({ ...target, identity: null })),
+    configuration: checked.configuration,
+    needs: checked.needs.map((need) => ({ ...need, bytes: String(need.bytes) })),
+    reason: null,
+  };
+}
+
+function alreadyMoving(vm: VmRecord): VmStorageError {
+  return new VmStorageError('ObjectInUse', `The storage of the virtual machine "${vm.configuration.name}" is being moved already.`, {
+    target: vm.configuration.name,
+    recommendedAction: 'Get-VMStorageMove shows the move; Stop-VMStorageMove stops it.',
+  });
+}

@@ -1,0 +1,91 @@
+/**
+ * What is left of a move for people and auditors: `receipts/<move id>.json` in the state folder. Written when the switch is durable
+ * (with `finishedAt` null) and completed at the end, so a crash between loses neither hash nor identities.
+ */
+import * as path from 'node:path';
+import type { MovePlan, MoveStatus } from '../model/move.js';
+import type { MoveFiles } from './ports.js';
+import { withFiguresOf } from './progress.js';
+
+export interface MoveReceipt {
+  readonly schema: 1;
+  readonly moveId: string;
+  readonly vmId: string;
+  readonly vmName: string;
+  readonly startedAt: string;
+  readonly finishedAt: string | null;
+  readonly configurationSource: string;
+  readonly configurationTarget: string;
+  readonly moved: readonly { readonly source: string; readonly target: string }[];
+  readonly kept: readonly { readonly path: string; readonly reason: string }[];
+  /** Figures and per-disk receipts as the worker last reported them. */
+  readonly status: MoveStatus;
+}
+
+/** Receipts kept in the folder; the oldest are deleted. About 2 KB each. */
+export const RECEIPTS_KEPT = 1000;
+
+export class Receipts {
+  constructor(
+    private readonly folder: string,
+    private readonly files: Pick<MoveFiles, 'list' | 'readText' | 'writeText' | 'makeFolder' | 'deleteFile'>,
+  ) {}
+
+  /** Never replaces figures or per-disk receipts by none: a worker that was started again may have forgotten them. */
+  async save(plan: MovePlan, status: MoveStatus, kept: MoveReceipt['kept'], finishedAt: Date | null): Promise<MoveReceipt> {
+    const before = await this.read(plan.moveId);
+    const receipt: MoveReceipt = {
+      schema: 1,
+      moveId: plan.moveId,
+      vmId: plan.vmId,
+      vmName: plan.vmName,
+      startedAt: plan.createdAt,
+      finishedAt: finishedAt?.toISOString() ?? null,
+      configurationSource: plan.configurationSource,
+      configurationTarget: plan.configurationTarget,
+      moved: plan.disks.map(({ source, target }) => ({ source, target })),
+      kept,
+      status: before ? withFiguresOf(before.status, status) : status,
+    };
+    await this.files.makeFolder(this.folder);
+    await this.files.writeText(this.#file(plan.moveId), `${JSON.stringify(receipt, null, 1)}\n`);
+    return receipt;
+  }
+
+  async read(moveId: string): Promise<MoveReceipt | null> {
+    const text = await this.files.readText(this.#file(moveId));
+    if (text === null) return null;
+    try {
+      const receipt = JSON.parse(text) as Partial<MoveReceipt>;
+      return receipt.schema === 1 && receipt.moveId === moveId && receipt.status ? (receipt as MoveReceipt) : null;
+    } catch {
+      // Not ours to repair: it is written anew as a whole.
+      return null;
+    }
+  }
+
+  /** The last finished ones, the oldest first. */
+  async latest(count: number): Promise<readonly MoveReceipt[]> {
+    const all = await this.#finished();
+    return all.slice(Math.max(0, all.length - count));
+  }
+
+  async prune(): Promise<void> {
+    const all = await this.#finished();
+    for (const receipt of all.slice(0, Math.max(0, all.length - RECEIPTS_KEPT))) await this.files.deleteFile(this.#file(receipt.moveId));
+  }
+
+  async #finished(): Promise<readonly MoveReceipt[]> {
+    const all: MoveReceipt[] = [];
+    for (const name of await this.files.list(this.folder)) {
+      if (!name.endsWith('.json')) continue;
+      const receipt = await this.read(path.basename(name, '.json'));
+      if (receipt?.finishedAt) all.push(receipt);
+    }
+    return all.sort((a, b) => (a.finishedAt! < b.finishedAt! ? -1 : 1));
+  }
+
+  #file(moveId: string): string {
+    return path.join(this.folder, `${moveId}.json`);
+  }
+}

@@ -1,0 +1,96 @@
+/** What the phases of one move share: the world, the durable record, the figures, and whoever asked it to stop. One per running move. */
+import { VmStorageError } from '../model/errors.js';
+import type { MovePhase, MovePlan, MoveStatus } from '../model/move.js';
+import type { JobControl } from '../jobs/job.js';
+import type { Ledger, LedgerEntry, LedgerState } from './ledger.js';
+import type { MigrationPorts, WorkerClient } from './ports.js';
+import { Tracker } from './progress.js';
+import type { Receipts } from './receipts.js';
+import { isLost, withBackOff, workerBackOff } from './repeat.js';
+import type { WorkerMethods } from '../protocol/worker.js';
+
+export type MoveControl = Pick<JobControl<MoveStatus>, 'stop' | 'report' | 'warn' | 'say' | 'pointOfNoReturn'>;
+
+export class Scene {
+  readonly tracker: Tracker;
+  /** The VM's worker, from the moment this move needs it. */
+  worker: WorkerClient | null = null;
+  /** Sources that stay, with the reason, as it turned out. */
+  readonly kept: { path: string; reason: string }[] = [];
+  #entry: LedgerEntry;
+
+  constructor(
+    readonly ports: MigrationPorts,
+    readonly ledger: Ledger,
+    readonly receipts: Receipts,
+    readonly control: MoveControl,
+    entry: LedgerEntry,
+    phase: MovePhase = 'prepare',
+    /** Passed before every step. Once the host has been closed it never resolves: the next host goes on with this move, not this one. */
+    readonly gate: () => Promise<void> = async () => undefined,
+  ) {
+    this.#entry = entry;
+    this.tracker = new Tracker(entry.plan, (status) => control.report(status), phase);
+  }
+
+  get entry(): LedgerEntry {
+    return this.#entry;
+  }
+
+  get plan(): MovePlan {
+    return this.#entry.plan;
+  }
+
+  get journalPath(): string {
+    return this.ports.paths.journal(this.plan.vmId);
+  }
+
+  /** Changes the durable record; nothing that depends on it may happen before this resolves. */
+  async record(change: Partial<Omit<LedgerEntry, 'schema' | 'state'>> & { state?: LedgerState }): Promise<void> {
+    await this.gate();
+    this.#entry = await this.ledger.write({ ...this.#entry, ...change }, this.#entry.state);
+  }
+
+  /** The VM's worker, started if there is none. The object stays the same over restarts of its process, until it is ended. */
+  async needWorker(): Promise<WorkerClient> {
+    await this.gate();
+    if (this.worker) return this.worker;
+    const vm = this.ports.registry.byId(this.plan.vmId);
+    if (!vm) throw vmGone(this.plan);
+    this.worker = await this.ports.workers.forVm(vm);
+    return this.worker;
+  }
+
+  /**
+   * Repeats an idempotent request until a worker has answered it; a worker's refusal is passed on. No time limit: closing a target waits
+   * for its last writes, and those for a file system that may hang. A worker that dies ends the wait.
+   */
+  async ask<M extends SteadyMethod>(method: M, params: WorkerMethods[M]['params']): Promise<WorkerMethods[M]['result']> {
+    const once = async (): Promise<WorkerMethods[M]['result']> => {
+      const worker = await this.needWorker();
+      try {
+        return await worker.call(method, params, { timeoutMs: 0 });
+      } catch (cause) {
+        // It may have been ended for good (its VM was off): the next attempt asks for one anew.
+        if (isLost(cause)) this.worker = null;
+        throw cause;
+      }
+    };
+    return withBackOff(this.ports.clock, workerBackOff, once, isLost);
+  }
+}
+
+/** What may be asked twice. */
+type SteadyMethod = 'status' | 'stopMove' | 'releaseMove' | 'endMove';
+
+/** Whether the worker still has this move: not once its journal was ended, nor while it has a later one. */
+export async function isAtIt(scene: Scene): Promise<boolean> {
+  const status = await scene.ask('status', {});
+  return status.journal?.plan.moveId === scene.plan.moveId || status.move?.moveId === scene.plan.moveId;
+}
+
+function vmGone(plan: MovePlan): VmStorageError {
+  return new VmStorageError('ObjectNotFound', `The virtual machine "${plan.vmName}" (${plan.vmId}) is not registered any more.`, {
+    target: plan.vmName,
+  });
+}

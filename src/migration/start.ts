@@ -1,0 +1,50 @@
+/** Hands the move to the VM's worker: targets and journal are made there, and the copy begins. */
+import { VmStorageError } from '../model/errors.js';
+import { writeIdentity } from './identity.js';
+import { refuseStopped } from './prepare.js';
+import type { Scene } from './scene.js';
+import { isLost } from './repeat.js';
+import { removeTargets } from './undo.js';
+
+/** A worker that dies each time it begins this move will die a fourth time. */
+const START_ATTEMPTS = 3;
+
+export async function startEngine(scene: Scene): Promise<void> {
+  await startOnce(scene);
+  await rememberTargets(scene);
+}
+
+async function startOnce(scene: Scene): Promise<void> {
+  const { plan, journalPath } = scene;
+  for (let attempt = 1; ; attempt++) {
+    const worker = await scene.needWorker();
+    refuseStopped(scene);
+    try {
+      // No limit, and a stop has to wait for the answer: a start that was abandoned might still succeed, and then move on unwatched.
+      await worker.call('startMove', { plan, journalPath }, { timeoutMs: 0 });
+      return;
+    } catch (cause) {
+      if (!isLost(cause)) throw cause;
+      // It died in the middle. If the `started` record had become durable, its successor is at it already.
+      const status = await scene.ask('status', {});
+      if (status.journal?.plan.moveId === plan.moveId) return;
+      if (attempt >= START_ATTEMPTS) {
+        throw new VmStorageError('OperationFailed', `The worker of the virtual machine died ${attempt} times while the move began.`, {
+          cause,
+        });
+      }
+      await removeTargets(scene);
+    }
+  }
+}
+
+/** From here on the targets are known by identity: nothing else at their paths will ever be deleted in their stead. */
+async function rememberTargets(scene: Scene): Promise<void> {
+  const targets = await Promise.all(
+    scene.entry.targets.map(async (target) => {
+      const facts = await scene.ports.files.facts(target.path);
+      return facts ? { ...target, identity: writeIdentity(facts) } : target;
+    }),
+  );
+  await scene.record({ targets });
+}

@@ -1,0 +1,145 @@
+/**
+ * The way back, before COMMITTED: the VM goes on with its old files and the destination holds nothing of ours. Every step may be
+ * repeated, and a crash between two of them is continued by recovery from the ledger.
+ *
+ * ```text
+ * worker: stop, close and delete the targets ─► ledger: undoing ─► place of the configuration ─► targets (if still there)
+ *     ─► folders we made, if empty ─► worker: end the journal ─► ledger removed
+ * ```
+ *
+ * What cannot be deleted now, because its file system is gone or broken, does not hold up the VM: the ledger entry stays and
+ * `later.ts` tries again until it is done.
+ */
+import * as path from 'node:path';
+import { VmStorageError } from '../model/errors.js';
+import type { TargetFile } from './check.js';
+import { bornAfter, readIdentity, sameFile } from './identity.js';
+import type { LedgerEntry, LedgerTarget } from './ledger.js';
+import type { FileFacts } from './ports.js';
+import { isAtIt, type Scene } from './scene.js';
+import { wouldBeSeen } from './vanished.js';
+
+/** `committed`: it was too late, the switch is durable and the move must be completed instead. */
+export type Undone = 'undone' | 'remains' | 'committed';
+
+export async function undo(scene: Scene, reason: string): Promise<Undone> {
+  await scene.gate();
+  if (scene.entry.state === 'committed') return 'committed';
+  if (!(await stopEngine(scene))) return 'committed';
+  if (scene.entry.state !== 'undoing') await scene.record({ state: 'undoing', reason });
+  return cleanDestination(scene);
+}
+
+/** The part that needs no worker for its first half and may have to wait for a file system to come back. */
+export async function cleanDestination(scene: Scene): Promise<Undone> {
+  const clean = await allGone(scene);
+  await endJournal(scene);
+  if (!clean) return 'remains';
+  await scene.ledger.remove(scene.plan.moveId);
+  return 'undone';
+}
+
+/**
+ * False when it is too late. Asked only of a worker that has this move: one that refused to start has nothing to stop, and once it
+ * was stopped the VM is free for another move, which must not be stopped in its stead.
+ */
+async function stopEngine(scene: Scene): Promise<boolean> {
+  if (!(await mayBeRunning(scene)) || !(await isAtIt(scene))) return true;
+  const { stopped } = await scene.ask('stopMove', {});
+  return stopped;
+}
+
+/** Without a journal a worker that is down will not take the move up again, and there is no need to wait for it. */
+async function mayBeRunning(scene: Scene): Promise<boolean> {
+  if (scene.plan.disks.length === 0) return false;
+  if (await scene.ports.files.facts(scene.journalPath)) return true;
+  return scene.worker !== null && scene.worker.pid !== null;
+}
+
+async function endJournal(scene: Scene): Promise<void> {
+  // A later move of the same VM may be at work by the time an old destination is cleaned: its journal is not ours to end.
+  if (!(await mayBeRunning(scene)) || !(await isAtIt(scene))) return;
+  await scene.ask('endMove', {});
+}
+
+async function allGone(scene: Scene): Promise<boolean> {
+  const { ports, plan } = scene;
+  let clean = await removeConfiguration(scene);
+  if (!(await removeTargets(scene))) clean = false;
+  for (const folder of [...plan.createdFolders].reverse()) {
+    const outcome = await attempt(scene, folder, () => ports.files.deleteEmptyFolder(folder));
+    if (outcome === 'failed') clean = false;
+  }
+  return clean;
+}
+
+async function removeConfiguration(scene: Scene): Promise<boolean> {
+  const { ports, plan } = scene;
+  const place = scene.entry.configuration;
+  if (!place || ports.registry.byId(plan.vmId)?.configurationFile === place.path) return true;
+  const outcome = await attempt(scene, place.path, async () => {
+    // Also when nothing is at the path: a half written one has another name, which the registry knows.
+    const folder = await ports.files.facts(path.posix.dirname(place.path));
+    if (folder && !(await deleteOwnConfiguration(scene, place.path))) return 'gone';
+    return (await isGone(place, scene)) ? 'gone' : 'unseen';
+  });
+  return outcome === 'gone';
+}
+
+/** Looked at before and after: a file system that comes back between the two looks must not make its files count as deleted. */
+async function isGone(target: TargetFile, scene: Scene): Promise<boolean> {
+  if (!(await wouldBeSeen(target.path, target.device, scene))) return false;
+  const facts = await scene.ports.files.facts(target.path);
+  return facts === null;
+}
+
+/** False when it holds something else: somebody was quicker than us with this name, and it is theirs. */
+async function deleteOwnConfiguration(scene: Scene, file: string): Promise<boolean> {
+  try {
+    await scene.ports.registry.deleteConfiguration(scene.plan.vmId, file);
+    return true;
+  } catch (cause) {
+    if (cause instanceof VmStorageError && cause.code === 'InvalidState') return false;
+    throw cause;
+  }
+}
+
+/** Deletes what is left of the targets, if it is provably ours. False: something remains or cannot be seen. */
+export async function removeTargets(scene: Scene): Promise<boolean> {
+  let clean = true;
+  for (const target of scene.entry.targets) {
+    const outcome = await attempt(scene, target.path, () => removeTarget(target, scene));
+    if (outcome !== 'gone') clean = false;
+  }
+  return clean;
+}
+
+async function removeTarget(target: LedgerTarget, scene: Scene): Promise<'gone' | 'unseen'> {
+  const { entry, ports } = scene;
+  const facts = await ports.files.facts(target.path);
+  if (facts) {
+    if (!isOurs(facts, target, entry)) return 'gone';
+    await ports.files.deleteFile(target.path);
+    return 'gone';
+  }
+  return (await isGone(target, scene)) ? 'gone' : 'unseen';
+}
+
+function isOurs(facts: FileFacts, target: LedgerTarget, entry: LedgerEntry): boolean {
+  if (facts.kind !== 'file') return false;
+  if (target.identity) return sameFile(facts, readIdentity(target.identity));
+  // The worker died between making the file and telling so. There was nothing here when the entry was opened, and it was opened
+  // a moment before: what was born since, of the move's own making or not to be told from it, goes.
+  return bornAfter(facts, new Date(entry.openedAt));
+}
+
+/** One deletion that may fail for the destination's sake: said once, remembered, and tried again later. */
+async function attempt<T>(scene: Scene, about: string, body: () => Promise<T>): Promise<T | 'failed'> {
+  try {
+    return await body();
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    scene.ports.log.warn({ moveId: scene.plan.moveId, path: about, reason }, 'cannot be cleaned now');
+    return 'failed';
+  }
+}

@@ -1,0 +1,94 @@
+/** One client watching one job: its progress, its warnings, its wish to stop. The job does not depend on it. */
+import { VmStorageError } from '../model/errors.js';
+import type { MoveStatus } from '../model/move.js';
+import type { JobOutcome } from '../jobs/job.js';
+import type { CmdletContext, WireValue } from './ports.js';
+import { statusLine } from './progress.js';
+import type { MoveReceipt } from './receipts.js';
+import type { MoveJob } from './moves.js';
+
+/** The progress bar's number; a cmdlet shows one bar at a time. */
+const PROGRESS_ID = 1;
+
+/** Ctrl+C, Stop-Job, Stop-VMStorageMove: said in the error of whoever waits for the move. */
+export function stopWanted(by: string): VmStorageError {
+  return new VmStorageError('OperationStopped', `The move was stopped by ${by}.`);
+}
+
+/** Resolves with the outcome, or with null when the client has gone away: the move goes on without it. */
+export async function watch(
+  context: CmdletContext,
+  job: MoveJob,
+  vmName: string,
+  placeInLine: () => number,
+): Promise<JobOutcome<MoveReceipt> | null> {
+  const activity = `Moving storage of virtual machine "${vmName}"`;
+  const lines = [...job.lines];
+  const bell = new Bell();
+  let wasCancelling = false;
+  let tooLate = false;
+  const unsubscribe = job.subscribe((event, text) => {
+    if (event === 'warning' || event === 'verbose') lines.push({ event, text });
+    if (event === 'state' && wasCancelling && text === 'running') tooLate = true;
+    wasCancelling = job.state === 'cancelling';
+    bell.ring();
+  });
+  const stop = (): void => {
+    if (job.cancel(stopWanted('its user')) === 'tooLate') tooLate = true;
+    bell.ring();
+  };
+  const leave = (): void => bell.ring();
+  context.stopRequested.addEventListener('abort', stop, { once: true });
+  context.signal.addEventListener('abort', leave, { once: true });
+  let saidTooLate = false;
+  try {
+    if (context.stopRequested.aborted) stop();
+    for (;;) {
+      const outcome = job.outcome;
+      for (let line = lines.shift(); line; line = lines.shift()) {
+        await (line.event === 'warning' ? context.warning(line.text) : context.verbose(line.text));
+      }
+      if (tooLate && !saidTooLate) {
+        saidTooLate = true;
+        await context.warning(`The virtual machine "${vmName}" uses its new files already; the move is completed.`);
+      }
+      await context.progress(record(activity, job.progress, placeInLine(), outcome !== null));
+      if (outcome) return outcome;
+      if (context.signal.aborted) return null;
+      await bell.rung();
+    }
+  } finally {
+    unsubscribe();
+    context.stopRequested.removeEventListener('abort', stop);
+    context.signal.removeEventListener('abort', leave);
+  }
+}
+
+function record(activity: string, status: MoveStatus, placeInLine: number, done: boolean): Parameters<CmdletContext['progress']>[0] {
+  return {
+    id: PROGRESS_ID,
+    activity,
+    status: statusLine(status, placeInLine),
+    percent: Math.floor(status.percent),
+    ...(status.secondsRemaining === null ? {} : { secondsRemaining: Math.round(status.secondsRemaining) }),
+    ...(done ? { done } : {}),
+    data: { ...status } as unknown as { [key: string]: WireValue },
+  };
+}
+
+/** Remembers that it was rung; however often between two looks, it is one look. A slow client gets the latest figures, not a queue of old ones. */
+class Bell {
+  #was = false;
+  #wake: (() => void) | null = null;
+
+  ring(): void {
+    this.#was = true;
+    this.#wake?.();
+  }
+
+  async rung(): Promise<void> {
+    if (!this.#was) await new Promise<void>((resolve) => (this.#wake = resolve));
+    this.#wake = null;
+    this.#was = false;
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * The only door to the addon. What crosses is declared here and nowhere else; `test/addon` compares it with what the
+ * built addon exports. 64-bit numbers are bigint on the way out and decimal strings on the way in. Handles are closed explicitly.
+ */
+import { createRequire } from 'node:module';
+import { existsSync, readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { VmStorageError } from '../model/errors.js';
+import type { DiskFormat } from '../model/vm.js';
+
+export interface NativeImageFacts {
+  readonly format: string;
+  readonly kind: string;
+  readonly sizeBytes: bigint;
+  readonly fileBytes: bigint;
+  readonly allocatedBytes: bigint;
+  readonly growthBytes: bigint;
+  readonly blockSizeBytes: number;
+  readonly logicalSectorBytes: number;
+  readonly physicalSectorBytes: number;
+  readonly diskIdentifier: string | null;
+  readonly dirtyLog: boolean;
+}
+
+export interface NativeServedDisk {
+  readonly index: number;
+  readonly path: string;
+  readonly format: DiskFormat;
+  readonly readOnly: boolean;
+  readonly vhostUserSocket: string | null;
+  readonly nbdSocket: string | null;
+}
+
+/** One engine: a reactor thread with the disks of one VM. Every method may reject with a NativeFailure. */
+export interface NativeEngine {
+  readonly io: string;
+  /** Opens (a journal at `journalPath` outranks `disks`), locks and exports. Resolves when every disk is served. */
+  serve(disks: readonly NativeServedDisk[], journalPath: string, lockWaitMs: number): Promise<void>;
+  /** JSON of WorkerStatus without pid and vmId. */
+  status(): Promise<string>;
+  startMove(planJson: string, journalPath: string): Promise<void>;
+  /** False when the move is past the point of no return and goes on. */
+  stopMove(): Promise<boolean>;
+  releaseMove(): Promise<void>;
+  endMove(): Promise<void>;
+  /** True while a VMM is connected to any disk. */
+  hasPeer(): boolean;
+  close(): Promise<void>;
+}
+
+/** The built-in guest: a vhost-user-blk client doing verified writes. */
+export interface NativeGuest {
+  /** JSON of its counters so far. */
+  stats(): string;
+  /** Stops the load, reads everything back, and gives the JSON report. */
+  stop(): Promise<string>;
+}
+
+export interface NativeModule {
+  NativeEngine: { start(onNotice: (count: number) => void): NativeEngine };
+  NativeGuest: { start(optionsJson: string): NativeGuest };
+  createImage(
+    path: string,
+    format: string,
+    kind: string,
+    sizeBytes: string,
+    blockSizeBytes: number | null,
+    logicalSectorBytes: number | null,
+    physicalSectorBytes: number | null,
+  ): Promise<void>;
+  inspectImage(path: string, format: string): Promise<NativeImageFacts>;
+  /** Names of attributes that could not be copied. */
+  copyAttributes(source: string, target: string): Promise<string[]>;
+  /** Digest of an image as a receipt gives it, and its length. */
+  hashImage(path: string, format: string): Promise<{ hash: string; bytes: bigint }>;
+}
+
+/** dist/native beside the compiled sources, whether this file runs from src/ (tests) or dist/src/. */
+function addonFile(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  for (;;) {
+    const native = join(folder, 'dist', 'native');
+    const found = existsSync(native) ? readdirSync(native).find((name) => name.endsWith('.node')) : undefined;
+    if (found) return join(native, found);
+    const parent = dirname(folder);
+    if (parent === folder) break;
+    folder = parent;
+  }
+  throw new VmStorageError('OperationFailed', 'The addon is not built. Run `npm run setup`.');
+}
+
+let loaded: NativeModule | undefined;
+
+/** Loads the addon on first use: most commands never need it. */
+export function native(): NativeModule {
+  loaded ??= createRequire(import.meta.url)(addonFile()) as NativeModule;
+  return loaded;
+}

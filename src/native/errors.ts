@@ -1,0 +1,36 @@
+/** The one place where an error of the engine becomes one of ours. The addon writes `KIND\u001fmessage\u001fcause` as its reason. */
+import { VmStorageError, type ErrorCode } from '../model/errors.js';
+
+/** engine/src/disk/error.rs ErrorKind → code. A kind that is not here is a bug of the addon and says so. */
+const codes: Readonly<Record<string, ErrorCode>> = {
+  NotFound: 'ObjectNotFound',
+  AlreadyExists: 'AlreadyExists',
+  PermissionDenied: 'AccessDenied',
+  NoSpace: 'NoSpace',
+  Locked: 'ObjectInUse',
+  Corrupt: 'ImageCorrupt',
+  Unsupported: 'ImageUnsupported',
+  InvalidArgument: 'InvalidParameter',
+  InvalidState: 'InvalidState',
+  ReadOnly: 'AccessDenied',
+  Io: 'StorageFailure',
+  Protocol: 'ProtocolError',
+  Cancelled: 'OperationStopped',
+};
+
+export function fromNative(error: unknown): VmStorageError {
+  if (error instanceof VmStorageError) return error;
+  const text = error instanceof Error ? error.message : String(error);
+  const [kind = '', message = '', cause = ''] = text.split('\u001f');
+  const code = codes[kind];
+  if (code === undefined) return new VmStorageError('HostInternalError', `The engine failed: ${text}`, { cause: error });
+  return new VmStorageError(code, cause === '' ? `${message}.` : `${message}: ${cause}.`, { cause: error });
+}
+
+export async function callNative<T>(call: Promise<T>): Promise<T> {
+  try {
+    return await call;
+  } catch (error) {
+    throw fromNative(error);
+  }
+}

@@ -1,0 +1,44 @@
+/**
+ * Keeps the logs of workers, QEMU and consoles at a bounded size. Their writers hold them open with O_APPEND and know nothing of us, so a
+ * log is copied (its newest part) to `<name>.1` and cut to nothing; the writer goes on at the new end. A few lines written between copy
+ * and cut are lost: these are diagnostics, not data.
+ */
+import * as fs from 'node:fs/promises';
+import { join } from 'node:path';
+import { hasCode } from './files.js';
+
+/** Two of them per log: what fits an attachment. */
+export const LOG_MAX_BYTES = 4 * 1024 * 1024;
+
+export async function boundLog(file: string, maxBytes: number = LOG_MAX_BYTES): Promise<boolean> {
+  let handle;
+  try {
+    handle = await fs.open(file, 'r+');
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return false;
+    throw error;
+  }
+  try {
+    const { size } = await handle.stat();
+    if (size <= maxBytes) return false;
+    const tail = Buffer.alloc(maxBytes);
+    const { bytesRead } = await handle.read(tail, 0, maxBytes, size - maxBytes);
+    await fs.writeFile(`${file}.1`, tail.subarray(0, bytesRead), { mode: 0o600 });
+    await handle.truncate(0);
+    return true;
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Every `*.log` of every folder below `logsFolder`, and of it. */
+export async function boundLogs(logsFolder: string, maxBytes: number = LOG_MAX_BYTES): Promise<void> {
+  for (const entry of await fs.readdir(logsFolder, { withFileTypes: true })) {
+    const path = join(logsFolder, entry.name);
+    if (entry.isFile() && entry.name.endsWith('.log')) await boundLog(path, maxBytes);
+    if (!entry.isDirectory()) continue;
+    for (const name of await fs.readdir(path)) {
+      if (name.endsWith('.log')) await boundLog(join(path, name), maxBytes);
+    }
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * Where an instance keeps its things. `VMSTORAGE_HOME` puts all of it into one folder (<state> is that folder, <run> is `run` in it, and the
+ * host's own socket stands in the folder itself, where clients look); without it, <state> is /var/lib/vmstorage and <run> /run/vmstorage.
+ *
+ * ```text
+ * <state>/registry.json  settings.json  accelerator.json  host.token
+ *         moves/<vm id>.journal    firmware/<vm id>.vars.fd    logs/host.log    logs/<vm id>/{worker,qemu,console}.log
+ * <run>/host.sock    <first 8 hex of vm id>/{worker,qmp,d0,d1...}.sock, qemu.pid    tool-<pid>-<n>.sock
+ * ```
+ */
+import { isAbsolute, join, resolve } from 'node:path';
+import { VmStorageError } from '../model/errors.js';
+
+/** sun_path holds 108 bytes with its terminating zero (unix(7)); a longer name is silently cut by some callers. */
+export const SOCKET_PATH_MAX_BYTES = 107;
+/** The longest name below the run folder: `/12345678/worker.sock`. */
+const LONGEST_SOCKET_NAME = '/12345678/worker.sock';
+
+export interface InstancePaths {
+  readonly stateFolder: string;
+  readonly runFolder: string;
+  readonly hostSocket: string;
+  readonly registryFile: string;
+  readonly settingsFile: string;
+  readonly acceleratorFile: string;
+  /** Random, made once: names the lock that keeps a second host away. */
+  readonly tokenFile: string;
+  readonly movesFolder: string;
+  readonly firmwareFolder: string;
+  readonly logsFolder: string;
+  readonly hostLog: string;
+  journal(vmId: string): string;
+  firmwareVariables(vmId: string): string;
+  vmRunFolder(vmId: string): string;
+  workerSocket(vmId: string): string;
+  qmpSocket(vmId: string): string;
+  qemuPidFile(vmId: string): string;
+  diskSocket(vmId: string, index: number): string;
+  toolSocket(number: number): string;
+  vmLogFolder(vmId: string): string;
+  vmLog(vmId: string, which: 'worker' | 'qemu' | 'console'): string;
+}
+
+export function instancePaths(environment: { readonly [name: string]: string | undefined }): InstancePaths {
+  const home = environment['VMSTORAGE_HOME'];
+  if (home !== undefined && home !== '' && !isAbsolute(home)) {
+    throw new VmStorageError('InvalidParameter', `VMSTORAGE_HOME is '${home}', which is not an absolute path. Set it to a full path.`);
+  }
+  const stateFolder = home ? resolve(home) : '/var/lib/vmstorage';
+  const runFolder = home ? join(stateFolder, 'run') : '/run/vmstorage';
+  const longestBytes = Buffer.byteLength(runFolder + LONGEST_SOCKET_NAME);
+  if (longestBytes > SOCKET_PATH_MAX_BYTES) {
+    throw new VmStorageError(
+      'InvalidParameter',
+      `The folder '${runFolder}' is too long for socket names (${longestBytes} of at most ${SOCKET_PATH_MAX_BYTES} bytes). Set VMSTORAGE_HOME to a shorter path.`,
+    );
+  }
+  const vmRunFolder = (vmId: string): string => join(runFolder, runName(vmId));
+  const vmLogFolder = (vmId: string): string => join(stateFolder, 'logs', vmId);
+  return {
+    stateFolder,
+    runFolder,
+    hostSocket: join(home ? stateFolder : runFolder, 'host.sock'),
+    registryFile: join(stateFolder, 'registry.json'),
+    settingsFile: join(stateFolder, 'settings.json'),
+    acceleratorFile: join(stateFolder, 'accelerator.json'),
+    tokenFile: join(stateFolder, 'host.token'),
+    movesFolder: join(stateFolder, 'moves'),
+    firmwareFolder: join(stateFolder, 'firmware'),
+    logsFolder: join(stateFolder, 'logs'),
+    hostLog: join(stateFolder, 'logs', 'host.log'),
+    journal: (vmId) => join(stateFolder, 'moves', `${vmId}.journal`),
+    firmwareVariables: (vmId) => join(stateFolder, 'firmware', `${vmId}.vars.fd`),
+    vmRunFolder,
+    workerSocket: (vmId) => join(vmRunFolder(vmId), 'worker.sock'),
+    qmpSocket: (vmId) => join(vmRunFolder(vmId), 'qmp.sock'),
+    qemuPidFile: (vmId) => join(vmRunFolder(vmId), 'qemu.pid'),
+    diskSocket: (vmId, index) => join(vmRunFolder(vmId), `d${index}.sock`),
+    toolSocket: (number) => join(runFolder, `tool-${process.pid}-${number}.sock`),
+    vmLogFolder,
+    vmLog: (vmId, which) => join(vmLogFolder(vmId), `${which}.log`),
+  };
+}
+
+/** The name of a VM's run folder. 32 bits of a random id: New-VM draws again when another VM has the same (registry.add refuses it). */
+export function runName(vmId: string): string {
+  return vmId.slice(0, 8).toLowerCase();
+}

@@ -1,0 +1,121 @@
+/** What a valid `.vmcx`, `registry.json` and `settings.json` is, and the sentence that names the rule a file breaks. */
+import { Type, type Static, type TSchema } from 'typebox';
+import { Compile } from 'typebox/compile';
+import { isAbsolute } from 'node:path';
+import type { VmConfiguration } from '../model/vm.js';
+
+const guid = Type.String({ pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' });
+const path = Type.String({ minLength: 2, maxLength: 4096, pattern: '^/' });
+const strict = { additionalProperties: false }; // a field we do not know would be lost by the next write
+
+const hardDisk = Type.Object(
+  {
+    id: guid,
+    controllerType: Type.Union([Type.Literal('IDE'), Type.Literal('SCSI')]),
+    controllerNumber: Type.Integer({ minimum: 0, maximum: 3 }),
+    controllerLocation: Type.Integer({ minimum: 0, maximum: 63 }),
+    path,
+    format: Type.Union([Type.Literal('raw'), Type.Literal('vhdx')]),
+    passThrough: Type.Boolean(),
+  },
+  strict,
+);
+
+const vmConfiguration = Type.Object(
+  {
+    schema: Type.Literal(1),
+    id: guid,
+    name: Type.String({ minLength: 1, maxLength: 100 }),
+    generation: Type.Union([Type.Literal(1), Type.Literal(2)]),
+    memoryStartupBytes: Type.Integer({ minimum: 32 * 2 ** 20, maximum: 2 ** 44 }),
+    processorCount: Type.Integer({ minimum: 1, maximum: 240 }),
+    notes: Type.String({ maxLength: 1_000_000 }),
+    path,
+    snapshotFileLocation: path,
+    smartPagingFilePath: path,
+    disks: Type.Array(hardDisk, { maxItems: 68 }),
+    directBoot: Type.Union([
+      Type.Null(),
+      Type.Object({ kernel: path, initrd: Type.Union([Type.Null(), path]), arguments: Type.String({ maxLength: 2047 }) }, strict),
+    ]),
+    createdAt: Type.String({ minLength: 20, maxLength: 40 }),
+    automaticStartAction: Type.Union([Type.Literal('Nothing'), Type.Literal('StartIfRunning'), Type.Literal('Start')]),
+    automaticStopAction: Type.Union([Type.Literal('TurnOff'), Type.Literal('Save'), Type.Literal('ShutDown')]),
+  },
+  strict,
+);
+
+const registryFile = Type.Object({ schema: Type.Literal(1), machines: Type.Record(Type.String(), path) }, strict);
+export type RegistryFile = Static<typeof registryFile>;
+
+const settingsFile = Type.Object(
+  {
+    schema: Type.Literal(1),
+    maximumStorageMigrations: Type.Integer({ minimum: 1, maximum: 1024 }),
+    virtualHardDiskPath: path,
+    virtualMachinePath: path,
+  },
+  strict,
+);
+export type SettingsFile = Static<typeof settingsFile>;
+
+/** A file's text as a checked value, or the rule it breaks. */
+export type Parsed<T> = { readonly value: T; readonly rule?: undefined } | { readonly value?: undefined; readonly rule: string };
+
+const checkVm = Compile(vmConfiguration);
+const checkRegistry = Compile(registryFile);
+const checkSettings = Compile(settingsFile);
+
+export function parseVmConfiguration(text: string): Parsed<VmConfiguration> {
+  const parsed = parse<VmConfiguration>(text, checkVm);
+  if (parsed.rule !== undefined) return parsed;
+  const rule = brokenRule(parsed.value);
+  return rule === null ? parsed : { rule };
+}
+
+export const parseRegistry = (text: string): Parsed<RegistryFile> => parse<RegistryFile>(text, checkRegistry);
+export const parseSettings = (text: string): Parsed<SettingsFile> => parse<SettingsFile>(text, checkSettings);
+
+/** The rules a schema cannot say. */
+export function brokenRule(vm: VmConfiguration): string | null {
+  const places = new Set<string>();
+  for (const disk of vm.disks) {
+    const place = `${disk.controllerType} ${disk.controllerNumber}:${disk.controllerLocation}`;
+    if (places.has(place)) return `two disks are at ${place}`;
+    places.add(place);
+    if (disk.controllerType === 'IDE' && (disk.controllerNumber > 1 || disk.controllerLocation > 1)) return `there is no ${place}`;
+    if (disk.controllerType === 'IDE' && vm.generation === 2) return `a generation 2 machine has no IDE controller (${place})`;
+    if (disk.passThrough && disk.format !== 'raw') return `the pass-through disk at ${place} is not raw`;
+  }
+  if (new Set(vm.disks.map((disk) => disk.id)).size !== vm.disks.length) return 'two disks have the same id';
+  if (new Set(vm.disks.map((disk) => disk.path)).size !== vm.disks.length) return 'two disks have the same path';
+  if (
+    [vm.path, vm.snapshotFileLocation, vm.smartPagingFilePath, ...vm.disks.map((disk) => disk.path)].some(
+      (path) => !isAbsolute(path) || path.includes('\0'),
+    )
+  ) {
+    return 'a path is not absolute';
+  }
+  return null;
+}
+
+interface Checker {
+  Check(value: unknown): boolean;
+  Errors(value: unknown): { instancePath: string; message: string }[];
+}
+
+function parse<T>(text: string, checker: Checker & { Schema?: () => TSchema }): Parsed<T> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    return { rule: `it is not JSON (${error instanceof Error ? error.message : String(error)})` };
+  }
+  const schema = typeof value === 'object' && value !== null && 'schema' in value ? value.schema : undefined;
+  if (typeof schema === 'number' && schema > 1) return { rule: `its schema is ${schema}, made by a newer version; this one knows 1` };
+  if (checker.Check(value)) return { value: value as T };
+  const first = checker.Errors(value)[0];
+  return {
+    rule: first ? `${first.instancePath === '' ? 'the document' : first.instancePath} ${first.message}` : 'it does not match its schema',
+  };
+}

@@ -1,0 +1,47 @@
+/** What a worker does to image files that it does not serve: create, examine, copy attributes. */
+import { native } from '../native/binding.js';
+import { callNative } from '../native/errors.js';
+import type { CreateImage, ImageFacts, WorkerMethods } from '../protocol/worker.js';
+import type { DiskFormat } from '../model/vm.js';
+
+async function inspect(path: string, format: DiskFormat): Promise<ImageFacts> {
+  const facts = await callNative(native().inspectImage(path, format));
+  return {
+    path,
+    format,
+    kind: facts.kind === 'fixed' ? 'fixed' : 'dynamic',
+    sizeBytes: facts.sizeBytes.toString(),
+    fileBytes: facts.fileBytes.toString(),
+    allocatedBytes: facts.allocatedBytes.toString(),
+    growthBytes: facts.growthBytes.toString(),
+    blockSizeBytes: facts.blockSizeBytes,
+    logicalSectorBytes: facts.logicalSectorBytes,
+    physicalSectorBytes: facts.physicalSectorBytes,
+    diskIdentifier: facts.diskIdentifier,
+    dirtyLog: facts.dirtyLog,
+  };
+}
+
+type ImageMethod = 'createImage' | 'inspectImage' | 'copyAttributes';
+
+export const imageMethods: { [M in ImageMethod]: (params: WorkerMethods[M]['params']) => Promise<WorkerMethods[M]['result']> } = {
+  createImage: async (image: CreateImage) => {
+    await callNative(
+      native().createImage(
+        image.path,
+        image.format,
+        image.kind,
+        image.sizeBytes,
+        image.blockSizeBytes,
+        image.logicalSectorBytes,
+        image.physicalSectorBytes,
+      ),
+    );
+    return inspect(image.path, image.format);
+  },
+  inspectImage: ({ path, format }) => inspect(path, format),
+  copyAttributes: async ({ source, target }) => {
+    await callNative(native().copyAttributes(source, target));
+    return {};
+  },
+};

@@ -1,0 +1,32 @@
+/**
+ * One process per VM (Hyper-V's vmwp): loads the addon, serves the VM's disks, runs its move. It is started by the host and
+ * outlives it; a new host connects to the same socket. With `--tool` it has no VM and answers only the image methods.
+ *
+ *   node main.js --socket <path> --vm <id> [--tool]
+ */
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { parseArgs } from 'node:util';
+import { WorkerServer } from './server.js';
+
+const { values } = parseArgs({
+  options: { socket: { type: 'string' }, vm: { type: 'string', default: '' }, tool: { type: 'boolean', default: false } },
+});
+if (!values.socket) {
+  process.stderr.write('worker: --socket <path> is missing\n');
+  process.exit(2);
+}
+process.umask(0o077);
+// The host may die, the terminal may close: neither ends a worker.
+process.on('SIGHUP', () => undefined);
+process.on('SIGINT', () => undefined);
+mkdirSync(dirname(values.socket), { recursive: true, mode: 0o700 });
+
+const server = new WorkerServer({ socket: values.socket, vmId: values.vm, tool: values.tool });
+process.on('SIGTERM', () => void server.end(0));
+process.on('uncaughtException', (error) => {
+  process.stderr.write(`${new Date().toISOString()} worker: ${error.stack ?? String(error)}\n`);
+  // The engine's threads keep serving the guest; an orchestration fault must not take its disks away.
+});
+await server.listen();
+process.stdout.write(`${new Date().toISOString()} worker ${process.pid} listens on ${values.socket}\n`);

@@ -1,0 +1,136 @@
+/** What QEMU is told, which QEMU may be told it, and what it runs on. */
+import { describe, expect, it } from 'vitest';
+import type { HardDisk, VmConfiguration } from '../../../src/model/vm.js';
+import { chooseAccelerator, type Accelerator } from '../../../src/hypervisor/accelerator.js';
+import { qemuArguments, SPARE_ROOT_PORTS } from '../../../src/hypervisor/qemu-arguments.js';
+import { describeQemu } from '../../../src/hypervisor/qemu-program.js';
+
+const program = describeQemu('/usr/bin/qemu-system-x86_64', 'QEMU emulator version 10.0.2 (Debian 1:10.0.2)');
+const files = {
+  qmpSocket: '/run/q,1/qmp.sock',
+  pidFile: '/run/q/qemu.pid',
+  consoleLog: '/log/console.log',
+  diskSocket: (index: number) => `/run/q,1/d${index}.sock`,
+};
+const tcg: Accelerator = { kind: 'tcg', cpu: 'max' };
+const disk = (path: string, controllerLocation: number, passThrough = false): HardDisk => ({
+  id: `d${controllerLocation}`,
+  controllerType: 'SCSI',
+  controllerNumber: 0,
+  controllerLocation,
+  path,
+  format: passThrough ? 'raw' : 'vhdx',
+  passThrough,
+});
+const machine = (change: Partial<VmConfiguration> = {}): VmConfiguration => ({
+  schema: 1,
+  id: 'aaaaaaaa-0000-4000-8000-000000000001',
+  name: 'web01',
+  generation: 1,
+  memoryStartupBytes: 2 ** 29,
+  processorCount: 2,
+  notes: '',
+  path: '/vms',
+  snapshotFileLocation: '/vms',
+  smartPagingFilePath: '/vms',
+  disks: [],
+  directBoot: null,
+  createdAt: '',
+  automaticStartAction: 'Nothing',
+  automaticStopAction: 'ShutDown',
+  ...change,
+});
+const has = (args: string[], option: string): string[] => args.flatMap((arg, at) => (arg === option ? [args[at + 1]!] : []));
+
+describe('the command line of a machine', () => {
+  it('shares its memory, connects each disk to its worker again by itself, and lets the guest execute only when told', () => {
+    const args = qemuArguments(machine({ disks: [disk('/a.vhdx', 0), disk('/b.vhdx', 1)] }), files, program, tcg, null);
+    expect(has(args, '-object')).toEqual(['memory-backend-memfd,id=mem,size=512M,share=on']);
+    expect(has(args, '-machine')).toEqual(['q35,memory-backend=mem']);
+    expect(has(args, '-chardev').filter((one) => one.startsWith('socket'))).toEqual([
+      'socket,id=vu0,path=/run/q,,1/d0.sock,reconnect-ms=100',
+      'socket,id=vu1,path=/run/q,,1/d1.sock,reconnect-ms=100',
+    ]);
+    expect(has(args, '-device')).toContain('vhost-user-blk-pci,chardev=vu1,config-wce=off,id=disk1,bus=rp1,bootindex=2,num-queues=2');
+    expect(args).toContain('-S');
+    expect(args.join(' ')).not.toContain('/a.vhdx');
+    expect(has(args, '-device').filter((one) => one.startsWith('pcie-root-port'))).toHaveLength(2 + SPARE_ROOT_PORTS);
+  });
+
+  it('puts 8 root ports into a slot, the first of them multifunction', () => {
+    const disks = Array.from({ length: 10 }, (_, at) => disk(`/${at}.vhdx`, at));
+    const ports = has(qemuArguments(machine({ disks }), files, program, tcg, null), '-device').filter((one) =>
+      one.startsWith('pcie-root-port'),
+    );
+    expect(ports[7]).toBe('pcie-root-port,id=rp7,chassis=8,slot=8,bus=pcie.0,addr=2.7');
+    expect(ports[8]).toBe('pcie-root-port,id=rp8,chassis=9,slot=9,bus=pcie.0,addr=3.0,multifunction=on');
+  });
+
+  it('opens a pass-through disk in QEMU itself, past the page cache', () => {
+    const args = qemuArguments(machine({ disks: [disk('/dev/sdb', 0, true)] }), files, program, tcg, null);
+    expect(JSON.parse(has(args, '-blockdev')[0]!)).toMatchObject({ driver: 'host_device', filename: '/dev/sdb', cache: { direct: true } });
+    expect(has(args, '-device')).toContain('virtio-blk-pci,drive=node0,write-cache=on,id=disk0,bus=rp0,bootindex=1,num-queues=2');
+  });
+
+  it('has firmware with its own variables, or a kernel, or SeaBIOS', () => {
+    const uefi = qemuArguments(machine({ generation: 2 }), files, program, tcg, { code: '/CODE.fd', variables: '/state/VARS.fd' });
+    expect(has(uefi, '-machine')).toEqual(['q35,memory-backend=mem,pflash0=firmware,pflash1=variables']);
+    expect(has(uefi, '-blockdev').map((one) => JSON.parse(one) as object)).toEqual([
+      { driver: 'file', 'node-name': 'firmware', filename: '/CODE.fd', 'read-only': true },
+      { driver: 'file', 'node-name': 'variables', filename: '/state/VARS.fd' },
+    ]);
+    const direct = qemuArguments(
+      machine({ directBoot: { kernel: '/k', initrd: null, arguments: 'quiet a=1,b' } }),
+      files,
+      program,
+      tcg,
+      null,
+    );
+    expect([has(direct, '-kernel'), has(direct, '-initrd'), has(direct, '-append')]).toEqual([['/k'], [], ['quiet a=1,b']]);
+  });
+
+  it('cannot be changed by a name: commas are doubled', () => {
+    expect(has(qemuArguments(machine({ name: 'a,debug-threads=off' }), files, program, tcg, null), '-name')).toEqual([
+      'guest=a,,debug-threads=off,debug-threads=on',
+    ]);
+  });
+});
+
+describe('the QEMU that is found', () => {
+  it('is asked to reconnect in the way its version knows', () => {
+    expect(describeQemu('q', 'QEMU emulator version 9.2.0').reconnectOption).toBe('reconnect-ms=100');
+    expect(describeQemu('q', 'QEMU emulator version 9.1.3').reconnectOption).toBe('reconnect=1');
+    expect(describeQemu('q', 'QEMU emulator version 7.2.9 (Debian)').reconnectOption).toBe('reconnect=1');
+  });
+  it('is refused when it is too old or not QEMU', () => {
+    expect(() => describeQemu('q', 'QEMU emulator version 4.2.1')).toThrow(/5\.0 or newer/);
+    expect(() => describeQemu('q', 'something else')).toThrow(/does not name a version/);
+  });
+});
+
+describe('the accelerator', () => {
+  const measured = (times: Record<string, number | null>) => (one: Accelerator, limitMs: number) => {
+    const ms = times[`${one.kind} ${one.cpu}`] ?? null;
+    return Promise.resolve(ms !== null && ms <= limitMs ? ms : null);
+  };
+  it('is TCG without a KVM device, without measuring', async () => {
+    expect((await chooseAccelerator(false, () => Promise.reject(new Error('measured')))).accelerator.kind).toBe('tcg');
+  });
+  it('is KVM only when KVM finishes, and sooner', async () => {
+    expect((await chooseAccelerator(true, measured({ 'tcg max': 900, 'kvm host': 200 }))).accelerator).toEqual({
+      kind: 'kvm',
+      cpu: 'host',
+    });
+    expect((await chooseAccelerator(true, measured({ 'tcg max': 900, 'kvm qemu64': 300 }))).accelerator).toEqual({
+      kind: 'kvm',
+      cpu: 'qemu64',
+    });
+    expect((await chooseAccelerator(true, measured({ 'tcg max': 900, 'kvm host': 950, 'kvm qemu64': 24_000 }))).accelerator.kind).toBe(
+      'tcg',
+    );
+    expect((await chooseAccelerator(true, measured({ 'tcg max': 900 }))).accelerator.kind).toBe('tcg');
+  });
+  it('is not remembered when nothing could be measured', async () => {
+    expect((await chooseAccelerator(true, measured({}))).keep).toBe(false);
+  });
+});

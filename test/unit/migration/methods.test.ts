@@ -1,0 +1,254 @@
+/** The three cmdlets as their clients see them. */
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { matches, moveMethods } from '../../../src/migration/methods.js';
+import type { CmdletContext, MigrationPorts, WireObject, WireValue } from '../../../src/migration/ports.js';
+import type { StorageMoves } from '../../../src/migration/moves.js';
+import type { VmStorageError } from '../../../src/model/errors.js';
+import { World, allOver, reached, vmId } from './world.js';
+
+let world: World;
+let moves: StorageMoves;
+let ports: MigrationPorts;
+beforeEach(() => {
+  world = new World();
+  ({ moves, ports } = world.host());
+});
+afterEach(() => world.destroy());
+
+class Client {
+  readonly out: WireObject[] = [];
+  readonly errors: VmStorageError[] = [];
+  readonly verbose: string[] = [];
+  readonly warnings: string[] = [];
+  readonly progress: Parameters<CmdletContext['progress']>[0][] = [];
+  readonly asked: string[] = [];
+  readonly stop = new AbortController();
+  readonly gone = new AbortController();
+
+  constructor(private readonly answer = true) {}
+
+  async call(cmdlet: string, parameterSet: string, bound: { [name: string]: WireValue }): Promise<VmStorageError | null> {
+    const context: CmdletContext = {
+      cmdlet,
+      parameterSet,
+      bound,
+      cwd: world.root,
+      signal: this.gone.signal,
+      stopRequested: this.stop.signal,
+      output: async (value) => void this.out.push(value),
+      error: async (error) => void this.errors.push(error),
+      verbose: async (text) => void this.verbose.push(text),
+      warning: async (text) => void this.warnings.push(text),
+      information: async () => undefined,
+      progress: async (record) => void this.progress.push(record),
+      shouldProcess: async (text) => {
+        this.asked.push(text);
+        return this.answer;
+      },
+    };
+    return moveMethods(moves, ports)[cmdlet]!(context).then(
+      () => null,
+      (error: VmStorageError) => error,
+    );
+  }
+
+  move(bound: { [name: string]: WireValue } = {}): Promise<VmStorageError | null> {
+    return this.call('Move-VMStorage', 'NameSingleDestination', { Name: 'web01', DestinationStoragePath: world.fast, ...bound });
+  }
+}
+
+describe('Move-VMStorage', () => {
+  test('moves, writes nothing to the pipeline, and shows progress that only rises', async () => {
+    const client = new Client();
+    expect(await client.move()).toBeNull();
+    expect(client.out).toEqual([]);
+    expect(client.asked).toEqual([`Move-VMStorage will move the storage of the virtual machine "web01" to "${world.fast}".`]);
+    const percents = client.progress.map((record) => record.percent);
+    expect(percents).toEqual([...percents].sort((a, b) => a - b));
+    expect(client.progress.every((record) => record.activity === 'Moving storage of virtual machine "web01"')).toBe(true);
+    expect(client.progress.at(-1)).toMatchObject({ percent: 100, done: true, data: { phase: 'done', outcome: { ok: true } } });
+    expect(client.progress.map((record) => record.data!['phase'])).toContain('cleanUp');
+  });
+
+  test('-WhatIf writes nothing and shows refusals', async () => {
+    const client = new Client(false);
+    expect(await client.move()).toBeNull();
+    expect(client.asked).toHaveLength(1);
+    expect(fs.existsSync(world.fast)).toBe(false);
+    fs.writeFileSync(world.fast, 'a file');
+    expect(await client.move()).toMatchObject({ code: 'InvalidParameter' });
+    expect(client.asked).toHaveLength(1);
+  });
+
+  test('an unknown VM is an error of its own; the next record is moved', async () => {
+    const client = new Client();
+    expect(await client.move({ Name: 'missing' })).toMatchObject({
+      code: 'ObjectNotFound',
+      message: 'Hyper-V was unable to find a virtual machine with name "missing".',
+      target: 'missing',
+    });
+    expect(await client.move()).toBeNull();
+  });
+
+  test('a VM object and its text are found by id', async () => {
+    const client = new Client(false);
+    for (const VM of [{ $t: 'VirtualMachine', Id: vmId }, `VirtualMachine (Name = 'web01') [Id = '${vmId}']`]) {
+      expect(await client.call('Move-VMStorage', 'VMSingleDestination', { VM, DestinationStoragePath: world.fast })).toBeNull();
+    }
+    expect(client.asked).toHaveLength(2);
+  });
+
+  test('moving to where it already is succeeds without asking, with a verbose line', async () => {
+    await new Client().move();
+    const client = new Client();
+    expect(await client.move()).toBeNull();
+    expect(client.asked).toEqual([]);
+    expect(client.verbose.at(-1)).toContain('already where it was asked to be');
+  });
+
+  test('a failure comes in the known sentence, with the precise code', async () => {
+    world.worker.failAt = { phase: 'copy', code: 'NoSpace', message: 'no space left on the destination' };
+    expect(await new Client().move()).toMatchObject({
+      code: 'NoSpace',
+      message: `Storage migration for virtual machine 'web01' (${vmId.toUpperCase()}) failed with error 'no space left on the destination'.`,
+    });
+  });
+
+  test('a stop undoes the move', async () => {
+    world.worker.holdAt = 'verify';
+    const client = new Client();
+    const call = client.move();
+    await reached(() => world.worker.steps.includes('mirror'));
+    client.stop.abort();
+    expect(await call).toMatchObject({ code: 'OperationStopped' });
+    expect(fs.existsSync(world.fast)).toBe(false);
+  });
+
+  test('a stop after the switch is answered with a warning, and the move succeeds', async () => {
+    world.hypervisorPid = 77;
+    const client = new Client();
+    const call = client.move();
+    await reached(() => world.worker.calls.includes('releaseMove'));
+    client.stop.abort();
+    await reached(() => client.warnings.length > 0);
+    world.worker.peerPid = 77;
+    expect(await call).toBeNull();
+    expect(client.warnings[0]).toContain('uses its new files already');
+  });
+
+  test('a client that vanishes does not stop the move', async () => {
+    world.worker.holdAt = 'verify';
+    const client = new Client();
+    const call = client.move();
+    await reached(() => world.worker.steps.includes('mirror'));
+    client.gone.abort();
+    expect(await call).toBeNull();
+    expect(moves.of(vmId)?.state).toBe('running');
+    world.worker.goOn();
+    await allOver(moves);
+    expect(world.configuration().path).toBe(world.fast);
+  });
+
+  test('a move that waits in line says so and can be stopped there', async () => {
+    world.limit = 0;
+    const client = new Client();
+    const call = client.move();
+    await reached(() => client.progress.length > 0);
+    expect(client.progress[0]!.status).toBe('queued: 1 in line');
+    client.stop.abort();
+    expect(await call).toMatchObject({ code: 'OperationStopped' });
+  });
+
+  test('kept sources are warned about', async () => {
+    fs.linkSync(path.join(world.slow, 'a.img'), path.join(world.root, 'other'));
+    const client = new Client();
+    await client.move();
+    expect(client.warnings.at(-1)).toMatch(/a\.img' was moved, but the old file was not deleted: it has 1 further hard link/);
+  });
+});
+
+describe('Get-VMStorageMove', () => {
+  test('shows running moves with their figures, and finished ones with outcome and receipt', async () => {
+    world.worker.holdAt = 'verify';
+    const running = new Client();
+    const call = running.move();
+    await reached(() => moves.of(vmId)?.progress.phase === 'mirror');
+    const client = new Client();
+    await client.call('Get-VMStorageMove', 'Name', {});
+    expect(client.out).toEqual([
+      expect.objectContaining({
+        $t: 'VMStorageMove',
+        VMName: 'web01',
+        VMId: vmId,
+        Phase: 'mirror',
+        Outcome: null,
+        BytesTotal: '1000',
+        BytesCopied: '500',
+      }),
+    ]);
+    world.worker.goOn();
+    await call;
+    const later = new Client();
+    await later.call('Get-VMStorageMove', 'Name', { Name: ['WEB*'] });
+    expect(later.out).toEqual([expect.objectContaining({ Phase: 'done', PercentComplete: 100, Outcome: 'Completed' })]);
+    expect(later.out[0]!['Source']).toEqual([path.join(world.slow, 'a.img'), path.join(world.slow, 'b.img')]);
+  });
+
+  test('still shows finished moves after a restart of the host', async () => {
+    await new Client().move();
+    ({ moves, ports } = await world.restartHost());
+    const client = new Client();
+    await client.call('Get-VMStorageMove', 'Name', {});
+    expect(client.out).toEqual([expect.objectContaining({ VMName: 'web01', Outcome: 'Completed' })]);
+  });
+
+  test('an unknown literal name is an error, a pattern without match is not', async () => {
+    const client = new Client();
+    await client.call('Get-VMStorageMove', 'Name', { Name: ['missing', 'miss*', 'web01'] });
+    expect(client.errors.map((error) => error.target)).toEqual(['missing']);
+  });
+});
+
+describe('Stop-VMStorageMove', () => {
+  test('stops the move and returns when the destination is clean', async () => {
+    world.worker.holdAt = 'verify';
+    const call = new Client().move();
+    await reached(() => world.worker.steps.includes('mirror'));
+    const client = new Client();
+    expect(await client.call('Stop-VMStorageMove', 'Name', { Name: ['web01'], PassThru: true })).toBeNull();
+    expect(fs.existsSync(world.fast)).toBe(false);
+    expect(client.out).toEqual([expect.objectContaining({ Outcome: 'Stopped' })]);
+    expect(await call).toMatchObject({ code: 'OperationStopped' });
+  });
+
+  test('with -WhatIf stops nothing; without a move it is an error', async () => {
+    world.worker.holdAt = 'verify';
+    const call = new Client().move();
+    await reached(() => world.worker.steps.includes('mirror'));
+    await new Client(false).call('Stop-VMStorageMove', 'Name', { Name: ['web01'] });
+    expect(moves.of(vmId)?.state).toBe('running');
+    world.worker.goOn();
+    await call;
+    const client = new Client();
+    await client.call('Stop-VMStorageMove', 'Name', { Name: ['web01', 'missing'] });
+    expect(client.errors.map((error) => error.code)).toEqual(['ObjectNotFound', 'InvalidState']);
+  });
+
+  test('too late: a warning, and the move goes on', async () => {
+    world.hypervisorPid = 77;
+    const call = new Client().move();
+    await reached(() => world.worker.calls.includes('releaseMove'));
+    const client = new Client();
+    await client.call('Stop-VMStorageMove', 'VMObject', { VM: [{ $t: 'VirtualMachine', Id: vmId }] });
+    expect(client.warnings).toEqual([expect.stringContaining('uses its new files already')]);
+    world.worker.peerPid = 77;
+    expect(await call).toBeNull();
+  });
+});
+
+test("PowerShell's wildcards", () => {
+  expect(['web*', 'WEB0?', 'web0[1-3]', '*', 'web01'].every((pattern) => matches(pattern, 'web01'))).toBe(true);
+  expect(['web', 'web0[2-3]', 'w.b01', 'web[', 'web01+'].some((pattern) => matches(pattern, 'web01'))).toBe(false);
+});

@@ -1,0 +1,348 @@
+/**
+ * A host without processes: real files in a temporary folder, a registry that keeps its JSON there, and a worker played by the
+ * test. Everything durable is on the disk, so a "crash" is: this object graph throws from now on, a new one is made over the same folder.
+ */
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { VmStorageError } from '../../../src/model/errors.js';
+import type { HardDisk, VmConfiguration } from '../../../src/model/vm.js';
+import { diskFiles } from '../../../src/migration/files.js';
+import type { Log, MigrationPorts, VmRecord, WorkerClient } from '../../../src/migration/ports.js';
+import { StorageMoves } from '../../../src/migration/moves.js';
+import type { MoveRequest } from '../../../src/migration/request.js';
+import { PlayedWorker, type PlayedHost } from './played-worker.js';
+
+export const vmId = '2f1c7f0e-6f3b-4a1e-9d57-3b0a5f1f0001';
+
+/** In memory where there is such a place: hundreds of moves fsync thousands of files here, and what they prove does not hang on the disk. */
+const fastFolder = fs.existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir();
+
+export class Crash extends Error {
+  constructor(readonly step: string) {
+    super(`crashed at ${step}`);
+  }
+}
+
+/** Counts the durable steps of a graph; at the chosen one it does what the test wants, then is dead. */
+export class Steps {
+  readonly names: string[] = [];
+  dead = false;
+
+  constructor(private readonly at: { step: number; when: 'before' | 'after'; how: 'crash' | 'fail' } | null = null) {}
+
+  /** Reads die with the host as well, but are no steps. */
+  alive(): void {
+    if (this.dead) throw new Crash('after death');
+  }
+
+  async run<T>(name: string, body: () => Promise<T>): Promise<T> {
+    this.alive();
+    this.names.push(name);
+    const hit = this.at?.step === this.names.length ? this.at : null;
+    if (hit?.when === 'before') this.#end(hit.how, name);
+    const value = await body();
+    this.alive();
+    if (hit?.when === 'after') this.#end(hit.how, name);
+    return value;
+  }
+
+  #end(how: 'crash' | 'fail', name: string): never {
+    if (how === 'fail') throw Object.assign(new Error(`EIO: injected at ${name}`), { code: 'EIO' });
+    this.dead = true;
+    throw new Crash(name);
+  }
+}
+
+export class World implements PlayedHost {
+  readonly vmId = vmId;
+  readonly root = fs.mkdtempSync(path.join(fastFolder, 'vmstorage-move-'));
+  readonly state = path.join(this.root, 'state');
+  readonly slow = path.join(this.root, 'slow');
+  readonly fast = path.join(this.root, 'fast');
+  bootId = 'boot-1';
+  hypervisorPid: number | null = null;
+  limit = 2;
+  worker: PlayedWorker;
+  readonly logged: string[] = [];
+  readonly ended: string[] = [];
+
+  constructor() {
+    fs.mkdirSync(path.join(this.state, 'moves'), { recursive: true });
+    fs.mkdirSync(path.join(this.slow, 'Virtual Machines'), { recursive: true });
+    const disks = ['a.img', 'b.img'].map((name, index) => {
+      const file = path.join(this.slow, name);
+      fs.writeFileSync(file, `content of ${name}\n`.repeat(100));
+      return hardDisk(index, file);
+    });
+    const configuration = vmConfiguration(this.slow, disks);
+    const file = path.join(this.slow, 'Virtual Machines', `${vmId}.vmcx`);
+    fs.writeFileSync(file, JSON.stringify(configuration));
+    this.writeRegistry({ [vmId]: file });
+    this.worker = new PlayedWorker(
+      this,
+      disks.map((disk, index) => ({ index, path: disk.path })),
+    );
+  }
+
+  destroy(): void {
+    fs.rmSync(this.root, { recursive: true, force: true });
+  }
+
+  journal(id: string): string {
+    return path.join(this.state, 'moves', `${id}.journal`);
+  }
+
+  readRegistry(): { [id: string]: string } {
+    return JSON.parse(fs.readFileSync(path.join(this.state, 'registry.json'), 'utf8')) as { [id: string]: string };
+  }
+
+  writeRegistry(entries: { [id: string]: string }): void {
+    fs.writeFileSync(path.join(this.state, 'registry.json'), JSON.stringify(entries));
+  }
+
+  configuration(id = vmId): VmConfiguration {
+    return JSON.parse(fs.readFileSync(this.readRegistry()[id]!, 'utf8')) as VmConfiguration;
+  }
+
+  diskPaths(): readonly string[] | null {
+    return this.readRegistry()[vmId] === undefined ? null : this.configuration().disks.map((disk) => disk.path);
+  }
+
+  add(configuration: VmConfiguration): void {
+    const file = path.join(configuration.path, 'Virtual Machines', `${configuration.id}.vmcx`);
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    fs.writeFileSync(file, JSON.stringify(configuration));
+    this.writeRegistry({ ...this.readRegistry(), [configuration.id]: file });
+  }
+
+  /** Every file below a folder, relative, sorted. */
+  files(folder: string): string[] {
+    if (!fs.existsSync(folder)) return [];
+    return fs
+      .readdirSync(folder, { recursive: true, withFileTypes: true })
+      .filter((entry) => !entry.isDirectory())
+      .map((entry) => path.relative(folder, path.join(entry.parentPath, entry.name)))
+      .sort();
+  }
+
+  /** A new object graph over the same folder, as after a start of the host. */
+  host(steps = new Steps(), overrides: Partial<MigrationPorts> = {}): { moves: StorageMoves; ports: MigrationPorts; steps: Steps } {
+    const ports = { ...makePorts(this, steps), ...overrides };
+    return { moves: new StorageMoves(ports), ports, steps };
+  }
+
+  /** What a starting host does for its migrations. */
+  async restartHost(overrides: Partial<MigrationPorts> = {}): Promise<{ moves: StorageMoves; ports: MigrationPorts }> {
+    const { moves, ports } = this.host(new Steps(), overrides);
+    const hadJournal = fs.existsSync(this.journal(vmId));
+    await moves.start();
+    if (hadJournal) await moves.recover(ports.registry.byId(vmId)!, this.worker.status().journal);
+    return { moves, ports };
+  }
+}
+
+export async function allOver(moves: StorageMoves): Promise<void> {
+  await reached(() => moves.unfinished().length === 0 && moves.leftOver().length === 0);
+}
+
+/** Turns the event loop until the condition holds. The limit is for a test that would hang. */
+export async function reached(condition: () => boolean): Promise<void> {
+  for (const end = Date.now() + 10_000; Date.now() < end;) {
+    if (condition()) return;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  throw new Error(`never reached: ${condition.toString()}`);
+}
+
+export function hardDisk(index: number, file: string): HardDisk {
+  return {
+    id: `00000000-0000-4000-8000-00000000000${index}`,
+    controllerType: 'SCSI',
+    controllerNumber: 0,
+    controllerLocation: index,
+    path: file,
+    format: file.endsWith('.vhdx') ? 'vhdx' : 'raw',
+    passThrough: false,
+  };
+}
+
+export function vmConfiguration(folder: string, disks: readonly HardDisk[], id = vmId, name = 'web01'): VmConfiguration {
+  return {
+    schema: 1,
+    id,
+    name,
+    generation: 2,
+    memoryStartupBytes: 512 * 1024 ** 2,
+    processorCount: 1,
+    notes: '',
+    path: folder,
+    snapshotFileLocation: folder,
+    smartPagingFilePath: folder,
+    disks,
+    directBoot: null,
+    createdAt: '2026-01-01T00:00:00.000Z',
+    automaticStartAction: 'Nothing',
+    automaticStopAction: 'ShutDown',
+  };
+}
+
+export function toFolder(folder: string, more: Partial<MoveRequest> = {}): MoveRequest {
+  return {
+    vm: { by: 'name', text: 'web01' },
+    destination: { kind: 'single', folder },
+    retainSources: false,
+    removeUnmanagedParents: false,
+    allowUnverifiedPaths: false,
+    ...more,
+  };
+}
+
+function makePorts(world: World, steps: Steps): MigrationPorts {
+  const moving = new Set<string>();
+  const paths = new Map<string, string>();
+  const last = new Map<string, Promise<unknown>>();
+  const record = (id: string): VmRecord | undefined => {
+    const file = world.readRegistry()[id];
+    return file ? { configurationFile: file, configuration: world.configuration(id) } : undefined;
+  };
+  const client: WorkerClient = {
+    vmId,
+    get pid() {
+      return world.worker.pid;
+    },
+    call: ((method: string, params: unknown, options?: { signal?: AbortSignal }) =>
+      method === 'status' || method === 'inspectImage'
+        ? (steps.alive(), world.worker.call(method, params))
+        : steps.run(method, () => world.worker.call(method, params, options?.signal))) as WorkerClient['call'],
+    subscribe: (listener) => {
+      world.worker.listeners.add(listener);
+      return () => world.worker.listeners.delete(listener);
+    },
+  };
+  const log: Log = {
+    debug: () => undefined,
+    info: (fields, text) => void world.logged.push(`${text} ${JSON.stringify(fields)}`),
+    warn: (fields, text) => void world.logged.push(`${text} ${JSON.stringify(fields)}`),
+    error: (fields, text) => void world.logged.push(`ERROR ${text} ${JSON.stringify(fields)}`),
+    child: () => log,
+  };
+  let clockMs = 0;
+  return {
+    registry: {
+      list: () => Object.keys(world.readRegistry()).flatMap((id) => record(id) ?? []),
+      byId: (id) => (steps.alive(), record(id)),
+      find: (text) =>
+        Object.keys(world.readRegistry())
+          .flatMap((id) => record(id) ?? [])
+          .filter((vm) => [vm.configuration.id, vm.configuration.name].includes(text)),
+      configurationFileUnder: (folder, id) => path.join(folder, 'Virtual Machines', `${id}.vmcx`),
+      diskOwner: async () => null,
+      writeConfiguration: (configuration, file) =>
+        steps.run('writeConfiguration', async () => {
+          if (fs.existsSync(file) && (JSON.parse(fs.readFileSync(file, 'utf8')) as VmConfiguration).id !== configuration.id) {
+            throw new VmStorageError('AlreadyExists', file);
+          }
+          fs.writeFileSync(file, JSON.stringify(configuration));
+        }),
+      repoint: (id, file) =>
+        steps.run('repoint', async () => {
+          world.writeRegistry({ ...world.readRegistry(), [id]: file });
+          return record(id)!;
+        }),
+      deleteConfiguration: (id, file) =>
+        steps.run('deleteConfiguration', async () => {
+          if (world.readRegistry()[id] === file) throw new VmStorageError('InvalidState', 'in use');
+          if (fs.existsSync(file) && (JSON.parse(fs.readFileSync(file, 'utf8')) as VmConfiguration).id !== id) {
+            throw new VmStorageError('InvalidState', 'of another');
+          }
+          fs.rmSync(file, { force: true });
+        }),
+    },
+    workers: {
+      forVm: async () => (steps.alive(), client),
+      peek: () => client,
+      release: async (id) => void world.ended.push(id),
+      tool: (use) => use(client),
+    },
+    hypervisor: {
+      runtime: () => ({
+        state: world.hypervisorPid === null ? 'Off' : 'Running',
+        pid: world.hypervisorPid,
+        startedAt: null,
+        accelerator: null,
+        processorTimeMs: null,
+        trouble: null,
+      }),
+    },
+    locks: {
+      claimMove: (id) => {
+        steps.alive();
+        if (moving.has(id)) throw new VmStorageError('ObjectInUse', 'moving');
+        moving.add(id);
+        return { release: () => void moving.delete(id) };
+      },
+      isMoving: (id) => moving.has(id),
+      exclusive: (id, body) => {
+        const mine = (last.get(id) ?? Promise.resolve()).then(body);
+        last.set(
+          id,
+          mine.catch(() => undefined),
+        );
+        return mine;
+      },
+      claimPaths: (wanted, holder) => {
+        for (const one of wanted) if (paths.has(one)) throw new VmStorageError('ObjectInUse', one);
+        for (const one of wanted) paths.set(one, holder);
+        return { release: () => wanted.forEach((one) => void paths.delete(one)) };
+      },
+      pathHolder: (one) => paths.get(one) ?? null,
+    },
+    paths: { stateFolder: world.state, movesFolder: path.join(world.state, 'moves'), journal: (id) => world.journal(id) },
+    settings: {
+      get current() {
+        return { maximumStorageMigrations: world.limit, virtualHardDiskPath: world.slow, virtualMachinePath: world.slow };
+      },
+      subscribe: () => () => undefined,
+    },
+    clock: {
+      now: () => new Date(),
+      monotonicMs: () => clockMs,
+      // A millisecond stands for any wait: waits are for what the test does next, never for time to pass.
+      sleep: (delayMs, signal) =>
+        new Promise((resolve, reject) => {
+          clockMs += delayMs;
+          const end = (): void => {
+            clearTimeout(turn);
+            reject(signal!.reason as Error);
+          };
+          const turn = setTimeout(() => {
+            signal?.removeEventListener('abort', end);
+            if (!steps.dead) resolve();
+          }, 1);
+          if (signal?.aborted) end();
+          else signal?.addEventListener('abort', end);
+        }),
+    },
+    log,
+    files: {
+      ...diskFiles,
+      facts: async (at) => (steps.alive(), diskFiles.facts(at)),
+      readText: async (at) => (steps.alive(), diskFiles.readText(at)),
+      writeText: (at, text) =>
+        steps.run(`write ${path.extname(at)} ${path.basename(path.dirname(at))}`, () => diskFiles.writeText(at, text)),
+      makeFolder: (at) => steps.run('makeFolder', () => diskFiles.makeFolder(at)),
+      deleteFile: (at) => steps.run(`delete ${path.extname(at)}`, () => diskFiles.deleteFile(at)),
+      deleteEmptyFolder: (at) => steps.run('deleteEmptyFolder', () => diskFiles.deleteEmptyFolder(at)),
+    },
+    get bootId() {
+      return world.bootId;
+    },
+    hostNames: ['.', 'localhost'],
+    computerName: 'host',
+    newId: (() => {
+      let next = 0;
+      return () => `move-${++next}-${Math.random().toString(16).slice(2, 8)}`;
+    })(),
+  };
+}
