@@ -36,6 +36,8 @@ export interface MovePlan {
   readonly vmId: string;
   readonly vmName: string;
   readonly createdAt: string;
+  /** `storageGeneration` of the VM after this move; stands in the receipt. */
+  readonly generation: number;
   /** Disks to move; may be empty when only configuration or paths move (then there is no engine part). */
   readonly disks: readonly DiskMove[];
   /** Configuration as it will be after the move. */

@@ -295,7 +295,7 @@ impl Moving {
                 units_written_since: d.written_since,
                 source: ReceiptFile::new(&d.source.path, d.source.identity),
                 target: ReceiptFile::new(&d.target.path, d.target.identity),
-                generation: 1,
+                generation: self.plan.generation,
                 verified_at: iso_time(verified_at),
                 switched_at: iso_time(d.switched_at.unwrap_or_else(SystemTime::now)),
             })

@@ -12,6 +12,9 @@ use crate::formats::Format;
 pub struct Plan {
     pub schema: u32,
     pub move_id: String,
+    /// How many moves the VM's storage will have made with this one; stands in the receipt.
+    #[serde(default)]
+    pub generation: u32,
     pub disks: Vec<PlannedDisk>,
 }
 

@@ -14,7 +14,7 @@ use crate::file::LockWait;
 use crate::formats::Format;
 use crate::image::{OpenImage, open_image};
 use crate::mirror::{Journal, JournalWriter, Side};
-use crate::service::{DiskId, Engine};
+use crate::service::{DiskId, Engine, Service};
 
 #[derive(Clone, Debug)]
 pub struct ServeDisk {
@@ -106,8 +106,9 @@ impl Worker {
             let waiting = format!("the lock of '{}'", disk.path.display());
             lock(&self.served).push(Served { disk: disk.clone(), waiting_for: Some(waiting), listener: None });
         }
-        let opened = wanted.iter().try_for_each(|disk| self.open(disk, wait));
-        if let Err(error) = opened {
+        if let Err(error) = wanted.iter().try_for_each(|disk| self.open(disk, wait)) {
+            // Nothing is exported yet: the next attempt starts afresh.
+            self.engine.call(Service::detach_all)?;
             lock(&self.served).clear();
             return Err(error);
         }

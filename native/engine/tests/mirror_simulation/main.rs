@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use plan::Plan;
 use world::{End, World};
 
-const SEEDS: u64 = 4000;
+const SEEDS: u64 = 3000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
