@@ -39,14 +39,25 @@ export default defineCmdlet({
       sets: placed(subject, 'VMDriveController'),
       notImplemented: true,
     }),
-    ControllerType: parameter(t.nullable(t.enum(ControllerType)), { help: 'Kind of controller.', sets: placed({ position: 1 }, 'VMName', 'VMObject') }),
+    ControllerType: parameter(t.nullable(t.enum(ControllerType)), {
+      help: 'Kind of controller.',
+      sets: placed({ position: 1 }, 'VMName', 'VMObject'),
+    }),
     ControllerNumber: parameter(t.nullable(t.int32), {
       help: 'Number of the controller.',
       sets: placed({ position: 2 }, 'VMObject', 'VMName'),
       validate: ['notNull'],
     }),
-    ControllerLocation: parameter(t.nullable(t.int32), { help: 'Location on the controller.', sets: placed({ position: 3 }), validate: ['notNull'] }),
-    Path: parameter(t.path, { help: 'Disk file, or the /dev path of a block device.', sets: placed({ position: 4 }), validate: ['notNullOrEmpty'] }),
+    ControllerLocation: parameter(t.nullable(t.int32), {
+      help: 'Location on the controller.',
+      sets: placed({ position: 3 }),
+      validate: ['notNull'],
+    }),
+    Path: parameter(t.path, {
+      help: 'Disk file, or the /dev path of a block device.',
+      sets: placed({ position: 4 }),
+      validate: ['notNullOrEmpty'],
+    }),
     DiskNumber: parameter(t.uint32, {
       help: 'Number of a pass-through disk. Not implemented: use its /dev path.',
       sets: placed({ byName: true }),

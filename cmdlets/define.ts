@@ -147,7 +147,11 @@ export interface ObjectType<P = { readonly [name: string]: Property }, N extends
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
 export type AnyObjectType = ObjectType<any, any, any>;
 
-export function defineObject<const N extends string, P extends { readonly [name: string]: Property }, const K extends Extract<keyof P, string>>(
+export function defineObject<
+  const N extends string,
+  P extends { readonly [name: string]: Property },
+  const K extends Extract<keyof P, string>,
+>(
   definition: Omit<ObjectType<P, N, K>, 'aliases'> & { readonly aliases?: { readonly [alias: string]: Extract<keyof P, string> } },
 ): ObjectType<P, N, K> {
   return { aliases: {}, ...definition };
@@ -181,11 +185,7 @@ export function placed(placement: Placement, ...sets: readonly string[]): Placem
   return Object.fromEntries((sets.length === 0 ? [everySet] : sets).map((set) => [set, placement]));
 }
 
-export type Validation =
-  | 'notNull'
-  | 'notNullOrEmpty'
-  | { readonly set: readonly string[] }
-  | { readonly range: readonly [number, number] };
+export type Validation = 'notNull' | 'notNullOrEmpty' | { readonly set: readonly string[] } | { readonly range: readonly [number, number] };
 
 export interface Parameter<W = unknown> {
   readonly type: ValueType<W>;

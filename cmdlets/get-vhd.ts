@@ -11,10 +11,15 @@ export default defineCmdlet({
   defaultSet: 'Path',
   outputs: [VirtualHardDisk],
   synopsis: 'Gets what a virtual hard disk file is.',
-  description: 'Gets format, type, sizes and identifier of disk files, by path or of every disk of a virtual machine. A file in use is asked about at its user.',
+  description:
+    'Gets format, type, sizes and identifier of disk files, by path or of every disk of a virtual machine. A file in use is asked about at its user.',
   examples: [
     { title: 'One file', code: 'Get-VHD -Path /srv/slow/web01.vhdx', remarks: 'Returns what web01.vhdx is.' },
-    { title: 'The disks of a virtual machine', code: 'Get-VM web01 | Select-Object VMId | Get-VHD', remarks: 'Returns the disk files of web01.' },
+    {
+      title: 'The disks of a virtual machine',
+      code: 'Get-VM web01 | Select-Object VMId | Get-VHD',
+      remarks: 'Returns the disk files of web01.',
+    },
   ],
   parameters: {
     DiskNumber: parameter(t.uint32, {

@@ -17,7 +17,11 @@ export default defineCmdlet({
   description: 'Gets the hard disk drives of virtual machines, all of them or those at a controller and location.',
   examples: [
     { title: 'All drives of one', code: 'Get-VMHardDiskDrive -VMName web01', remarks: 'Returns the drives of web01.' },
-    { title: 'Their files', code: 'Get-VM | Get-VMHardDiskDrive | Get-VHD', remarks: 'Returns the disk file behind every drive of every virtual machine.' },
+    {
+      title: 'Their files',
+      code: 'Get-VM | Get-VMHardDiskDrive | Get-VHD',
+      remarks: 'Returns the disk file behind every drive of every virtual machine.',
+    },
   ],
   parameters: {
     ...remote(within('VMName')),

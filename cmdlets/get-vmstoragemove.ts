@@ -14,7 +14,11 @@ export default defineCmdlet({
     'An own cmdlet: Hyper-V does not have it.',
   examples: [
     { title: 'All moves', code: 'Get-VMStorageMove', remarks: 'Returns every storage move.' },
-    { title: 'The receipt of one', code: '(Get-VMStorageMove web01).Receipt | ConvertFrom-Json', remarks: 'Returns what was verified for each disk of web01.' },
+    {
+      title: 'The receipt of one',
+      code: '(Get-VMStorageMove web01).Receipt | ConvertFrom-Json',
+      remarks: 'Returns what was verified for each disk of web01.',
+    },
   ],
   parameters: {
     Name: parameter(t.array(t.string), {

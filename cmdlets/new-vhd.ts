@@ -60,8 +60,15 @@ export default defineCmdlet({
       help: 'All space is allocated now.',
       sets: placed({ mandatory: true }, 'FixedWithSource', 'FixedWithoutSource'),
     }),
-    Differencing: parameter(t.switch, { help: 'A differencing disk. Not implemented.', sets: within('Differencing'), notImplemented: true }),
-    BlockSizeBytes: parameter(t.uint32, { help: 'Allocation unit of a dynamic disk in bytes. Default: 32 MB.', validate: ['notNullOrEmpty'] }),
+    Differencing: parameter(t.switch, {
+      help: 'A differencing disk. Not implemented.',
+      sets: within('Differencing'),
+      notImplemented: true,
+    }),
+    BlockSizeBytes: parameter(t.uint32, {
+      help: 'Allocation unit of a dynamic disk in bytes. Default: 32 MB.',
+      validate: ['notNullOrEmpty'],
+    }),
     LogicalSectorSizeBytes: parameter(t.uint32, {
       help: 'Logical sector in bytes. Default: 512.',
       sets: within('FixedWithoutSource', 'DynamicWithoutSource'),

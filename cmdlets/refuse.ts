@@ -8,10 +8,18 @@ export function refuseNotImplemented(cmdlet: Cmdlet, bound: { readonly [name: st
   for (const [name, value] of Object.entries(bound)) {
     const parameter = Object.hasOwn(cmdlet.parameters, name) ? cmdlet.parameters[name] : undefined;
     if (parameter === undefined) {
-      throw new VmStorageError('InvalidParameter', `${cmdlet.name} has no parameter -${name}. Client and host may be of different versions.`, { target: name });
+      throw new VmStorageError(
+        'InvalidParameter',
+        `${cmdlet.name} has no parameter -${name}. Client and host may be of different versions.`,
+        { target: name },
+      );
     }
     if (parameter.notImplemented && !(parameter.type.kind === 'switch' && value === false)) {
-      throw new VmStorageError('NotImplemented', `${cmdlet.name} -${name} is not implemented. Nothing was changed; leave the parameter out.`, { target: name });
+      throw new VmStorageError(
+        'NotImplemented',
+        `${cmdlet.name} -${name} is not implemented. Nothing was changed; leave the parameter out.`,
+        { target: name },
+      );
     }
   }
 }

@@ -4,7 +4,8 @@ import { passthru } from './parameters/switches.js';
 import { MigrationAuthenticationType, VMMigrationPerformance } from './types/enums.js';
 import { VMHost } from './types/vm-host.js';
 
-const refusedText = (help: string) => parameter(t.string, { help: `${help} Not implemented.`, validate: ['notNullOrEmpty'], notImplemented: true });
+const refusedText = (help: string) =>
+  parameter(t.string, { help: `${help} Not implemented.`, validate: ['notNullOrEmpty'], notImplemented: true });
 
 export default defineCmdlet({
   verb: 'Set',
@@ -15,7 +16,11 @@ export default defineCmdlet({
   synopsis: 'Changes the settings of the host.',
   description: 'Changes default folders and limits of the host. A raised -MaximumStorageMigrations lets waiting moves start.',
   examples: [
-    { title: 'More moves at once', code: 'Set-VMHost -MaximumStorageMigrations 4', remarks: 'Lets four storage moves run at the same time.' },
+    {
+      title: 'More moves at once',
+      code: 'Set-VMHost -MaximumStorageMigrations 4',
+      remarks: 'Lets four storage moves run at the same time.',
+    },
     {
       title: 'Default folders',
       code: 'Set-VMHost -VirtualHardDiskPath /srv/disks -VirtualMachinePath /srv/vms -Passthru',
@@ -27,7 +32,10 @@ export default defineCmdlet({
     ComputerName: computerName(placed({ position: 0 }, 'ComputerName')),
     Credential: credential(placed({ position: 1 }, 'ComputerName')),
     MaximumStorageMigrations: parameter(t.uint32, { help: 'Most storage moves at the same time; further ones wait.' }),
-    MaximumVirtualMachineMigrations: parameter(t.uint32, { help: 'Most live migrations at the same time. Not implemented.', notImplemented: true }),
+    MaximumVirtualMachineMigrations: parameter(t.uint32, {
+      help: 'Most live migrations at the same time. Not implemented.',
+      notImplemented: true,
+    }),
     VirtualMachineMigrationAuthenticationType: parameter(t.enum(MigrationAuthenticationType), {
       help: 'How hosts prove who they are. Not implemented.',
       notImplemented: true,
@@ -49,7 +57,10 @@ export default defineCmdlet({
     FibreChannelWwnn: refusedText('World wide node name.'),
     FibreChannelWwpnMaximum: refusedText('Greatest world wide port name.'),
     FibreChannelWwpnMinimum: refusedText('Least world wide port name.'),
-    NumaSpanningEnabled: parameter(t.nullable(t.bool), { help: 'Lets virtual machines span NUMA nodes. Not implemented.', notImplemented: true }),
+    NumaSpanningEnabled: parameter(t.nullable(t.bool), {
+      help: 'Lets virtual machines span NUMA nodes. Not implemented.',
+      notImplemented: true,
+    }),
     EnableEnhancedSessionMode: parameter(t.nullable(t.bool), { help: 'Allows enhanced sessions. Not implemented.', notImplemented: true }),
     Passthru: passthru,
   },

@@ -14,7 +14,11 @@ export default defineCmdlet({
   description: 'Starts virtual machines that are off. One that runs already is left alone, with a warning.',
   examples: [
     { title: 'One', code: 'Start-VM web01', remarks: 'Starts web01 and waits until it runs.' },
-    { title: 'Several', code: 'Get-VM web* | Start-VM -Passthru', remarks: 'Starts every virtual machine whose name begins with web, and returns them.' },
+    {
+      title: 'Several',
+      code: 'Get-VM web* | Start-VM -Passthru',
+      remarks: 'Starts every virtual machine whose name begins with web, and returns them.',
+    },
   ],
   parameters: { ...remote(within('Name')), VM: machines('VMObject'), Name: names('Name'), AsJob: asJob, Passthru: passthru },
 });

@@ -16,7 +16,11 @@ export default defineCmdlet({
     'A storage move of the virtual machine goes on.',
   examples: [
     { title: 'Shut down', code: 'Stop-VM web01', remarks: 'Asks the guest of web01 to shut down.' },
-    { title: 'Pull the plug', code: 'Stop-VM -Name web01 -TurnOff', remarks: 'Turns web01 off at once; the guest loses what it had not written.' },
+    {
+      title: 'Pull the plug',
+      code: 'Stop-VM -Name web01 -TurnOff',
+      remarks: 'Turns web01 off at once; the guest loses what it had not written.',
+    },
   ],
   parameters: {
     ...remote(within('Name')),

@@ -44,7 +44,10 @@ export async function renderModule(checkout = checkoutFolder()): Promise<Rendere
 }
 
 async function exists(path: string): Promise<boolean> {
-  return access(path).then(() => true, () => false);
+  return access(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Reference assemblies: the framework's from pwsh's ref folder, and one System.Management.Automation. */
@@ -54,7 +57,10 @@ async function references(pwsh: string): Promise<string[]> {
   if (!(await exists(folder))) throw new Error(`${home} has no folder 'ref' with reference assemblies; use a complete PowerShell 7.6`);
   const framework = (await readdir(folder)).filter((name) => name.endsWith('.dll')).map((name) => join(folder, name));
   const engine = join(folder, 'System.Management.Automation.dll');
-  const others = [...((await exists(engine)) ? [] : [join(home, 'System.Management.Automation.dll')]), join(home, 'Microsoft.Management.Infrastructure.dll')];
+  const others = [
+    ...((await exists(engine)) ? [] : [join(home, 'System.Management.Automation.dll')]),
+    join(home, 'Microsoft.Management.Infrastructure.dll'),
+  ];
   return [...framework, ...others].sort();
 }
 
@@ -75,14 +81,16 @@ export async function buildShim(options: { force?: boolean; report?: (text: stri
     .digest('hex');
   const stamp = join(modules, '.inputs');
   const assembly = join(modules, 'VMStorage', `${assemblyName}.dll`);
-  if (!options.force && (await readFile(stamp, 'utf8').catch(() => '')) === inputs && (await exists(assembly))) return { modules, built: false };
+  if (!options.force && (await readFile(stamp, 'utf8').catch(() => '')) === inputs && (await exists(assembly)))
+    return { modules, built: false };
 
   await mkdir(modules, { recursive: true });
   const lock = join(modules, '.lock');
   await takeLock(lock);
   try {
     // Another build may have done it while we waited.
-    if (!options.force && (await readFile(stamp, 'utf8').catch(() => '')) === inputs && (await exists(assembly))) return { modules, built: false };
+    if (!options.force && (await readFile(stamp, 'utf8').catch(() => '')) === inputs && (await exists(assembly)))
+      return { modules, built: false };
     await compileModule({ modules, stamp, inputs, compiler, sources, rendered, report });
     return { modules, built: true };
   } finally {
@@ -99,7 +107,10 @@ async function takeLock(lock: string): Promise<void> {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     }
-    const since = await stat(lock).then((found) => found.mtimeMs, () => Date.now());
+    const since = await stat(lock).then(
+      (found) => found.mtimeMs,
+      () => Date.now(),
+    );
     if (Date.now() - since > compileTimeoutMs) await rm(lock, { recursive: true, force: true });
     await delay(lockPollMs);
   }
@@ -139,7 +150,10 @@ async function compileModule({ modules, stamp, inputs, compiler, sources, render
       throw new Error(`the module does not compile:\n${cause.stderr ?? ''}${cause.stdout ?? ''}`, { cause });
     });
     const engine = stdout.trim();
-    if (engine !== officialEngine) report(`note: compiled against System.Management.Automation ${engine}; the DLL will not load in an official PowerShell (${officialEngine})`);
+    if (engine !== officialEngine)
+      report(
+        `note: compiled against System.Management.Automation ${engine}; the DLL will not load in an official PowerShell (${officialEngine})`,
+      );
     for (const name of ['VMStorage', 'Hyper-V']) {
       await rm(join(modules, name), { recursive: true, force: true });
       await rename(join(work, 'modules', name), join(modules, name));

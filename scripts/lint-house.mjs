@@ -137,7 +137,17 @@ export const rules = [
       const own = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
       const recorded = lock.packages[''];
       const same = ['dependencies', 'devDependencies'].every((kind) => JSON.stringify(recorded[kind]) === JSON.stringify(own[kind]));
+      // npm writes an incomplete lock file when node_modules is already there; npm ci then refuses it on a fresh machine.
+      const lost = Object.entries(lock.packages).flatMap(([place, { dependencies = {}, optionalDependencies = {} }]) =>
+        Object.keys({ ...dependencies, ...optionalDependencies }).filter((name) => {
+          const folders = place.split('/node_modules/').map((_, i, parts) => parts.slice(0, i + 1).join('/node_modules/'));
+          return ![...folders.map((folder) => (folder === '' ? '' : `${folder}/`)), ''].some(
+            (folder) => lock.packages[`${folder}node_modules/${name}`],
+          );
+        }),
+      );
       return [
+        ...(lost.length === 0 ? [] : [{ text: `has no entry for ${[...new Set(lost)].join(', ')}; make it anew in an empty folder` }]),
         ...(text.includes('"resolved"') ? [{ text: 'holds download addresses; .npmrc leaves them out: run npm install again' }] : []),
         ...(same ? [] : [{ text: 'does not fit package.json; run npm install' }]),
       ];

@@ -23,7 +23,12 @@ function validationAttribute(validation: Validation): string {
 
 function attributes(parameter: Parameter): string[] {
   const takesText = parameter.type.kind === 'string';
-  const completer = parameter.complete === 'vmName' ? ['[HostCompleter("vmName")]'] : parameter.complete === 'nothing' && takesText ? ['[HostCompleter("nothing")]'] : [];
+  const completer =
+    parameter.complete === 'vmName'
+      ? ['[HostCompleter("vmName")]']
+      : parameter.complete === 'nothing' && takesText
+        ? ['[HostCompleter("nothing")]']
+        : [];
   return [
     ...Object.entries(parameter.sets).map(([set, placement]) => parameterAttribute(set, placement)),
     ...(parameter.aliases.length === 0 ? [] : [`[Alias(${parameter.aliases.map(csharpText).join(', ')})]`]),
@@ -35,9 +40,25 @@ function attributes(parameter: Parameter): string[] {
 }
 
 const writers: { readonly [kind: string]: string } = {
-  string: 'String', path: 'Path', bool: 'Bool', switch: 'Switch', int16: 'Number', int32: 'Number', uint32: 'Number', int64: 'Int64', uint64: 'UInt64',
-  guid: 'Guid', timespan: 'TimeSpan', enum: 'Enum', object: 'Object', credential: 'Credential', hashtable: 'Hashtable', version: 'Text', cimSession: 'Text',
-  cimInstance: 'Text', psobject: 'Text',
+  string: 'String',
+  path: 'Path',
+  bool: 'Bool',
+  switch: 'Switch',
+  int16: 'Number',
+  int32: 'Number',
+  uint32: 'Number',
+  int64: 'Int64',
+  uint64: 'UInt64',
+  guid: 'Guid',
+  timespan: 'TimeSpan',
+  enum: 'Enum',
+  object: 'Object',
+  credential: 'Credential',
+  hashtable: 'Hashtable',
+  version: 'Text',
+  cimSession: 'Text',
+  cimInstance: 'Text',
+  psobject: 'Text',
 };
 
 function write(name: string, { type }: Parameter): string {

@@ -4,7 +4,15 @@ import { elementType, fullName, isValueType, literal, propertyType } from './csh
 import { csharpText } from './quote.js';
 
 const readers: { readonly [kind: string]: string } = {
-  string: 'String', bool: 'Bool', int32: 'Int32', int64: 'Int64', uint32: 'UInt32', uint64: 'UInt64', double: 'Double', guid: 'Guid', timespan: 'TimeSpan',
+  string: 'String',
+  bool: 'Bool',
+  int32: 'Int32',
+  int64: 'Int64',
+  uint32: 'UInt32',
+  uint64: 'UInt64',
+  double: 'Double',
+  guid: 'Guid',
+  timespan: 'TimeSpan',
   datetime: 'DateTime',
 };
 
@@ -18,7 +26,11 @@ function reader(type: ValueType): string {
 function fromWire(name: string, { type, fixed }: Property): string {
   const key = csharpText(name);
   if (type.array) {
-    const read = type.objectType ? `static e => new ${elementType(type)}(e)` : type.enumType ? `WireReader.Enum<${elementType(type)}>` : 'WireReader.Text';
+    const read = type.objectType
+      ? `static e => new ${elementType(type)}(e)`
+      : type.enumType
+        ? `WireReader.Enum<${elementType(type)}>`
+        : 'WireReader.Text';
     return `WireReader.Array(v, ${key}, ${read})`;
   }
   if (type.nullable) {
@@ -30,7 +42,12 @@ function fromWire(name: string, { type, fixed }: Property): string {
 
 function fromBag(name: string, { type }: Property): string {
   const key = csharpText(name);
-  if (type.array) return type.objectType ? `Bag.Objects<${elementType(type)}>(p, ${key})` : type.enumType ? `Bag.Enums<${elementType(type)}>(p, ${key})` : `Bag.Texts(p, ${key})`;
+  if (type.array)
+    return type.objectType
+      ? `Bag.Objects<${elementType(type)}>(p, ${key})`
+      : type.enumType
+        ? `Bag.Enums<${elementType(type)}>(p, ${key})`
+        : `Bag.Texts(p, ${key})`;
   if (type.enumType) return `Bag.${type.nullable ? 'NullableEnum' : 'Enum'}<${elementType(type)}>(p, ${key})`;
   if (!isValueType(type)) return type.nullable ? `Bag.Value<string>(p, ${key})` : `Bag.Text(p, ${key})`;
   return type.nullable ? `Bag.Value<${elementType(type)}?>(p, ${key})` : `Bag.Value<${elementType(type)}>(p, ${key})`;
@@ -78,7 +95,10 @@ export function renderObject(type: AnyObjectType): string {
     ...properties.map(([name, property]) => `        ${name} = ${fromBag(name, property)};`),
     '    }',
     '',
-    ...properties.flatMap(([name, property]) => [`    /// <summary>${property.help}</summary>`, `    public ${propertyType(property.type)} ${name} { get; }`]),
+    ...properties.flatMap(([name, property]) => [
+      `    /// <summary>${property.help}</summary>`,
+      `    public ${propertyType(property.type)} ${name} { get; }`,
+    ]),
     '',
     `    public override string ToString() => ${textOf(type)};`,
     '',
@@ -110,7 +130,10 @@ export function renderEnums(enums: readonly EnumType[]): string {
 }
 
 /** What the runtime must know of the definitions: versions, their hash, and the class of each `$t`. */
-export function renderDefinitions(types: readonly AnyObjectType[], facts: { protocolVersion: number; moduleVersion: string; hash: string }): string {
+export function renderDefinitions(
+  types: readonly AnyObjectType[],
+  facts: { protocolVersion: number; moduleVersion: string; hash: string },
+): string {
   return [
     '// Generated from cmdlets; do not edit.',
     '#nullable enable',

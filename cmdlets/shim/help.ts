@@ -4,7 +4,13 @@ import { elementType } from './csharp-types.js';
 import { xmlText } from './quote.js';
 
 const shortNames: { readonly [name: string]: string } = {
-  string: 'String', bool: 'Boolean', short: 'Int16', int: 'Int32', long: 'Int64', uint: 'UInt32', ulong: 'UInt64',
+  string: 'String',
+  bool: 'Boolean',
+  short: 'Int16',
+  int: 'Int32',
+  long: 'Int64',
+  uint: 'UInt32',
+  ulong: 'UInt64',
 };
 
 function valueName({ type }: Parameter): string {
@@ -26,7 +32,10 @@ function renderParameter(name: string, parameter: Parameter, placement: Placemen
     `position="${placement.position ?? 'named'}"`,
     `aliases="${parameter.aliases.length === 0 ? 'none' : xmlText(parameter.aliases.join(', '))}"`,
   ];
-  const value = parameter.type.kind === 'switch' ? '' : `<command:parameterValue required="true" variableLength="${parameter.type.array}">${xmlText(valueName(parameter))}</command:parameterValue>`;
+  const value =
+    parameter.type.kind === 'switch'
+      ? ''
+      : `<command:parameterValue required="true" variableLength="${parameter.type.array}">${xmlText(valueName(parameter))}</command:parameterValue>`;
   return (
     `<command:parameter ${head.join(' ')}><maml:name>${xmlText(name)}</maml:name>` +
     `<maml:description><maml:para>${xmlText(parameter.help)}</maml:para></maml:description>${value}` +
@@ -36,7 +45,15 @@ function renderParameter(name: string, parameter: Parameter, placement: Placemen
 
 function whatIf(): Parameter[] {
   const one = (help: string): Parameter => ({
-    type: { kind: 'switch', array: false, nullable: false }, help, sets: {}, aliases: [], validate: [], complete: 'nothing', wildcards: false, notImplemented: false, extension: false,
+    type: { kind: 'switch', array: false, nullable: false },
+    help,
+    sets: {},
+    aliases: [],
+    validate: [],
+    complete: 'nothing',
+    wildcards: false,
+    notImplemented: false,
+    extension: false,
   });
   return [one('Says what would be done and does nothing.'), one('Asks before it does anything.')];
 }
@@ -53,9 +70,16 @@ function inOrder(cmdlet: Cmdlet, set: string): [string, Parameter, Placement][] 
 
 function renderCommand(cmdlet: Cmdlet): string {
   const [whatIfText, confirm] = whatIf();
-  const standard: [string, Parameter, Placement][] = cmdlet.changes ? [['WhatIf', whatIfText!, {}], ['Confirm', confirm!, {}]] : [];
+  const standard: [string, Parameter, Placement][] = cmdlet.changes
+    ? [
+        ['WhatIf', whatIfText!, {}],
+        ['Confirm', confirm!, {}],
+      ]
+    : [];
   const syntax = cmdlet.sets.map((set) => {
-    const parameters = [...inOrder(cmdlet, set), ...standard].map(([name, parameter, placement]) => renderParameter(name, parameter, placement));
+    const parameters = [...inOrder(cmdlet, set), ...standard].map(([name, parameter, placement]) =>
+      renderParameter(name, parameter, placement),
+    );
     return `<command:syntaxItem><maml:name>${cmdlet.name}</maml:name>\n${parameters.join('\n')}\n</command:syntaxItem>`;
   });
   const all = [
@@ -63,10 +87,15 @@ function renderCommand(cmdlet: Cmdlet): string {
     ...standard.map(([name, parameter, placement]) => renderParameter(name, parameter, placement)),
   ];
   const inputs = Object.values(cmdlet.parameters).filter((one) => Object.values(one.sets).some((p) => p.byValue));
-  const inputNames = [...new Set(inputs.map((one) => elementType(one.type).replace('global::', '')))].map((name) => shortNames[name] ?? name);
+  const inputNames = [...new Set(inputs.map((one) => elementType(one.type).replace('global::', '')))].map(
+    (name) => shortNames[name] ?? name,
+  );
   const outputNames = cmdlet.outputs.length === 0 ? ['None'] : cmdlet.outputs.map((type) => `${type.namespace}.${type.name}`);
   const typeList = (names: readonly string[], tag: string): string[] =>
-    names.map((name) => `<command:${tag}><dev:type><maml:name>${xmlText(name)}</maml:name></dev:type><maml:description><maml:para></maml:para></maml:description></command:${tag}>`);
+    names.map(
+      (name) =>
+        `<command:${tag}><dev:type><maml:name>${xmlText(name)}</maml:name></dev:type><maml:description><maml:para></maml:para></maml:description></command:${tag}>`,
+    );
   const examples = cmdlet.examples.map(
     (example, index) =>
       `<command:example><maml:title>Example ${index + 1}: ${xmlText(example.title)}</maml:title><dev:code>${xmlText(example.code)}</dev:code>` +
@@ -88,7 +117,14 @@ function renderCommand(cmdlet: Cmdlet): string {
 }
 
 export function renderHelp(cmdlets: readonly Cmdlet[]): string {
-  return ['<?xml version="1.0" encoding="utf-8"?>', '<!-- Generated from cmdlets; do not edit. -->', '<helpItems schema="maml" xmlns="http://msh">', ...cmdlets.map(renderCommand), '</helpItems>', ''].join('\n');
+  return [
+    '<?xml version="1.0" encoding="utf-8"?>',
+    '<!-- Generated from cmdlets; do not edit. -->',
+    '<helpItems schema="maml" xmlns="http://msh">',
+    ...cmdlets.map(renderCommand),
+    '</helpItems>',
+    '',
+  ].join('\n');
 }
 
 /** about_VMStorage: found by Get-Help without import. */

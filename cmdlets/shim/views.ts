@@ -13,7 +13,11 @@ function cell(column: Column): string {
 function viewBody(type: AnyObjectType): string[] {
   if ('list' in type.view) {
     const items = type.view.list.map((name: string) => `            <ListItem><PropertyName>${xmlText(name)}</PropertyName></ListItem>`);
-    return ['      <ListControl><ListEntries><ListEntry><ListItems>', ...items, '      </ListItems></ListEntry></ListEntries></ListControl>'];
+    return [
+      '      <ListControl><ListEntries><ListEntry><ListItems>',
+      ...items,
+      '      </ListItems></ListEntry></ListEntries></ListControl>',
+    ];
   }
   const columns: readonly Column[] = type.view.table;
   return [
@@ -53,7 +57,8 @@ export function renderTypes(types: readonly AnyObjectType[]): string {
   const blocks = types.flatMap((type) => {
     const name = `${type.namespace}.${type.name}`;
     const aliases = Object.entries(type.aliases as { [alias: string]: string }).map(
-      ([alias, of]) => `    <AliasProperty><Name>${xmlText(alias)}</Name><ReferencedMemberName>${xmlText(of)}</ReferencedMemberName></AliasProperty>`,
+      ([alias, of]) =>
+        `    <AliasProperty><Name>${xmlText(alias)}</Name><ReferencedMemberName>${xmlText(of)}</ReferencedMemberName></AliasProperty>`,
     );
     return [
       `  <Type><Name>${xmlText(name)}</Name><Members>`,

@@ -16,5 +16,13 @@ export type { VMHostObject } from './vm-host.js';
 export type { VMSnapshotObject } from './vm-snapshot.js';
 export type { VMStorageMoveObject } from './vm-storage-move.js';
 
-export const objectTypes = { VirtualMachine, HardDiskDrive, VirtualHardDisk, VMHost, VMSnapshot, VMDriveController, VMStorageMove } as const;
+export const objectTypes = {
+  VirtualMachine,
+  HardDiskDrive,
+  VirtualHardDisk,
+  VMHost,
+  VMSnapshot,
+  VMDriveController,
+  VMStorageMove,
+} as const;
 export type ObjectTypeName = keyof typeof objectTypes;

@@ -1,8 +1,17 @@
 /** What Get-VM returns. A snapshot of the moment: no property asks the host again. */
 import { defineObject, fixed, property, t, type WireOf } from '../define.js';
 import {
-  CheckpointType, CriticalErrorAction, OnOffState, StartAction, StopAction, VirtualMachineType, VMOperationalStatus, VMReplicationHealthState,
-  VMReplicationMode, VMReplicationState, VMState,
+  CheckpointType,
+  CriticalErrorAction,
+  OnOffState,
+  StartAction,
+  StopAction,
+  VirtualMachineType,
+  VMOperationalStatus,
+  VMReplicationHealthState,
+  VMReplicationMode,
+  VMReplicationState,
+  VMState,
 } from './enums.js';
 import { HardDiskDrive } from './hard-disk-drive.js';
 
@@ -17,7 +26,10 @@ export const VirtualMachine = defineObject({
     ComputerName: property(t.string, 'Host the virtual machine is on.'),
     State: property(t.enum(VMState), 'State.'),
     Status: property(t.string, 'What there is to say of it: "Operating normally", the phase of a running move, or what is wrong.'),
-    OperationalStatus: property(t.array(t.enum(VMOperationalStatus)), 'The same for scripts; a move shows as StorageMigrationPhaseOne or -Two.'),
+    OperationalStatus: property(
+      t.array(t.enum(VMOperationalStatus)),
+      'The same for scripts; a move shows as StorageMigrationPhaseOne or -Two.',
+    ),
     PrimaryOperationalStatus: property(t.nullable(t.enum(VMOperationalStatus)), 'First of OperationalStatus.'),
     SecondaryOperationalStatus: fixed(t.nullable(t.enum(VMOperationalStatus)), null, 'Second of OperationalStatus.'),
     StatusDescriptions: property(t.array(t.string), 'OperationalStatus in words.'),

@@ -37,7 +37,13 @@ export const VMHost = defineObject({
   text: '{Name}',
   view: {
     list: [
-      'Name', 'LogicalProcessorCount', 'MemoryCapacity', 'VirtualHardDiskPath', 'VirtualMachinePath', 'MaximumStorageMigrations', 'SupportedVmVersions',
+      'Name',
+      'LogicalProcessorCount',
+      'MemoryCapacity',
+      'VirtualHardDiskPath',
+      'VirtualMachinePath',
+      'MaximumStorageMigrations',
+      'SupportedVmVersions',
     ],
   },
 });

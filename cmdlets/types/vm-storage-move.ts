@@ -9,7 +9,10 @@ export const VMStorageMove = defineObject({
     MoveId: property(t.guid, 'Identifier of the move.'),
     VMName: property(t.string, 'Name of the virtual machine.'),
     VMId: property(t.guid, 'Identifier of the virtual machine.'),
-    Phase: property(t.string, 'Phase it is in: queued, plan, check, prepare, copy, mirror, verify, synchronized, switch, release, cleanUp, done.'),
+    Phase: property(
+      t.string,
+      'Phase it is in: queued, plan, check, prepare, copy, mirror, verify, synchronized, switch, release, cleanUp, done.',
+    ),
     PercentComplete: property(t.int32, 'Progress of the whole move, 0 to 100.'),
     BytesTotal: property(t.uint64, 'Bytes to move.'),
     BytesCopied: property(t.uint64, 'Bytes copied once.'),

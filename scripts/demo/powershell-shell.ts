@@ -121,8 +121,9 @@ export async function openPowerShell(environment: NodeJS.ProcessEnv, say: (text:
     say('there is no PowerShell module: no PowerShell 7.6 was found at set-up');
     return new CommandLineShell(environment);
   }
-  const { path } = await findPwsh({ environment, report: say });
-  const session = await PwshSession.start({ executable: path, environment });
+  const found = await findPwsh({ environment, report: say }).catch((error: Error) => say(`there is no PowerShell: ${error.message}`));
+  if (!found) return new CommandLineShell(environment);
+  const session = await PwshSession.start({ executable: found.path, environment });
   try {
     const [facts] = outputOf(
       'Import-Module',

@@ -68,6 +68,8 @@ const ms = (value: number | null): string => (value === null ? 'not measured' : 
 
 export function renderReport(report: DemoReport): string {
   const { receipt } = report;
+  const reasons = report.problems.map((problem) => `  - ${problem}`).join('\n');
+  if (report.guest === null) return `\nNOT PROVEN, and not told to its end:\n${reasons}\n`;
   const way = report.powershell
     ? `PowerShell ${report.powershell.version} (${report.powershell.host})${report.viaPowerShell ? '' : ', but not directly'}`
     : 'the vmstorage command; there is no PowerShell here';
@@ -91,6 +93,6 @@ export function renderReport(report: DemoReport): string {
   ];
   const width = Math.max(...rows.map(([label]) => label.length));
   const lines = rows.map(([label, value]) => `  ${label.padEnd(width)}  ${value}`);
-  const verdict = report.ok ? 'The move is proven.' : `NOT PROVEN:\n${report.problems.map((problem) => `  - ${problem}`).join('\n')}`;
+  const verdict = report.ok ? 'The move is proven.' : `NOT PROVEN:\n${reasons}`;
   return `\n${lines.join('\n')}\n\n${verdict}\n`;
 }

@@ -12,9 +12,9 @@ function npmIsInstalled() {
   if (!existsSync(record)) return false;
   const installed = JSON.parse(readFileSync(record, 'utf8')).packages;
   const asked = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages;
+  // Optional ones are builds for other machines: what is not there, or is of another version, is not used.
   return Object.entries(asked).every(
-    ([path, { version, optional }]) =>
-      path === '' || (installed[path] === undefined ? optional === true : installed[path].version === version),
+    ([path, { version, optional }]) => path === '' || optional === true || installed[path]?.version === version,
   );
 }
 

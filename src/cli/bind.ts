@@ -26,7 +26,8 @@ interface Words {
 function findName(word: string, cmdlet: Cmdlet): string {
   const wanted = word.toLowerCase();
   const spellings = new Map<string, string>();
-  for (const [name, parameter] of Object.entries(cmdlet.parameters)) for (const one of [name, ...parameter.aliases]) spellings.set(one.toLowerCase(), name);
+  for (const [name, parameter] of Object.entries(cmdlet.parameters))
+    for (const one of [name, ...parameter.aliases]) spellings.set(one.toLowerCase(), name);
   for (const name of standard) if (cmdlet.changes || (name !== 'WhatIf' && name !== 'Confirm')) spellings.set(name.toLowerCase(), name);
   const exact = spellings.get(wanted);
   if (exact !== undefined) return exact;
@@ -88,7 +89,9 @@ function tryCommandSet(set: string, words: Words, cmdlet: Cmdlet): Candidate | u
     if (place === undefined || place[1].type.kind === 'object') return undefined;
     given.set(place[0], [text]);
   }
-  const missing = Object.entries(cmdlet.parameters).flatMap(([name, parameter]) => (placementIn(parameter, set)?.mandatory && !given.has(name) ? [name] : []));
+  const missing = Object.entries(cmdlet.parameters).flatMap(([name, parameter]) =>
+    placementIn(parameter, set)?.mandatory && !given.has(name) ? [name] : [],
+  );
   return { set, given, missing };
 }
 
@@ -100,7 +103,9 @@ function chooseSet(words: Words, cmdlet: Cmdlet): Candidate {
   const chosen = standardSet ?? (complete.length === 1 ? complete[0] : undefined);
   if (chosen !== undefined && chosen.missing.length === 0) return chosen;
   if (chosen === undefined && complete.length > 1) {
-    return refuse(`${cmdlet.name}: what was given fits several parameter sets (${complete.map((one) => one.set).join(', ')}). Give one more parameter.`);
+    return refuse(
+      `${cmdlet.name}: what was given fits several parameter sets (${complete.map((one) => one.set).join(', ')}). Give one more parameter.`,
+    );
   }
   const nearest = chosen ?? candidates[0];
   if (nearest === undefined) {

@@ -59,9 +59,13 @@ export async function startHost(): Promise<{ readonly started: boolean; readonly
       if (ended !== undefined || performance.now() > deadline) {
         const tail = (await readFile(logFile, 'utf8').catch(() => '')).slice(-logTailChars).trim();
         const why = ended === undefined ? `it does not answer after ${startTimeoutMs / 1000} s` : `it ended (${ended})`;
-        throw new VmStorageError('HostNotReachable', `The VM storage host could not be started: ${why}. Its log is ${logFile}${tail === '' ? '.' : `:\n${tail}`}`, {
-          target: address,
-        });
+        throw new VmStorageError(
+          'HostNotReachable',
+          `The VM storage host could not be started: ${why}. Its log is ${logFile}${tail === '' ? '.' : `:\n${tail}`}`,
+          {
+            target: address,
+          },
+        );
       }
     }
     await delay(pollMs);
@@ -100,7 +104,10 @@ export async function stopHost(): Promise<boolean> {
   const deadline = performance.now() + stopTimeoutMs;
   while (alive()) {
     if (performance.now() > deadline) {
-      throw new VmStorageError('OperationFailed', `The VM storage host (process ${greeting.pid}) did not end within ${stopTimeoutMs / 1000} s.`);
+      throw new VmStorageError(
+        'OperationFailed',
+        `The VM storage host (process ${greeting.pid}) did not end within ${stopTimeoutMs / 1000} s.`,
+      );
     }
     await delay(pollMs);
   }

@@ -6,7 +6,7 @@
 import { fileURLToPath } from 'node:url';
 import yargs, { type Argv } from 'yargs';
 import { placementIn, type Cmdlet, type Parameter } from '../../cmdlets/define.js';
-import { cmdlets, findCmdlet } from '../../cmdlets/index.js';
+import { cmdlets } from '../../cmdlets/index.js';
 import { complete } from '../client/complete.js';
 import { hostAddress } from '../client/address.js';
 import { VmStorageError } from '../model/errors.js';
@@ -63,7 +63,9 @@ function describe(cmdlet: Cmdlet, command: Argv): Argv {
     .version(false)
     .option('Verbose', { describe: 'Shows verbose messages.', type: 'boolean' })
     .option('json', { describe: 'Prints one JSON document.', type: 'boolean' })
-    .epilogue(`${cmdlet.description}\n\nExit code 0: done; 2: wrong parameters; otherwise the number of the error. In PowerShell: Get-Help ${cmdlet.name} -Full.`);
+    .epilogue(
+      `${cmdlet.description}\n\nExit code 0: done; 2: wrong parameters; otherwise the number of the error. In PowerShell: Get-Help ${cmdlet.name} -Full.`,
+    );
 }
 
 /** `get-vm` is Get-VM, and `-?` is --help; everything else stays as it was typed. */
@@ -82,22 +84,52 @@ async function hostCommand(action: string, json: boolean): Promise<number> {
   switch (action) {
     case 'start': {
       const { started, greeting } = await startHost();
-      say(`The VM storage host ${started ? 'was started' : 'runs already'} (process ${greeting.pid}) at ${address}.`, { ok: true, started, pid: greeting.pid, address });
+      say(`The VM storage host ${started ? 'was started' : 'runs already'} (process ${greeting.pid}) at ${address}.`, {
+        ok: true,
+        started,
+        pid: greeting.pid,
+        address,
+      });
       return 0;
     }
     case 'stop': {
       const stopped = await stopHost();
-      say(stopped ? 'The VM storage host was stopped; virtual machines go on.' : `No VM storage host runs at ${address}.`, { ok: true, stopped, address });
+      say(stopped ? 'The VM storage host was stopped; virtual machines go on.' : `No VM storage host runs at ${address}.`, {
+        ok: true,
+        stopped,
+        address,
+      });
       return 0;
     }
     case 'status': {
       const greeting = await askHost(address);
-      say(`The VM storage host (version ${greeting.host}, process ${greeting.pid}) runs at ${address}.`, { ok: true, pid: greeting.pid, version: greeting.host, address });
+      say(`The VM storage host (version ${greeting.host}, process ${greeting.pid}) runs at ${address}.`, {
+        ok: true,
+        pid: greeting.pid,
+        version: greeting.host,
+        address,
+      });
       return 0;
     }
     default:
       return runInForeground(hostProgram, []);
   }
+}
+
+/** What Tab may offer after the words typed so far: commands, then the parameters of a cmdlet, then names of VMs from the host. */
+async function offers(current: string, typed: readonly string[]): Promise<string[]> {
+  const begins = (text: string): boolean => text.toLowerCase().startsWith(current.toLowerCase());
+  const cmdlet = all.find((one) => one.name.toLowerCase() === typed[1]?.toLowerCase());
+  if (cmdlet === undefined || typed.length < 3) return [...all.map((one) => one.name), 'host', 'serve'].filter(begins);
+  const before = typed.at(-2)!.replace(/^--?/, '').toLowerCase();
+  const spelled = Object.entries(cmdlet.parameters).find(([name, one]) =>
+    [name, ...one.aliases].some((spelling) => spelling.toLowerCase() === before),
+  );
+  if (spelled?.[1].complete === 'vmName' || (typed.length === 3 && !current.startsWith('-')))
+    return [...(await complete('vmName', current))];
+  return Object.keys(cmdlet.parameters)
+    .map((name) => `-${name}`)
+    .filter(begins);
 }
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -109,7 +141,13 @@ async function main(argv: readonly string[]): Promise<number> {
   let parser = yargs([...words])
     .scriptName('vmstorage')
     .usage('$0 <cmdlet> [parameters]\n\nMoves the storage of running virtual machines, with the cmdlets of Hyper-V.')
-    .parserConfiguration({ 'short-option-groups': false, 'camel-case-expansion': false, 'dot-notation': false, 'boolean-negation': false, 'parse-numbers': false })
+    .parserConfiguration({
+      'short-option-groups': false,
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'boolean-negation': false,
+      'parse-numbers': false,
+    })
     .strictCommands()
     .recommendCommands()
     .demandCommand(1, 'Name a cmdlet or a command; vmstorage --help lists them.')
@@ -117,17 +155,22 @@ async function main(argv: readonly string[]): Promise<number> {
     .help()
     .version()
     .wrap(process.stdout.isTTY ? Math.min(120, process.stdout.columns) : 120)
-    .completion('completion', 'Prints a completion script for the shell.', async (current: string, _argv: unknown) => {
-      const typed = process.argv.slice(process.argv.indexOf('--get-yargs-completions') + 1);
-      const cmdlet = findCmdlet(all.find((one) => one.name.toLowerCase() === typed[1]?.toLowerCase())?.name ?? '');
-      if (cmdlet === undefined) return [...all.map((one) => one.name), 'host', 'serve'].filter((name) => name.toLowerCase().startsWith(current.toLowerCase()));
-      const before = typed.at(-2)?.replace(/^--?/, '').toLowerCase() ?? '';
-      const parameter = Object.entries(cmdlet.parameters).find(([name, one]) => [name, ...one.aliases].some((spelling) => spelling.toLowerCase() === before));
-      if (parameter?.[1].complete === 'vmName') return [...(await complete('vmName', current))];
-      return Object.keys(cmdlet.parameters).map((name) => `-${name}`).filter((name) => name.toLowerCase().startsWith(current.toLowerCase()));
-    });
+    .completion(
+      'completion',
+      'Prints a completion script for the shell.',
+      (current: string, _argv: unknown, done: (offers: string[]) => void) => {
+        void (async () => {
+          done(await offers(current, process.argv.slice(process.argv.indexOf('--get-yargs-completions') + 1)).catch(() => []));
+        })();
+      },
+    );
   for (const cmdlet of all) {
-    parser = parser.command(cmdlet.name, cmdlet.synopsis, (command) => describe(cmdlet, command), () => setExit(runCmdlet(cmdlet, rest)));
+    parser = parser.command(
+      cmdlet.name,
+      cmdlet.synopsis,
+      (command) => describe(cmdlet, command),
+      () => setExit(runCmdlet(cmdlet, rest)),
+    );
   }
   parser = parser
     .command(
@@ -135,7 +178,11 @@ async function main(argv: readonly string[]): Promise<number> {
       'Starts, stops, shows or runs the VM storage host.',
       (command) =>
         command
-          .positional('action', { choices: ['start', 'stop', 'status', 'run'] as const, describe: 'run: in the foreground.', demandOption: true })
+          .positional('action', {
+            choices: ['start', 'stop', 'status', 'run'] as const,
+            describe: 'run: in the foreground.',
+            demandOption: true,
+          })
           .option('json', { type: 'boolean', describe: 'Prints one JSON document.' }),
       (args) => setExit(hostCommand(args.action, args.json === true)),
     )

@@ -37,7 +37,14 @@ function table(objects: readonly WireObject[], columns: readonly Column[], type:
     ...objects.map((object) => columns.map((column) => cell(object, column, type))),
   ];
   const widths = columns.map((_, at) => Math.max(...rows.map((row) => row[at]!.length)));
-  return rows.map((row) => row.map((one, at) => one.padEnd(widths[at]!)).join(' ').trimEnd()).join('\n');
+  return rows
+    .map((row) =>
+      row
+        .map((one, at) => one.padEnd(widths[at]!))
+        .join(' ')
+        .trimEnd(),
+    )
+    .join('\n');
 }
 
 function list(object: WireObject, names: readonly string[], type: AnyType): string {
@@ -48,7 +55,7 @@ function list(object: WireObject, names: readonly string[], type: AnyType): stri
 /** Objects in order; neighbours of one type share a table. */
 export function renderObjects(objects: readonly WireObject[]): string {
   const blocks: string[] = [];
-  for (let at = 0; at < objects.length; ) {
+  for (let at = 0; at < objects.length;) {
     const name = objects[at]!.$t;
     let end = at + 1;
     while (end < objects.length && objects[end]!.$t === name) end++;

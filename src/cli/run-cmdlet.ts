@@ -26,8 +26,14 @@ export interface JsonDocument {
 
 async function askPerson(question: string): Promise<boolean> {
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  const interrupted = new AbortController();
+  terminal.on('SIGINT', () => interrupted.abort());
   try {
-    return /^y(es)?$/i.test((await terminal.question(`${question}\n[Y] Yes  [N] No (default is "N"): `)).trim());
+    const answer = await terminal.question(`${question}\n[Y] Yes  [N] No (default is "N"): `, { signal: interrupted.signal });
+    return /^y(es)?$/i.test(answer.trim());
+  } catch (cause) {
+    if (!interrupted.signal.aborted) throw cause;
+    throw new VmStorageError('OperationStopped', 'Stopped at the question; it was not done.', { cause });
   } finally {
     terminal.close();
   }
@@ -68,7 +74,8 @@ export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promi
       recommendedAction: error.recommendedAction ?? null,
     });
     line.clear();
-    if (!json) console.error(`${cmdlet.name}: ${error.message}${error.recommendedAction === undefined ? '' : ` ${error.recommendedAction}`}`);
+    if (!json)
+      console.error(`${cmdlet.name}: ${error.message}${error.recommendedAction === undefined ? '' : ` ${error.recommendedAction}`}`);
   };
 
   const stop = new AbortController();
@@ -124,7 +131,11 @@ export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promi
     );
   } catch (error) {
     if (giveUp.signal.aborted) return interruptedExit;
-    note(error instanceof VmStorageError ? error : new VmStorageError('HostInternalError', error instanceof Error ? error.message : String(error), { cause: error }));
+    note(
+      error instanceof VmStorageError
+        ? error
+        : new VmStorageError('HostInternalError', error instanceof Error ? error.message : String(error), { cause: error }),
+    );
   } finally {
     process.off('SIGINT', onInterrupt);
     line.clear();

@@ -8,7 +8,14 @@ export function refuse(message: string, target?: string): never {
   throw new VmStorageError('InvalidParameter', message, target === undefined ? {} : { target });
 }
 
-const multipliers: { readonly [suffix: string]: bigint } = { '': 1n, kb: 1n << 10n, mb: 1n << 20n, gb: 1n << 30n, tb: 1n << 40n, pb: 1n << 50n };
+const multipliers: { readonly [suffix: string]: bigint } = {
+  '': 1n,
+  kb: 1n << 10n,
+  mb: 1n << 20n,
+  gb: 1n << 30n,
+  tb: 1n << 40n,
+  pb: 1n << 50n,
+};
 const ranges: { readonly [kind: string]: readonly [bigint, bigint] } = {
   int16: [-(1n << 15n), (1n << 15n) - 1n],
   int32: [-(1n << 31n), (1n << 31n) - 1n],
@@ -63,11 +70,13 @@ function parseHashtable(text: string, type: ValueType, parameter: string, cwd: s
     tables = [table];
   }
   return tables.map((table) => {
-    if (table === null || typeof table !== 'object' || Array.isArray(table)) return refuse(`-${parameter}: each entry must be an object with keys.`, text);
+    if (table === null || typeof table !== 'object' || Array.isArray(table))
+      return refuse(`-${parameter}: each entry must be an object with keys.`, text);
     const result: { [key: string]: WireValue } = {};
     for (const [key, value] of Object.entries(table)) {
       const pathKey = type.pathKeys?.find((one) => one.toLowerCase() === key.toLowerCase());
-      result[pathKey ?? key] = pathKey !== undefined && typeof value === 'string' && value !== '' ? absolutePath(value, cwd) : (value as WireValue);
+      result[pathKey ?? key] =
+        pathKey !== undefined && typeof value === 'string' && value !== '' ? absolutePath(value, cwd) : (value as WireValue);
     }
     return result;
   });
@@ -79,7 +88,8 @@ function parseOne(text: string, type: ValueType, parameter: string, cwd: string)
       return absolutePath(text, cwd);
     case 'bool':
     case 'switch': {
-      const value = /^\$?(true|false)$/i.exec(text)?.[1]?.toLowerCase() ?? ({ '1': 'true', '0': 'false' } as { [text: string]: string })[text];
+      const value =
+        /^\$?(true|false)$/i.exec(text)?.[1]?.toLowerCase() ?? ({ '1': 'true', '0': 'false' } as { [text: string]: string })[text];
       return value === undefined ? refuse(`-${parameter} takes true or false, not '${text}'.`, text) : value === 'true';
     }
     case 'int16':
@@ -98,10 +108,13 @@ function parseOne(text: string, type: ValueType, parameter: string, cwd: string)
         ? text.replace(/[{}]/g, '').toLowerCase()
         : refuse(`-${parameter} takes an identifier like 00000000-0000-0000-0000-000000000000, not '${text}'.`, text);
     case 'timespan':
-      return /^-?(\d+\.)?\d{1,2}:\d{2}(:\d{2}(\.\d{1,7})?)?$/.test(text) ? text : refuse(`-${parameter} takes a time like 01:30:00, not '${text}'.`, text);
+      return /^-?(\d+\.)?\d{1,2}:\d{2}(:\d{2}(\.\d{1,7})?)?$/.test(text)
+        ? text
+        : refuse(`-${parameter} takes a time like 01:30:00, not '${text}'.`, text);
     case 'enum': {
       const names = Object.keys(type.enumType!.values);
-      const name = names.find((one) => one.toLowerCase() === text.toLowerCase()) ?? names.find((one) => String(type.enumType!.values[one]) === text);
+      const name =
+        names.find((one) => one.toLowerCase() === text.toLowerCase()) ?? names.find((one) => String(type.enumType!.values[one]) === text);
       return name ?? refuse(`-${parameter} takes one of ${names.join(', ')}, not '${text}'.`, text);
     }
     case 'credential':

@@ -14,7 +14,9 @@ import { VmStorageError } from '../model/errors.js';
 export const maxSocketPathBytes = 107;
 
 export function hostAddress(environment: NodeJS.ProcessEnv = process.env): string {
-  const address = environment['VMSTORAGE_HOST'] || (environment['VMSTORAGE_HOME'] ? join(environment['VMSTORAGE_HOME'], 'host.sock') : '/run/vmstorage/host.sock');
+  const address =
+    environment['VMSTORAGE_HOST'] ||
+    (environment['VMSTORAGE_HOME'] ? join(environment['VMSTORAGE_HOME'], 'host.sock') : '/run/vmstorage/host.sock');
   if (Buffer.byteLength(address) > maxSocketPathBytes) {
     throw new VmStorageError(
       'HostNotReachable',

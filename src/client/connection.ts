@@ -85,8 +85,8 @@ export class ClientConnection {
 
   /** Next message, or undefined when the other side closed. */
   async receive(): Promise<HostMessage | undefined> {
-    const { value, done } = await this.#messages.next();
-    return done ? undefined : value;
+    const next = await this.#messages.next();
+    return next.done ? undefined : next.value;
   }
 
   send(message: ClientMessage): Promise<void> {

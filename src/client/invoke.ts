@@ -55,9 +55,16 @@ export async function invoke(options: InvokeOptions, sink: InvocationSink): Prom
   try {
     const greeting = await connection.greet(options.client ?? 'client', options.defs === undefined ? {} : { defs: options.defs });
     if (options.defs !== undefined && greeting.defs !== undefined && greeting.defs !== options.defs) {
-      await sink.text('warning', `The cmdlets here are not those of the host (version ${greeting.host}). What both know works; install both from the same release.`);
+      await sink.text(
+        'warning',
+        `The cmdlets here are not those of the host (version ${greeting.host}). What both know works; install both from the same release.`,
+      );
     }
-    const prefs = { verbose: options.prefs?.verbose ?? false, debug: options.prefs?.debug ?? false, progress: options.prefs?.progress ?? false };
+    const prefs = {
+      verbose: options.prefs?.verbose ?? false,
+      debug: options.prefs?.debug ?? false,
+      progress: options.prefs?.progress ?? false,
+    };
     await connection.send({ k: 'begin', cmdlet: options.cmdlet, cwd: options.cwd ?? process.cwd(), prefs });
     if (options.stop?.aborted) throw new VmStorageError('OperationStopped', `${options.cmdlet} was stopped before it began.`);
     options.stop?.addEventListener('abort', stop, { once: true });
@@ -143,11 +150,11 @@ export async function invokeAndCollect(
     {
       output: (value) => void collected.output.push(value),
       error: (error) => void collected.errors.push(error),
-      text: (stream, text) => void (stream === 'warning' ? collected.warnings.push(text) : stream === 'verbose' ? collected.verbose.push(text) : 0),
+      text: (stream, text) =>
+        void (stream === 'warning' ? collected.warnings.push(text) : stream === 'verbose' ? collected.verbose.push(text) : 0),
       progress: (progress) => void collected.progress.push(progress),
       ask: () => true,
     },
   );
   return collected;
 }
-

@@ -77,7 +77,11 @@ async function compose(options: HostOptions, paths: InstancePaths, log: Log): Pr
   const hypervisor = new QemuHypervisor({ paths, processes, files, clock, log, environment });
   const workers = new HostWorkers({
     program: options.worker ?? { command: [process.execPath, fileURLToPath(new URL('../worker/main.js', import.meta.url))] },
-    processes, clock, log, paths, registry,
+    processes,
+    clock,
+    log,
+    paths,
+    registry,
     inUse: (vmId) => hypervisor.state(vmId) !== 'Off' || locks.isMoving(vmId),
   });
   const services: HostServices = { registry, workers, hypervisor, settings, locks, paths, log, clock };
@@ -88,22 +92,29 @@ async function compose(options: HostOptions, paths: InstancePaths, log: Log): Pr
   await migration.start();
   const unsubscribe = hypervisor.subscribe((vmId, state) => {
     if (state !== 'Off') return;
-    void workers.release(vmId).catch((error: unknown) => log.error({ vmId, error: String(error) }, 'a worker that is no longer needed does not end'));
+    void workers
+      .release(vmId)
+      .catch((error: unknown) => log.error({ vmId, error: String(error) }, 'a worker that is no longer needed does not end'));
   });
   const server = await serve(paths.hostSocket, {
     methods: refusing({ ...hostMethods(services, migration), ...migration.methods }),
     complete: completions(registry),
     version: HOST_VERSION,
     definitions: definitionsHash(),
-    clock, log,
+    clock,
+    log,
   });
   const ended = new AbortController();
   resumeMoves(services, migration, claims, ended.signal);
-  const logTimer = setInterval(() => void boundLogs(paths.logsFolder).catch((error: unknown) => log.warn({ error: String(error) }, 'logs could not be bounded')), LOG_CHECK_MS);
+  const logTimer = setInterval(
+    () => void boundLogs(paths.logsFolder).catch((error: unknown) => log.warn({ error: String(error) }, 'logs could not be bounded')),
+    LOG_CHECK_MS,
+  );
   logTimer.unref();
   log.info({ socket: paths.hostSocket, machines: registry.list().length, version: HOST_VERSION }, 'the host serves');
   return {
-    paths, services,
+    paths,
+    services,
     async close() {
       clearInterval(logTimer);
       unsubscribe();
@@ -119,7 +130,14 @@ async function compose(options: HostOptions, paths: InstancePaths, log: Log): Pr
 
 /** 0700, also where a folder was there before: it holds sockets and what guests print. */
 async function makeFolders(paths: InstancePaths): Promise<void> {
-  for (const folder of new Set([paths.stateFolder, paths.runFolder, dirname(paths.hostSocket), paths.movesFolder, paths.firmwareFolder, paths.logsFolder])) {
+  for (const folder of new Set([
+    paths.stateFolder,
+    paths.runFolder,
+    dirname(paths.hostSocket),
+    paths.movesFolder,
+    paths.firmwareFolder,
+    paths.logsFolder,
+  ])) {
     await systemFiles.makeFolders(folder);
     await chmod(folder, 0o700);
   }

@@ -15,9 +15,13 @@ export function refuseRemote(bound: { readonly [name: string]: WireValue }): voi
   if (given === undefined || given === null) return;
   for (const name of Array.isArray(given) ? given : [given]) {
     if (localNames().has(String(name).toLowerCase())) continue;
-    throw new VmStorageError('HostNotReachable', `Cannot connect to the host "${String(name)}": this host manages itself only. Leave -ComputerName out, or name "${computerName()}".`, {
-      target: String(name),
-      category: 'ResourceUnavailable',
-    });
+    throw new VmStorageError(
+      'HostNotReachable',
+      `Cannot connect to the host "${String(name)}": this host manages itself only. Leave -ComputerName out, or name "${computerName()}".`,
+      {
+        target: String(name),
+        category: 'ResourceUnavailable',
+      },
+    );
   }
 }

@@ -52,7 +52,10 @@ export class Connection {
   #working = false;
   #nextAsk = 1;
 
-  constructor(private readonly socket: Socket, private readonly options: ConnectionOptions) {
+  constructor(
+    private readonly socket: Socket,
+    private readonly options: ConnectionOptions,
+  ) {
     const timer = setTimeout(() => !this.#greeted && this.#refuse('no hello within 10 s'), HELLO_LIMIT_MS);
     socket.on('data', (chunk: Buffer) => this.#data(chunk));
     socket.on('error', (error) => this.options.log.debug({ reason: error.message }, 'a connection failed'));
@@ -96,7 +99,8 @@ export class Connection {
         if (this.#invocation) return false;
         this.#invocation = { cmdlet: message.cmdlet, cwd: message.cwd, prefs: message.prefs };
         return true;
-      case 'process': case 'end':
+      case 'process':
+      case 'end':
         if (!this.#invocation || this.#ended) return false;
         this.#ended = message.k === 'end';
         return this.#enqueue(message);
@@ -109,8 +113,12 @@ export class Connection {
     this.#greeted = true;
     void this.#send({ k: 'hello', v: PROTOCOL_VERSION, host: this.options.version, defs: this.options.definitions, pid: process.pid });
     if (message.v === PROTOCOL_VERSION) return true;
-    this.#terminate(new VmStorageError('HostVersionMismatch',
-      `The client speaks protocol version ${message.v}, this host (${this.options.version}) version ${PROTOCOL_VERSION}. Install the module and the host of the same release.`));
+    this.#terminate(
+      new VmStorageError(
+        'HostVersionMismatch',
+        `The client speaks protocol version ${message.v}, this host (${this.options.version}) version ${PROTOCOL_VERSION}. Install the module and the host of the same release.`,
+      ),
+    );
     return true;
   }
 
@@ -126,7 +134,8 @@ export class Connection {
     for (let message = this.#queue.shift(); message && !this.#closed.signal.aborted; message = this.#queue.shift()) {
       if (message.k === 'process') await this.#process(message);
       else if (message.k === 'end') await this.#send({ k: 'completed' });
-      else if (message.k === 'complete') await this.#send({ k: 'items', items: await this.options.complete(message.kind, message.word).catch(() => []) });
+      else if (message.k === 'complete')
+        await this.#send({ k: 'items', items: await this.options.complete(message.kind, message.word).catch(() => []) });
     }
     this.#working = false;
   }
@@ -134,14 +143,25 @@ export class Connection {
   async #process(message: Extract<ClientMessage, { k: 'process' }>): Promise<void> {
     const invocation = this.#invocation!;
     const handler = Object.hasOwn(this.options.methods, invocation.cmdlet) ? this.options.methods[invocation.cmdlet] : undefined;
-    if (!handler) return this.#terminate(new VmStorageError('NotImplemented', `This host does not know the cmdlet '${invocation.cmdlet}'.`, { target: invocation.cmdlet }));
+    if (!handler)
+      return this.#terminate(
+        new VmStorageError('NotImplemented', `This host does not know the cmdlet '${invocation.cmdlet}'.`, { target: invocation.cmdlet }),
+      );
     if (!this.#stop.signal.aborted) {
       try {
         await handler(this.#context(invocation, message));
       } catch (error) {
         if (!(error instanceof VmStorageError)) {
-          this.options.log.error({ cmdlet: invocation.cmdlet, error: error instanceof Error ? error.stack : String(error) }, 'a cmdlet failed unexpectedly');
-          return this.#terminate(new VmStorageError('HostInternalError', `The host failed in '${invocation.cmdlet}': ${error instanceof Error ? error.message : String(error)}. Its log has more.`));
+          this.options.log.error(
+            { cmdlet: invocation.cmdlet, error: error instanceof Error ? error.stack : String(error) },
+            'a cmdlet failed unexpectedly',
+          );
+          return this.#terminate(
+            new VmStorageError(
+              'HostInternalError',
+              `The host failed in '${invocation.cmdlet}': ${error instanceof Error ? error.message : String(error)}. Its log has more.`,
+            ),
+          );
         }
         this.options.log.info({ cmdlet: invocation.cmdlet, code: error.code, reason: error.message }, 'a cmdlet was refused or failed');
         await this.#send({ k: 'error', e: toWireError(error) });
@@ -152,7 +172,10 @@ export class Connection {
 
   #context({ cmdlet, cwd, prefs }: Invocation, { parameterSet, bound }: Extract<ClientMessage, { k: 'process' }>): CmdletContext {
     return {
-      cmdlet, cwd, parameterSet, bound,
+      cmdlet,
+      cwd,
+      parameterSet,
+      bound,
       signal: this.#closed.signal,
       stopRequested: this.#stop.signal,
       output: (value) => this.#send({ k: 'output', v: value }),
@@ -199,7 +222,10 @@ export class Connection {
 
 export function toWireError(error: VmStorageError): WireError {
   return {
-    message: error.message, errorId: error.errorId, category: error.category, code: error.code,
+    message: error.message,
+    errorId: error.errorId,
+    category: error.category,
+    code: error.code,
     ...(error.target === undefined ? {} : { target: error.target }),
     ...(error.recommendedAction === undefined ? {} : { recommendedAction: error.recommendedAction }),
   };

@@ -10,7 +10,13 @@ import type { HostServices } from './services.js';
 /** Never from content: a guest can write whatever it likes into its disk. */
 const formats: Readonly<Record<string, DiskFormat>> = { '.vhdx': 'vhdx', '.raw': 'raw', '.img': 'raw' };
 const later: Readonly<Record<string, string>> = {
-  '.vhd': 'VHD', '.avhd': 'VHD checkpoints', '.avhdx': 'checkpoints', '.vhds': 'VHD sets', '.qcow2': 'qcow2', '.vmdk': 'VMDK', '.vdi': 'VDI',
+  '.vhd': 'VHD',
+  '.avhd': 'VHD checkpoints',
+  '.avhdx': 'checkpoints',
+  '.vhds': 'VHD sets',
+  '.qcow2': 'qcow2',
+  '.vmdk': 'VMDK',
+  '.vdi': 'VDI',
 };
 
 export function formatOf(path: string): DiskFormat {
@@ -18,15 +24,27 @@ export function formatOf(path: string): DiskFormat {
   const format = Object.hasOwn(formats, extension) ? formats[extension] : undefined;
   if (format) return format;
   if (Object.hasOwn(later, extension)) {
-    throw new VmStorageError('NotImplemented', `'${path}' cannot be used: ${later[extension]} is not implemented. Use .vhdx, or .img or .raw for a raw image.`, { target: path });
+    throw new VmStorageError(
+      'NotImplemented',
+      `'${path}' cannot be used: ${later[extension]} is not implemented. Use .vhdx, or .img or .raw for a raw image.`,
+      { target: path },
+    );
   }
-  throw new VmStorageError('InvalidParameter', `'${path}' is not a virtual hard disk file by its name. Use .vhdx, or .img or .raw for a raw image.`, { target: path });
+  throw new VmStorageError(
+    'InvalidParameter',
+    `'${path}' is not a virtual hard disk file by its name. Use .vhdx, or .img or .raw for a raw image.`,
+    { target: path },
+  );
 }
 
 /** Absolute, as the user spelled it; links are not resolved. Windows spellings are refused, not misread as relative names. */
 export function absolutePath(given: string, cwd: string): string {
   if (given.includes('\0') || /^[A-Za-z]:([\\/]|$)/.test(given) || given.startsWith('\\\\')) {
-    throw new VmStorageError('InvalidParameter', `'${given}' is not a path of this host. Give it as the host names it, such as /srv/disks/web01.vhdx.`, { target: given });
+    throw new VmStorageError(
+      'InvalidParameter',
+      `'${given}' is not a path of this host. Give it as the host names it, such as /srv/disks/web01.vhdx.`,
+      { target: given },
+    );
   }
   return resolve(cwd, given);
 }
@@ -48,12 +66,19 @@ export async function examineDisk(services: HostServices, path: string): Promise
   }
   const owner = await services.registry.diskOwner(path);
   if (owner) {
-    throw new VmStorageError('ObjectInUse', `The disk '${path}' cannot be attached: virtual machine "${owner.vmName}" has it attached as '${owner.path}'. Detach it there first.`, { target: path });
+    throw new VmStorageError(
+      'ObjectInUse',
+      `The disk '${path}' cannot be attached: virtual machine "${owner.vmName}" has it attached as '${owner.path}'. Detach it there first.`,
+      { target: path },
+    );
   }
   const holder = services.locks.pathHolder(path);
   if (holder !== null) throw new VmStorageError('ObjectInUse', `The disk '${path}' cannot be attached now: ${holder}.`, { target: path });
   if (found.isBlockDevice()) return { path, format: 'raw', passThrough: true };
-  if (!found.isFile()) throw new VmStorageError('InvalidParameter', `The disk '${path}' cannot be attached: it is neither a file nor a block device.`, { target: path });
+  if (!found.isFile())
+    throw new VmStorageError('InvalidParameter', `The disk '${path}' cannot be attached: it is neither a file nor a block device.`, {
+      target: path,
+    });
   const format = formatOf(path);
   await services.workers.tool((tool) => tool.call('inspectImage', { path, format }));
   return { path, format, passThrough: false };
@@ -82,21 +107,38 @@ export async function createImage(services: HostServices, image: NewImage): Prom
   const format = formatOf(path);
   const limits = format === 'vhdx' ? VHDX_SIZE : RAW_SIZE;
   if (sizeBytes < limits.minimum || sizeBytes > limits.maximum || sizeBytes % limits.multiple !== 0n) {
-    throw badSize(path, `a size of ${sizeBytes} bytes is not possible; it must be a multiple of ${limits.multiple} from ${limits.minimum} to ${limits.maximum}`);
+    throw badSize(
+      path,
+      `a size of ${sizeBytes} bytes is not possible; it must be a multiple of ${limits.multiple} from ${limits.minimum} to ${limits.maximum}`,
+    );
   }
   const block = image.blockSizeBytes;
   if (block !== null && (format === 'raw' || block < BLOCK_SIZE.minimum || block > BLOCK_SIZE.maximum || (block & (block - 1)) !== 0)) {
-    throw badSize(path, format === 'raw' ? 'a raw image has no block size' : `a block size of ${block} bytes is not possible; it must be a power of two from ${BLOCK_SIZE.minimum} to ${BLOCK_SIZE.maximum}`);
+    throw badSize(
+      path,
+      format === 'raw'
+        ? 'a raw image has no block size'
+        : `a block size of ${block} bytes is not possible; it must be a power of two from ${BLOCK_SIZE.minimum} to ${BLOCK_SIZE.maximum}`,
+    );
   }
   if (format === 'raw' && (image.logicalSectorBytes ?? 512) !== 512) throw badSize(path, 'a raw image has sectors of 512 bytes');
   const claim = services.locks.claimPaths([path], 'a virtual hard disk is being created there');
   try {
-    return await services.workers.tool((tool) => tool.call('createImage', {
-      path, format, kind: image.kind, sizeBytes: String(sizeBytes),
-      blockSizeBytes: format === 'vhdx' ? (block ?? BLOCK_SIZE.default) : null,
-      logicalSectorBytes: format === 'vhdx' ? (image.logicalSectorBytes ?? 512) : null,
-      physicalSectorBytes: format === 'vhdx' ? (image.physicalSectorBytes ?? 4096) : null,
-    }, { timeoutMs: 0 }));
+    return await services.workers.tool((tool) =>
+      tool.call(
+        'createImage',
+        {
+          path,
+          format,
+          kind: image.kind,
+          sizeBytes: String(sizeBytes),
+          blockSizeBytes: format === 'vhdx' ? (block ?? BLOCK_SIZE.default) : null,
+          logicalSectorBytes: format === 'vhdx' ? (image.logicalSectorBytes ?? 512) : null,
+          physicalSectorBytes: format === 'vhdx' ? (image.physicalSectorBytes ?? 4096) : null,
+        },
+        { timeoutMs: 0 },
+      ),
+    );
   } catch (error) {
     throw error instanceof VmStorageError ? createError(path, error) : error;
   } finally {
@@ -121,16 +163,25 @@ export function createError(path: string, error: VmStorageError): VmStorageError
   const known = words[error.code];
   if (known === undefined) return error;
   return new VmStorageError(error.code, `${HEAD}\nThe system failed to create '${path}': ${known}`, {
-    target: path, errorId: 'OperationFailed', category: 'NotSpecified', cause: error,
+    target: path,
+    errorId: 'OperationFailed',
+    category: 'NotSpecified',
+    cause: error,
   });
 }
 
 /** What the file system says before anything is asked of a worker. */
 export async function refuseOccupied(path: string, folderIsMade = false): Promise<void> {
-  const present = await lstat(path).then(() => true, (error: unknown) => {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return false;
-    throw createError(path, new VmStorageError(hasCode(error, 'EACCES') ? 'AccessDenied' : 'StorageFailure', `'${path}': ${reasonOf(error)}.`));
-  });
+  const present = await lstat(path).then(
+    () => true,
+    (error: unknown) => {
+      if (hasCode(error, 'ENOENT', 'ENOTDIR')) return false;
+      throw createError(
+        path,
+        new VmStorageError(hasCode(error, 'EACCES') ? 'AccessDenied' : 'StorageFailure', `'${path}': ${reasonOf(error)}.`),
+      );
+    },
+  );
   if (present) throw createError(path, new VmStorageError('AlreadyExists', `'${basename(path)}' exists.`));
   if (folderIsMade) return;
   const folder = await stat(resolve(path, '..')).catch(() => null);

@@ -18,7 +18,11 @@ export async function lockInstance(tokenFile: string, instance: string): Promise
     await listen(server, name);
   } catch (error) {
     if (!hasCode(error, 'EADDRINUSE')) throw error;
-    throw new VmStorageError('InvalidState', `Another host is already running for '${instance}'. Stop it first, or set VMSTORAGE_HOME to another folder.`, { target: instance });
+    throw new VmStorageError(
+      'InvalidState',
+      `Another host is already running for '${instance}'. Stop it first, or set VMSTORAGE_HOME to another folder.`,
+      { target: instance },
+    );
   }
   return { release: () => new Promise((resolve) => server.close(() => resolve())) };
 }
@@ -30,7 +34,8 @@ async function token(file: string): Promise<string> {
     if (!hasCode(error, 'EEXIST')) throw error;
   }
   const text = (await systemFiles.readText(file)).trim();
-  if (!/^[0-9a-f]{32}$/.test(text)) throw new VmStorageError('ImageCorrupt', `'${file}' does not hold 32 hexadecimal digits. Delete it while no host is running.`);
+  if (!/^[0-9a-f]{32}$/.test(text))
+    throw new VmStorageError('ImageCorrupt', `'${file}' does not hold 32 hexadecimal digits. Delete it while no host is running.`);
   return text;
 }
 

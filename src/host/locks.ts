@@ -10,7 +10,11 @@ export class HostLocks implements Locks {
 
   claimMove(vmId: string): Claim {
     if (this.#moving.has(vmId)) {
-      throw new VmStorageError('ObjectInUse', 'The operation cannot be performed while the object is in use. The storage of this virtual machine is already being moved.', { target: vmId });
+      throw new VmStorageError(
+        'ObjectInUse',
+        'The operation cannot be performed while the object is in use. The storage of this virtual machine is already being moved.',
+        { target: vmId },
+      );
     }
     this.#moving.add(vmId);
     return once(() => this.#moving.delete(vmId));
@@ -23,7 +27,10 @@ export class HostLocks implements Locks {
   exclusive<T>(vmId: string, body: () => Promise<T>): Promise<T> {
     const before = this.#queues.get(vmId) ?? Promise.resolve();
     const result = before.then(body);
-    const settled = result.then(() => {}, () => {});
+    const settled = result.then(
+      () => {},
+      () => {},
+    );
     this.#queues.set(vmId, settled);
     void settled.then(() => {
       if (this.#queues.get(vmId) === settled) this.#queues.delete(vmId);
@@ -35,7 +42,8 @@ export class HostLocks implements Locks {
     const wanted = [...new Set(paths.map((path) => resolve(path)))];
     for (const path of wanted) {
       const present = this.#paths.get(path);
-      if (present !== undefined) throw new VmStorageError('ObjectInUse', `The path '${path}' cannot be used now: ${present}.`, { target: path });
+      if (present !== undefined)
+        throw new VmStorageError('ObjectInUse', `The path '${path}' cannot be used now: ${present}.`, { target: path });
     }
     for (const path of wanted) this.#paths.set(path, holder);
     return once(() => wanted.forEach((path) => this.#paths.delete(path)));

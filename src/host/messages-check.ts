@@ -7,9 +7,16 @@ const name = Type.String({ minLength: 1, maxLength: 200 });
 const values = Type.Record(Type.String({ maxLength: 200 }), Type.Unknown());
 
 const shapes = {
-  hello: Type.Object({ k: Type.Literal('hello'), v: Type.Integer(), pid: Type.Integer(), client: Type.Optional(Type.String({ maxLength: 200 })) }),
+  hello: Type.Object({
+    k: Type.Literal('hello'),
+    v: Type.Integer(),
+    pid: Type.Integer(),
+    client: Type.Optional(Type.String({ maxLength: 200 })),
+  }),
   begin: Type.Object({
-    k: Type.Literal('begin'), cmdlet: name, cwd: Type.String({ maxLength: 4096 }),
+    k: Type.Literal('begin'),
+    cmdlet: name,
+    cwd: Type.String({ maxLength: 4096 }),
     prefs: Type.Object({ verbose: Type.Boolean(), debug: Type.Boolean(), progress: Type.Boolean() }),
   }),
   process: Type.Object({ k: Type.Literal('process'), seq: Type.Integer(), parameterSet: Type.String({ maxLength: 200 }), bound: values }),

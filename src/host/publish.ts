@@ -107,15 +107,21 @@ export function publishHost(settings: HostSettings): VMHostObject {
 type Operational = VirtualMachineObject['OperationalStatus'][number];
 
 /** One sentence and one word for it. What keeps a guest waiting comes first: it is what somebody has to look at. */
-export function machineStatus(runtime: VmRuntime, worker: WorkerHealth, move: MoveStatus | null): { text: string; operational: Operational } {
+export function machineStatus(
+  runtime: VmRuntime,
+  worker: WorkerHealth,
+  move: MoveStatus | null,
+): { text: string; operational: Operational } {
   if (worker.trouble !== null) {
     const waiting = runtime.state === 'Off' ? '' : ' The guest is waiting.';
     return { text: `${sentence(worker.trouble)}${waiting}`, operational: 'SupportingEntityInError' };
   }
   if (runtime.trouble !== null) return { text: sentence(runtime.trouble), operational: 'CommunicationFailed' };
-  if (move !== null && move.outcome === null) return { text: moveText(move), operational: phaseOne.has(move.phase) ? 'StorageMigrationPhaseOne' : 'StorageMigrationPhaseTwo' };
+  if (move !== null && move.outcome === null)
+    return { text: moveText(move), operational: phaseOne.has(move.phase) ? 'StorageMigrationPhaseOne' : 'StorageMigrationPhaseTwo' };
   if (runtime.state === 'RunningCritical') return { text: 'The guest stopped at a storage error.', operational: 'CriticalIoError' };
-  if (worker.diskError !== null && runtime.state !== 'Off') return { text: sentence(`A disk request failed: ${worker.diskError}`), operational: 'Degraded' };
+  if (worker.diskError !== null && runtime.state !== 'Off')
+    return { text: sentence(`A disk request failed: ${worker.diskError}`), operational: 'Degraded' };
   return { text: 'Operating normally', operational: 'Ok' };
 }
 
@@ -123,12 +129,22 @@ export function machineStatus(runtime: VmRuntime, worker: WorkerHealth, move: Mo
 const phaseOne: ReadonlySet<MovePhase> = new Set(['queued', 'plan', 'check', 'prepare', 'copy']);
 
 function moveText(move: MoveStatus): string {
-  return move.phase === 'queued' ? 'Waiting to move storage' : `Moving storage: ${phaseText[move.phase] ?? move.phase}, ${Math.floor(move.percent)}%`;
+  return move.phase === 'queued'
+    ? 'Waiting to move storage'
+    : `Moving storage: ${phaseText[move.phase] ?? move.phase}, ${Math.floor(move.percent)}%`;
 }
 
 const phaseText: Partial<Record<MovePhase, string>> = {
-  plan: 'planning', check: 'checking', prepare: 'preparing', copy: 'copying', mirror: 'mirroring', verify: 'verifying',
-  synchronized: 'synchronized', switch: 'switching', release: 'releasing the source', cleanUp: 'cleaning up',
+  plan: 'planning',
+  check: 'checking',
+  prepare: 'preparing',
+  copy: 'copying',
+  mirror: 'mirroring',
+  verify: 'verifying',
+  synchronized: 'synchronized',
+  switch: 'switching',
+  release: 'releasing the source',
+  cleanUp: 'cleaning up',
 };
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;

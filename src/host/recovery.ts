@@ -41,7 +41,9 @@ export async function findRunning({ services, hypervisor, workers }: RecoveryPar
         const state = await hypervisor.adopt(vmId);
         const vm = registry.byId(vmId);
         const served = vm ? services.workers.servedDisks(vm).length > 0 : true;
-        const adopted = workers.adopt(vmId, journal || (state !== 'Off' && served)).catch((error: unknown) => log.error({ vmId, error: String(error) }, 'a worker could not be found again'));
+        const adopted = workers
+          .adopt(vmId, journal || (state !== 'Off' && served))
+          .catch((error: unknown) => log.error({ vmId, error: String(error) }, 'a worker could not be found again'));
         await waitUntil(clock, ADOPT_LIMIT_MS, 20, settledOf(adopted));
         if (state === 'Off' && !journal) await workers.release(vmId);
       } catch (error) {
@@ -58,7 +60,11 @@ export async function findRunning({ services, hypervisor, workers }: RecoveryPar
 export function resumeMoves(services: HostServices, migration: Migration, claims: ReadonlyMap<string, Claim>, ended: AbortSignal): void {
   for (const [vmId, claim] of claims) {
     void resume(vmId, claim).catch((error: unknown) => {
-      if (!ended.aborted) services.log.error({ vmId, error: error instanceof Error ? error.stack : String(error) }, 'an interrupted move could not be taken up; the machine stays claimed');
+      if (!ended.aborted)
+        services.log.error(
+          { vmId, error: error instanceof Error ? error.stack : String(error) },
+          'an interrupted move could not be taken up; the machine stays claimed',
+        );
     });
   }
 
@@ -92,7 +98,8 @@ export async function removeDeadToolSockets(runFolder: string): Promise<void> {
 async function warnOfStrangers({ paths, log }: HostServices, known: ReadonlySet<string>): Promise<void> {
   for (const name of await readdir(paths.movesFolder).catch(() => [])) {
     const match = /^([0-9a-f-]{36})\.journal$/.exec(name);
-    if (match && !known.has(match[1]!)) log.error({ journal: join(paths.movesFolder, name) }, 'a journal belongs to no registered machine; it is left alone');
+    if (match && !known.has(match[1]!))
+      log.error({ journal: join(paths.movesFolder, name) }, 'a journal belongs to no registered machine; it is left alone');
   }
 }
 
@@ -102,4 +109,8 @@ function settledOf(promise: Promise<unknown>): () => true | undefined {
   return () => (settled ? true : undefined);
 }
 
-const exists = (path: string): Promise<boolean> => access(path).then(() => true, () => false);
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );

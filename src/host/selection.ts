@@ -24,7 +24,9 @@ export async function selectMachines(context: CmdletContext, registry: Registry,
     const exact = registry.list().filter((vm) => vm.configuration.name.toLowerCase() === name.toLowerCase());
     const matching = exact.length === 0 ? registry.list().filter((vm) => wildcard(name).test(vm.configuration.name)) : exact;
     if (matching.length === 0 && !hasWildcard(name)) {
-      await context.error(new VmStorageError(unknown, `Hyper-V was unable to find a virtual machine with name "${name}".`, { target: name }));
+      await context.error(
+        new VmStorageError(unknown, `Hyper-V was unable to find a virtual machine with name "${name}".`, { target: name }),
+      );
     }
     found.push(...matching);
   }

@@ -52,6 +52,11 @@ async function removeStale(path: string): Promise<void> {
       else reject(error);
     });
   });
-  if (answer === 'listening') throw new VmStorageError('InvalidState', `Another process listens on '${path}'. Stop it first, or set VMSTORAGE_HOME to another folder.`, { target: path });
+  if (answer === 'listening')
+    throw new VmStorageError(
+      'InvalidState',
+      `Another process listens on '${path}'. Stop it first, or set VMSTORAGE_HOME to another folder.`,
+      { target: path },
+    );
   if (answer === 'stale') await rm(path);
 }

@@ -57,7 +57,10 @@ export class VmWorker implements WorkerClient {
   readonly #gone = new AbortController();
   #ending: Promise<void> | null = null;
 
-  constructor(private readonly place: WorkerPlace & { readonly vmId: string }, private readonly options: VmWorkerOptions) {
+  constructor(
+    private readonly place: WorkerPlace & { readonly vmId: string },
+    private readonly options: VmWorkerOptions,
+  ) {
     this.vmId = place.vmId;
   }
 
@@ -79,7 +82,9 @@ export class VmWorker implements WorkerClient {
     } catch (error) {
       if (this.#state !== 'starting') throw error;
       this.#state = 'ended';
-      await this.#terminate(true).catch((failure: unknown) => this.options.log.error({ vmId: this.vmId, error: String(failure) }, 'a worker that did not serve does not end'));
+      await this.#terminate(true).catch((failure: unknown) =>
+        this.options.log.error({ vmId: this.vmId, error: String(failure) }, 'a worker that did not serve does not end'),
+      );
       throw error;
     }
   }
@@ -93,13 +98,27 @@ export class VmWorker implements WorkerClient {
     }
   }
 
-  async call<M extends WorkerMethod>(method: M, params: WorkerMethods[M]['params'], options: CallOptions = {}): Promise<WorkerMethods[M]['result']> {
+  async call<M extends WorkerMethod>(
+    method: M,
+    params: WorkerMethods[M]['params'],
+    options: CallOptions = {},
+  ): Promise<WorkerMethods[M]['result']> {
     const limitMs = options.timeoutMs ?? CALL_LIMIT_MS;
-    const link = this.#link ?? (await waitUntil(this.options.clock, limitMs || Infinity, 20, () => {
-      if (this.#state === 'ended' || this.#state === 'ending') throw new VmStorageError('HostConnectionLost', `The worker was asked '${method}' after it was ended.`);
-      return this.#link ?? undefined;
-    }, options.signal));
-    if (!link) throw new VmStorageError('HostConnectionLost', `The worker cannot be asked '${method}': ${this.#trouble ?? 'it is not running'}.`);
+    const link =
+      this.#link ??
+      (await waitUntil(
+        this.options.clock,
+        limitMs || Infinity,
+        20,
+        () => {
+          if (this.#state === 'ended' || this.#state === 'ending')
+            throw new VmStorageError('HostConnectionLost', `The worker was asked '${method}' after it was ended.`);
+          return this.#link ?? undefined;
+        },
+        options.signal,
+      ));
+    if (!link)
+      throw new VmStorageError('HostConnectionLost', `The worker cannot be asked '${method}': ${this.#trouble ?? 'it is not running'}.`);
     return link.call(method, params, options);
   }
 
@@ -136,7 +155,11 @@ export class VmWorker implements WorkerClient {
     try {
       // One that serves is left as it is: during a move it serves other files than the registry knows yet.
       if (!reached.found || status.disks.length === 0) {
-        status = await link.call('serve', { vmId: this.vmId, disks: this.options.disks(), journalPath: this.options.journalPath }, { timeoutMs: SERVE_LIMIT_MS, signal: this.#gone.signal });
+        status = await link.call(
+          'serve',
+          { vmId: this.vmId, disks: this.options.disks(), journalPath: this.options.journalPath },
+          { timeoutMs: SERVE_LIMIT_MS, signal: this.#gone.signal },
+        );
       }
     } catch (error) {
       link.close();
@@ -197,8 +220,12 @@ export class VmWorker implements WorkerClient {
     const { processes, clock, log } = this.options;
     const link = this.#link;
     if (link) {
-      const asked = await waitUntil(clock, VMM_GONE_LIMIT_MS, 50, () => link.call('shutdown', { force }).then(() => true, (error: unknown) =>
-        error instanceof VmStorageError && error.code === 'InvalidState' ? undefined : false));
+      const asked = await waitUntil(clock, VMM_GONE_LIMIT_MS, 50, () =>
+        link.call('shutdown', { force }).then(
+          () => true,
+          (error: unknown) => (error instanceof VmStorageError && error.code === 'InvalidState' ? undefined : false),
+        ),
+      );
       if (asked === undefined) await link.call('shutdown', { force: true }).catch(() => {});
     }
     const identity = this.#identity;

@@ -54,13 +54,19 @@ export class WorkerLink {
     });
   }
 
-  call<M extends WorkerMethod>(method: M, params: WorkerMethods[M]['params'], options: CallOptions = {}): Promise<WorkerMethods[M]['result']> {
+  call<M extends WorkerMethod>(
+    method: M,
+    params: WorkerMethods[M]['params'],
+    options: CallOptions = {},
+  ): Promise<WorkerMethods[M]['result']> {
     const { timeoutMs = CALL_LIMIT_MS, signal } = options;
     return new Promise((resolve, reject) => {
       if (this.socket.destroyed) return reject(lost('the connection is closed'));
-      if (this.#waiting.size >= WAITING_MAX) return reject(new VmStorageError('OperationFailed', `The worker has not answered ${WAITING_MAX} requests.`));
+      if (this.#waiting.size >= WAITING_MAX)
+        return reject(new VmStorageError('OperationFailed', `The worker has not answered ${WAITING_MAX} requests.`));
       const id = this.#nextId++;
-      const abandon = (why: string): void => settle(() => reject(new VmStorageError('OperationFailed', `The worker was asked '${method}' but ${why}.`)));
+      const abandon = (why: string): void =>
+        settle(() => reject(new VmStorageError('OperationFailed', `The worker was asked '${method}' but ${why}.`)));
       const timer = timeoutMs > 0 ? setTimeout(() => abandon(`did not answer within ${timeoutMs} ms`), timeoutMs) : undefined;
       const onAbort = (): void => abandon('the request was abandoned');
       const settle = (finish: () => void): void => {
@@ -99,7 +105,8 @@ export class WorkerLink {
   }
 }
 
-const lost = (reason: string): VmStorageError => new VmStorageError('HostConnectionLost', `The worker ended before it answered (${reason}).`);
+const lost = (reason: string): VmStorageError =>
+  new VmStorageError('HostConnectionLost', `The worker ended before it answered (${reason}).`);
 
 /** A worker's error with its code kept; a code we do not know is an OperationFailed. */
 export function fromWire(error: WireError): VmStorageError {

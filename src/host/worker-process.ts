@@ -47,18 +47,32 @@ export interface WorkerStarterOptions {
 }
 
 /** Connects to the worker of `place`, starting it if none is there. `startNew` false: null instead of a start. */
-export async function reachWorker(place: WorkerPlace, options: WorkerStarterOptions, startNew: boolean, signal?: AbortSignal): Promise<ReachedWorker | null> {
+export async function reachWorker(
+  place: WorkerPlace,
+  options: WorkerStarterOptions,
+  startNew: boolean,
+  signal?: AbortSignal,
+): Promise<ReachedWorker | null> {
   const { processes, clock, log } = options;
   const present = await connectTo(place, options);
   if (present) return present;
   const left = processes.find((line) => isWorkerOf(line, place.socket))[0];
   if (left) {
     // Alive but not listening: being started by a host that died, or ending, or hung.
-    const late = await waitUntil(clock, DEAF_LIMIT_MS, 50, async () => (processes.isAlive(left) ? ((await connectTo(place, options)) ?? undefined) : null), signal);
+    const late = await waitUntil(
+      clock,
+      DEAF_LIMIT_MS,
+      50,
+      async () => (processes.isAlive(left) ? ((await connectTo(place, options)) ?? undefined) : null),
+      signal,
+    );
     if (late) return late;
     if (processes.signal(left, 'SIGKILL')) log.warn({ vmId: place.vmId, worker: left.pid }, 'a worker that did not answer was killed');
     if (!(await waitForExit(processes, clock, left, EXIT_LIMIT_MS))) {
-      throw new VmStorageError('OperationFailed', `The worker process ${left.pid} neither answers nor ends; it waits in the kernel for storage.`);
+      throw new VmStorageError(
+        'OperationFailed',
+        `The worker process ${left.pid} neither answers nor ends; it waits in the kernel for storage.`,
+      );
     }
   }
   if (!startNew) return null;
@@ -73,18 +87,32 @@ async function startWorker(place: WorkerPlace, options: WorkerStarterOptions, si
   try {
     child = await processes.startDetached({ command: command!, args, logFile: place.logFile, cwd: '/' });
   } catch (cause) {
-    throw new VmStorageError('OperationFailed', `The worker could not be started: ${cause instanceof Error ? cause.message : String(cause)}.`, { cause });
+    throw new VmStorageError(
+      'OperationFailed',
+      `The worker could not be started: ${cause instanceof Error ? cause.message : String(cause)}.`,
+      { cause },
+    );
   }
   log.info({ vmId: place.vmId, worker: child.identity.pid }, 'worker started');
   let ended: string | null = null;
   void child.exited.then(({ code, signal: by }) => (ended = by ? `it was killed by ${by}` : `it ended with code ${code}`));
-  const reached = await waitUntil(clock, START_LIMIT_MS, 15, async () => {
-    if (!processes.isAlive(child.identity)) throw new VmStorageError('OperationFailed', `The worker could not be started: ${ended ?? 'it ended'}. See ${place.logFile}.`);
-    return (await connectTo(place, options)) ?? undefined;
-  }, signal);
+  const reached = await waitUntil(
+    clock,
+    START_LIMIT_MS,
+    15,
+    async () => {
+      if (!processes.isAlive(child.identity))
+        throw new VmStorageError('OperationFailed', `The worker could not be started: ${ended ?? 'it ended'}. See ${place.logFile}.`);
+      return (await connectTo(place, options)) ?? undefined;
+    },
+    signal,
+  );
   if (reached) return { ...reached, found: false };
   processes.signal(child.identity, 'SIGKILL');
-  throw new VmStorageError('OperationFailed', `The worker did not listen on '${place.socket}' within ${START_LIMIT_MS} ms. See ${place.logFile}.`);
+  throw new VmStorageError(
+    'OperationFailed',
+    `The worker did not listen on '${place.socket}' within ${START_LIMIT_MS} ms. See ${place.logFile}.`,
+  );
 }
 
 /** Null when nobody listens. A process that answers but is not this worker is refused: nothing of ours may be told to it. */
@@ -99,8 +127,15 @@ async function connectTo(place: WorkerPlace, { processes }: WorkerStarterOptions
   try {
     const status = await link.call('status', {}, { timeoutMs: STATUS_LIMIT_MS });
     const identity = processes.identify(status.pid);
-    if (!identity || !isWorkerOf(processes.commandLine(status.pid), place.socket) || (place.vmId !== null && status.vmId !== '' && status.vmId !== place.vmId)) {
-      throw new VmStorageError('ProtocolError', `A foreign process answers on '${place.socket}': it says it is ${status.pid} for '${status.vmId}'. End it, then try again.`);
+    if (
+      !identity ||
+      !isWorkerOf(processes.commandLine(status.pid), place.socket) ||
+      (place.vmId !== null && status.vmId !== '' && status.vmId !== place.vmId)
+    ) {
+      throw new VmStorageError(
+        'ProtocolError',
+        `A foreign process answers on '${place.socket}': it says it is ${status.pid} for '${status.vmId}'. End it, then try again.`,
+      );
     }
     return { link, identity, status, found: true };
   } catch (error) {

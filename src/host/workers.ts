@@ -36,7 +36,8 @@ export class HostWorkers implements Workers {
     const present = this.#workers.get(vmId);
     if (present) {
       await present.ready;
-      if (this.#workers.get(vmId) === present && present.worker.health.state !== 'ending' && present.worker.health.state !== 'none') return present.worker;
+      if (this.#workers.get(vmId) === present && present.worker.health.state !== 'ending' && present.worker.health.state !== 'none')
+        return present.worker;
       await present.worker.end();
       this.#forget(vmId, present.worker);
       return this.forVm(vm);
@@ -95,9 +96,20 @@ export class HostWorkers implements Workers {
 
   servedDisks(vm: VmRecord): readonly ServedDisk[] {
     const { id, disks } = vm.configuration;
-    return disks.flatMap((disk, index) => (disk.passThrough ? [] : [{
-      index, path: disk.path, format: disk.format, readOnly: false, vhostUserSocket: this.options.paths.diskSocket(id, index), nbdSocket: null,
-    }]));
+    return disks.flatMap((disk, index) =>
+      disk.passThrough
+        ? []
+        : [
+            {
+              index,
+              path: disk.path,
+              format: disk.format,
+              readOnly: false,
+              vhostUserSocket: this.options.paths.diskSocket(id, index),
+              nbdSocket: null,
+            },
+          ],
+    );
   }
 
   /** Lets go of all of them; they go on. */
@@ -113,15 +125,19 @@ export class HostWorkers implements Workers {
     await systemFiles.makeFolders(paths.movesFolder);
     const logFile = paths.vmLog(vmId, 'worker');
     await boundLog(logFile);
-    return new VmWorker({ vmId, socket: paths.workerSocket(vmId), logFile }, {
-      ...this.options,
-      journalPath: paths.journal(vmId),
-      disks: () => {
-        const vm = registry.byId(vmId);
-        if (!vm) throw new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${vmId}".`, { target: vmId });
-        return this.servedDisks(vm);
+    return new VmWorker(
+      { vmId, socket: paths.workerSocket(vmId), logFile },
+      {
+        ...this.options,
+        journalPath: paths.journal(vmId),
+        disks: () => {
+          const vm = registry.byId(vmId);
+          if (!vm)
+            throw new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${vmId}".`, { target: vmId });
+          return this.servedDisks(vm);
+        },
       },
-    });
+    );
   }
 
   async #track(vmId: string, worker: VmWorker, start: () => Promise<unknown>): Promise<void> {
@@ -149,7 +165,12 @@ export class HostWorkers implements Workers {
     if (!reached) throw new VmStorageError('OperationFailed', 'The tool worker could not be started.');
     const { link, identity } = reached;
     try {
-      return await use({ vmId: null, pid: identity.pid, call: (method, params, options) => link.call(method, params, options), subscribe: (listener) => link.subscribe(listener) });
+      return await use({
+        vmId: null,
+        pid: identity.pid,
+        call: (method, params, options) => link.call(method, params, options),
+        subscribe: (listener) => link.subscribe(listener),
+      });
     } finally {
       await link.call('shutdown', { force: true }).catch(() => {});
       link.close();

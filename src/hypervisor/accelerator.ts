@@ -21,7 +21,10 @@ export interface Accelerator {
 
 const TCG: Accelerator = { kind: 'tcg', cpu: 'max' };
 /** Tried in this order: `host` is refused by some nested hosts. */
-const KVM: readonly Accelerator[] = [{ kind: 'kvm', cpu: 'host' }, { kind: 'kvm', cpu: 'qemu64' }];
+const KVM: readonly Accelerator[] = [
+  { kind: 'kvm', cpu: 'host' },
+  { kind: 'kvm', cpu: 'qemu64' },
+];
 /** TCG needs 0.6-1 s on an idle machine; one that needs this long is overloaded and its answer is not kept. */
 const TCG_LIMIT_MS = 30_000;
 /** What KVM is given at most, however slow TCG was. */
@@ -31,7 +34,10 @@ const KVM_LIMIT_MS = 5_000;
 export type Probe = (accelerator: Accelerator, limitMs: number) => Promise<number | null>;
 
 /** Decides, from `probe` alone. */
-export async function chooseAccelerator(kvmDevice: boolean, probe: Probe): Promise<{ accelerator: Accelerator; measuredMs: Record<string, number | null>; keep: boolean }> {
+export async function chooseAccelerator(
+  kvmDevice: boolean,
+  probe: Probe,
+): Promise<{ accelerator: Accelerator; measuredMs: Record<string, number | null>; keep: boolean }> {
   if (!kvmDevice) return { accelerator: TCG, measuredMs: {}, keep: false };
   const tcgMs = await probe(TCG, TCG_LIMIT_MS);
   const measuredMs: Record<string, number | null> = { tcg: tcgMs };
@@ -49,20 +55,29 @@ export async function accelerator(program: QemuProgram, file: string, files: Fil
   const key = `${currentBootId()} ${program.path} ${program.version}`;
   try {
     const kept = JSON.parse(await files.readText(file)) as { key?: string; accelerator?: Accelerator };
-    if (kept.key === key && kept.accelerator) return kept.accelerator.kind === 'tcg' ? TCG : (KVM.find((one) => one.cpu === kept.accelerator!.cpu) ?? TCG);
+    if (kept.key === key && kept.accelerator)
+      return kept.accelerator.kind === 'tcg' ? TCG : (KVM.find((one) => one.cpu === kept.accelerator!.cpu) ?? TCG);
   } catch {
     // not there, or not readable: it is only a memory of a measurement
   }
   const image = join(dirname(file), `probe-${process.pid}.img`);
   try {
-    const kvmDevice = await access('/dev/kvm', constants.R_OK | constants.W_OK).then(() => true, () => false);
+    const kvmDevice = await access('/dev/kvm', constants.R_OK | constants.W_OK).then(
+      () => true,
+      () => false,
+    );
     if (kvmDevice) await writeFile(image, probeImage(), { mode: 0o600 });
     const choice = await chooseAccelerator(kvmDevice, (one, limitMs) => bootProbe(program, one, image, limitMs, clock));
     log.info({ accelerator: choice.accelerator, kvmDevice, measuredMs: choice.measuredMs }, 'accelerator chosen');
-    if (choice.keep) await files.replace(file, JSON.stringify({ key, accelerator: choice.accelerator, measuredMs: choice.measuredMs }, null, 2) + '\n');
+    if (choice.keep)
+      await files.replace(file, JSON.stringify({ key, accelerator: choice.accelerator, measuredMs: choice.measuredMs }, null, 2) + '\n');
     return choice.accelerator;
   } catch (cause) {
-    throw new VmStorageError('HypervisorFailure', `Whether KVM works could not be found out: ${cause instanceof Error ? cause.message : String(cause)}.`, { cause });
+    throw new VmStorageError(
+      'HypervisorFailure',
+      `Whether KVM works could not be found out: ${cause instanceof Error ? cause.message : String(cause)}.`,
+      { cause },
+    );
   } finally {
     await rm(image, { force: true });
   }
@@ -70,12 +85,31 @@ export async function accelerator(program: QemuProgram, file: string, files: Fil
 
 async function bootProbe(program: QemuProgram, one: Accelerator, image: string, limitMs: number, clock: Clock): Promise<number | null> {
   const startedMs = clock.monotonicMs();
-  const child = spawn(program.path, [
-    '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-machine', 'q35', '-m', '64M',
-    '-accel', one.kind === 'kvm' ? 'kvm' : 'tcg,thread=multi', '-cpu', one.cpu,
-    '-blockdev', JSON.stringify({ driver: 'file', 'node-name': 'probe', filename: image, 'read-only': true }),
-    '-device', 'virtio-blk-pci,drive=probe,bootindex=1', '-device', 'isa-debug-exit,iobase=0xf4,iosize=4',
-  ], { stdio: 'ignore' });
+  const child = spawn(
+    program.path,
+    [
+      '-nodefaults',
+      '-no-user-config',
+      '-display',
+      'none',
+      '-no-reboot',
+      '-machine',
+      'q35',
+      '-m',
+      '64M',
+      '-accel',
+      one.kind === 'kvm' ? 'kvm' : 'tcg,thread=multi',
+      '-cpu',
+      one.cpu,
+      '-blockdev',
+      JSON.stringify({ driver: 'file', 'node-name': 'probe', filename: image, 'read-only': true }),
+      '-device',
+      'virtio-blk-pci,drive=probe,bootindex=1',
+      '-device',
+      'isa-debug-exit,iobase=0xf4,iosize=4',
+    ],
+    { stdio: 'ignore' },
+  );
   const timer = setTimeout(() => child.kill('SIGKILL'), limitMs);
   const code = await new Promise<number | null>((resolve, reject) => {
     child.once('error', reject);

@@ -31,8 +31,10 @@ export async function machineFirmware(variablesFile: string): Promise<Firmware> 
     }
     return { code: place.code, variables: variablesFile };
   }
-  throw new VmStorageError('HypervisorFailure',
-    'A generation 2 machine needs the OVMF firmware, which was not found. Install it (Debian: ovmf; Fedora: edk2-ovmf), or make the machine with -Generation 1.');
+  throw new VmStorageError(
+    'HypervisorFailure',
+    'A generation 2 machine needs the OVMF firmware, which was not found. Install it (Debian: ovmf; Fedora: edk2-ovmf), or make the machine with -Generation 1.',
+  );
 }
 
 async function readable(path: string): Promise<boolean> {

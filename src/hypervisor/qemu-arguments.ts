@@ -25,38 +25,77 @@ export interface MachineFiles {
 }
 
 export function qemuArguments(
-  vm: VmConfiguration, files: MachineFiles, program: QemuProgram, accelerator: Accelerator, firmware: Firmware | null,
+  vm: VmConfiguration,
+  files: MachineFiles,
+  program: QemuProgram,
+  accelerator: Accelerator,
+  firmware: Firmware | null,
 ): string[] {
   const memoryMiB = Math.ceil(vm.memoryStartupBytes / 2 ** 20);
   const machine = ['q35', 'memory-backend=mem', ...(firmware ? ['pflash0=firmware', 'pflash1=variables'] : [])].join(',');
   return [
-    '-name', `guest=${escape(vm.name)},debug-threads=on`, '-uuid', vm.id,
-    '-nodefaults', '-no-user-config', '-display', 'none',
-    '-machine', machine, '-accel', accelerator.kind === 'kvm' ? 'kvm' : 'tcg,thread=multi', '-cpu', accelerator.cpu, '-smp', String(vm.processorCount),
+    '-name',
+    `guest=${escape(vm.name)},debug-threads=on`,
+    '-uuid',
+    vm.id,
+    '-nodefaults',
+    '-no-user-config',
+    '-display',
+    'none',
+    '-machine',
+    machine,
+    '-accel',
+    accelerator.kind === 'kvm' ? 'kvm' : 'tcg,thread=multi',
+    '-cpu',
+    accelerator.cpu,
+    '-smp',
+    String(vm.processorCount),
     // Shared memory is what a vhost-user back end maps; memfd needs no file system.
-    '-object', `memory-backend-memfd,id=mem,size=${memoryMiB}M,share=on`, '-m', `${memoryMiB}M`,
-    '-qmp', `unix:${escape(files.qmpSocket)},server=on,wait=off`, '-pidfile', files.pidFile,
+    '-object',
+    `memory-backend-memfd,id=mem,size=${memoryMiB}M,share=on`,
+    '-m',
+    `${memoryMiB}M`,
+    '-qmp',
+    `unix:${escape(files.qmpSocket)},server=on,wait=off`,
+    '-pidfile',
+    files.pidFile,
     '-S', // the guest executes only after the peers of its disks were checked
-    ...(firmware ? [
-      '-blockdev', json({ driver: 'file', 'node-name': 'firmware', filename: firmware.code, 'read-only': true }),
-      '-blockdev', json({ driver: 'file', 'node-name': 'variables', filename: firmware.variables }),
-    ] : []),
+    ...(firmware
+      ? [
+          '-blockdev',
+          json({ driver: 'file', 'node-name': 'firmware', filename: firmware.code, 'read-only': true }),
+          '-blockdev',
+          json({ driver: 'file', 'node-name': 'variables', filename: firmware.variables }),
+        ]
+      : []),
     ...consoles(files.consoleLog),
     ...rootPorts(vm.disks.length + SPARE_ROOT_PORTS),
     ...vm.disks.flatMap((disk, index) => diskArguments(vm, disk, index, files, program)),
-    ...(vm.directBoot ? [
-      '-kernel', vm.directBoot.kernel,
-      ...(vm.directBoot.initrd === null ? [] : ['-initrd', vm.directBoot.initrd]),
-      '-append', vm.directBoot.arguments,
-    ] : []),
+    ...(vm.directBoot
+      ? [
+          '-kernel',
+          vm.directBoot.kernel,
+          ...(vm.directBoot.initrd === null ? [] : ['-initrd', vm.directBoot.initrd]),
+          '-append',
+          vm.directBoot.arguments,
+        ]
+      : []),
   ];
 }
 
 /** hvc0 and ttyS0, both appended to one log. The file is opened with O_APPEND, so it may be cut while it is written. */
 function consoles(log: string): string[] {
   return [
-    '-chardev', `file,id=console,path=${escape(log)},append=on`, '-device', 'virtio-serial-pci,id=consoles,bus=pcie.0,addr=1', '-device', 'virtconsole,chardev=console',
-    '-chardev', `file,id=serial,path=${escape(log)},append=on`, '-serial', 'chardev:serial',
+    '-chardev',
+    `file,id=console,path=${escape(log)},append=on`,
+    '-device',
+    'virtio-serial-pci,id=consoles,bus=pcie.0,addr=1',
+    '-device',
+    'virtconsole,chardev=console',
+    '-chardev',
+    `file,id=serial,path=${escape(log)},append=on`,
+    '-serial',
+    'chardev:serial',
   ];
 }
 
@@ -72,15 +111,25 @@ function diskArguments(vm: VmConfiguration, disk: HardDisk, index: number, files
   const common = `id=disk${index},bus=rp${index},bootindex=${index + 1},num-queues=${vm.processorCount}`;
   if (disk.passThrough) {
     return [
-      '-blockdev', json({ driver: 'host_device', 'node-name': `node${index}`, filename: disk.path, cache: { direct: true, 'no-flush': false }, aio: 'threads' }),
-      '-device', `virtio-blk-pci,drive=node${index},write-cache=on,${common}`,
+      '-blockdev',
+      json({
+        driver: 'host_device',
+        'node-name': `node${index}`,
+        filename: disk.path,
+        cache: { direct: true, 'no-flush': false },
+        aio: 'threads',
+      }),
+      '-device',
+      `virtio-blk-pci,drive=node${index},write-cache=on,${common}`,
     ];
   }
   return [
     // The worker may be restarted under the running guest: QEMU connects again by itself and the guest only waits.
-    '-chardev', `socket,id=vu${index},path=${escape(files.diskSocket(index))},${program.reconnectOption}`,
+    '-chardev',
+    `socket,id=vu${index},path=${escape(files.diskSocket(index))},${program.reconnectOption}`,
     // config-wce=off: the write cache mode is ours to tell, so the guest always reads "write back" and its flushes reach us.
-    '-device', `vhost-user-blk-pci,chardev=vu${index},config-wce=off,${common}`,
+    '-device',
+    `vhost-user-blk-pci,chardev=vu${index},config-wce=off,${common}`,
   ];
 }
 

@@ -24,7 +24,11 @@ export async function findQemu(environment: { readonly [name: string]: string | 
   try {
     output = (await run(path, ['--version'], { timeout: 10_000 })).stdout;
   } catch (cause) {
-    throw new VmStorageError('HypervisorFailure', `'${path} --version' failed: ${cause instanceof Error ? cause.message : String(cause)}.`, { cause });
+    throw new VmStorageError(
+      'HypervisorFailure',
+      `'${path} --version' failed: ${cause instanceof Error ? cause.message : String(cause)}.`,
+      { cause },
+    );
   }
   return describeQemu(path, output);
 }
@@ -48,9 +52,15 @@ const older = (one: readonly [number, number], other: readonly [number, number])
 
 async function locate(environment: { readonly [name: string]: string | undefined }): Promise<string> {
   const chosen = environment['VMSTORAGE_QEMU'];
-  const candidates = chosen ? [chosen]
-    : [...(environment['PATH'] ?? '').split(delimiter).filter((folder) => folder.startsWith('/')).map((folder) => join(folder, 'qemu-system-x86_64')),
-      '/usr/libexec/qemu-kvm'];
+  const candidates = chosen
+    ? [chosen]
+    : [
+        ...(environment['PATH'] ?? '')
+          .split(delimiter)
+          .filter((folder) => folder.startsWith('/'))
+          .map((folder) => join(folder, 'qemu-system-x86_64')),
+        '/usr/libexec/qemu-kvm',
+      ];
   for (const candidate of candidates) {
     try {
       await access(candidate, constants.X_OK);
@@ -59,7 +69,10 @@ async function locate(environment: { readonly [name: string]: string | undefined
       // the next one
     }
   }
-  throw new VmStorageError('HypervisorFailure', chosen
-    ? `VMSTORAGE_QEMU names '${chosen}', which is not a program.`
-    : 'QEMU was not found: there is no qemu-system-x86_64 in PATH. Install it (Debian: qemu-system-x86), or set VMSTORAGE_QEMU to it.');
+  throw new VmStorageError(
+    'HypervisorFailure',
+    chosen
+      ? `VMSTORAGE_QEMU names '${chosen}', which is not a program.`
+      : 'QEMU was not found: there is no qemu-system-x86_64 in PATH. Install it (Debian: qemu-system-x86), or set VMSTORAGE_QEMU to it.',
+  );
 }

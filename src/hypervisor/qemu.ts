@@ -64,7 +64,9 @@ export class QemuHypervisor implements Hypervisor {
     if (!machine) return { state: 'Off', pid: null, startedAt: null, accelerator: null, processorTimeMs: null, trouble: null };
     const { state, process, startedAt, trouble } = machine;
     return {
-      state, startedAt, trouble,
+      state,
+      startedAt,
+      trouble,
       pid: process?.pid ?? null,
       accelerator: machine.accelerator,
       processorTimeMs: process ? this.options.processes.processorTimeMs(process) : null,
@@ -82,7 +84,8 @@ export class QemuHypervisor implements Hypervisor {
   }
 
   async start(vm: VmConfiguration, options: StartOptions = {}): Promise<void> {
-    if (this.state(vm.id) !== 'Off') throw new VmStorageError('InvalidState', `Virtual machine "${vm.name}" is not off.`, { target: vm.name });
+    if (this.state(vm.id) !== 'Off')
+      throw new VmStorageError('InvalidState', `Virtual machine "${vm.name}" is not off.`, { target: vm.name });
     const machine: Machine = { vmId: vm.id, state: 'Off', process: null, accelerator: null, startedAt: null, qmp: null, trouble: null };
     this.#machines.set(vm.id, machine);
     this.#enter(machine, 'Starting');
@@ -95,8 +98,13 @@ export class QemuHypervisor implements Hypervisor {
         await waitForExit(this.options.processes, this.options.clock, machine.process, EXIT_LIMIT_MS);
       }
       await this.#ended(machine);
-      throw error instanceof VmStorageError ? error
-        : new VmStorageError('HypervisorFailure', `Virtual machine "${vm.name}" could not be started: ${error instanceof Error ? error.message : String(error)}.`, { target: vm.name, cause: error });
+      throw error instanceof VmStorageError
+        ? error
+        : new VmStorageError(
+            'HypervisorFailure',
+            `Virtual machine "${vm.name}" could not be started: ${error instanceof Error ? error.message : String(error)}.`,
+            { target: vm.name, cause: error },
+          );
     }
   }
 
@@ -111,31 +119,52 @@ export class QemuHypervisor implements Hypervisor {
     await systemFiles.makeFolders(paths.vmLogFolder(vm.id));
     await rm(paths.qmpSocket(vm.id), { force: true });
     await boundLog(paths.vmLog(vm.id, 'qemu'));
-    const args = qemuArguments(vm, {
-      qmpSocket: paths.qmpSocket(vm.id),
-      pidFile: paths.qemuPidFile(vm.id),
-      consoleLog: paths.vmLog(vm.id, 'console'),
-      diskSocket: (index) => paths.diskSocket(vm.id, index),
-    }, program, chosen, firmware);
+    const args = qemuArguments(
+      vm,
+      {
+        qmpSocket: paths.qmpSocket(vm.id),
+        pidFile: paths.qemuPidFile(vm.id),
+        consoleLog: paths.vmLog(vm.id, 'console'),
+        diskSocket: (index) => paths.diskSocket(vm.id, index),
+      },
+      program,
+      chosen,
+      firmware,
+    );
     const child = await processes.startDetached({ command: program.path, args, logFile: paths.vmLog(vm.id, 'qemu'), cwd: '/' });
     machine.process = child.identity;
     machine.startedAt = clock.now().toISOString();
     log.info({ vmId: vm.id, qemu: child.identity.pid, args }, 'QEMU started');
-    const qmp = await waitUntil(clock, MONITOR_LIMIT_MS, 20, async () => {
-      if (!processes.isAlive(child.identity)) throw await this.#launchFailure(vm, 'QEMU ended at once');
-      return Qmp.open(paths.qmpSocket(vm.id)).catch(() => undefined);
-    }, signal);
-    if (!qmp) throw await this.#launchFailure(vm, signal?.aborted ? 'the start was abandoned' : `QEMU's monitor did not answer within ${MONITOR_LIMIT_MS} ms`);
+    const qmp = await waitUntil(
+      clock,
+      MONITOR_LIMIT_MS,
+      20,
+      async () => {
+        if (!processes.isAlive(child.identity)) throw await this.#launchFailure(vm, 'QEMU ended at once');
+        return Qmp.open(paths.qmpSocket(vm.id)).catch(() => undefined);
+      },
+      signal,
+    );
+    if (!qmp)
+      throw await this.#launchFailure(
+        vm,
+        signal?.aborted ? 'the start was abandoned' : `QEMU's monitor did not answer within ${MONITOR_LIMIT_MS} ms`,
+      );
     this.#attach(machine, qmp);
     await verify?.(child.identity.pid);
     await qmp.call('cont');
-    if (!(await this.#refreshState(machine)) || (machine.state as VmState) === 'Off') throw await this.#launchFailure(vm, 'the guest did not run');
+    if (!(await this.#refreshState(machine)) || (machine.state as VmState) === 'Off')
+      throw await this.#launchFailure(vm, 'the guest did not run');
   }
 
   async #launchFailure(vm: VmConfiguration, what: string): Promise<VmStorageError> {
     const file = this.options.paths.vmLog(vm.id, 'qemu');
     const said = (await readFile(file, 'utf8').catch(() => '')).trim().split('\n').slice(-3).join(' ').slice(-600);
-    return new VmStorageError('HypervisorFailure', `Virtual machine "${vm.name}" could not be started: ${what}.${said ? ` It said: ${said}` : ''} See ${file}.`, { target: vm.name });
+    return new VmStorageError(
+      'HypervisorFailure',
+      `Virtual machine "${vm.name}" could not be started: ${what}.${said ? ` It said: ${said}` : ''} See ${file}.`,
+      { target: vm.name },
+    );
   }
 
   async shutDown(vmId: string, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
@@ -181,7 +210,13 @@ export class QemuHypervisor implements Hypervisor {
     }
     const kvm = processes.commandLine(identity.pid).includes('kvm');
     const machine: Machine = {
-      vmId, state: 'Off', process: identity, accelerator: kvm ? 'kvm' : 'tcg', startedAt: startedAt(identity, clock), qmp: null, trouble: null,
+      vmId,
+      state: 'Off',
+      process: identity,
+      accelerator: kvm ? 'kvm' : 'tcg',
+      startedAt: startedAt(identity, clock),
+      qmp: null,
+      trouble: null,
     };
     this.#machines.set(vmId, machine);
     this.#enter(machine, 'Running');
@@ -194,25 +229,37 @@ export class QemuHypervisor implements Hypervisor {
   /** The live QEMU of the machine. By the process table, not the pid file: the host may have died before QEMU wrote it. */
   async #findProcess(vmId: string): Promise<ProcessIdentity | null> {
     const { paths, processes } = this.options;
-    const started = await stat(paths.vmRunFolder(vmId)).then(() => true, () => false); // no folder: not started since the machine booted
-    return started ? (processes.find((line) => line[line.indexOf('-uuid') + 1] === vmId && line.includes(paths.qemuPidFile(vmId)))[0] ?? null) : null;
+    const started = await stat(paths.vmRunFolder(vmId)).then(
+      () => true,
+      () => false,
+    ); // no folder: not started since the machine booted
+    return started
+      ? (processes.find((line) => line[line.indexOf('-uuid') + 1] === vmId && line.includes(paths.qemuPidFile(vmId)))[0] ?? null)
+      : null;
   }
 
   #attach(machine: Machine, qmp: Qmp): void {
     machine.qmp = qmp;
     machine.trouble = null;
-    qmp.subscribe((event) => void this.#onEvent(machine, event).catch((error: unknown) => this.options.log.warn({ vmId: machine.vmId, error: String(error) }, 'event not handled')));
-    void qmp.closed.then(async (reason) => {
-      machine.qmp = null;
-      if (this.#closing.signal.aborted || this.#machines.get(machine.vmId) !== machine || !machine.process) return;
-      // QEMU closes its monitor a moment before it is gone.
-      if (await waitForExit(this.options.processes, this.options.clock, machine.process, 2_000)) {
-        if (machine.state !== 'Starting') await this.#ended(machine);
-      } else {
-        this.options.log.warn({ vmId: machine.vmId, reason }, 'the monitor closed under a living QEMU');
-        if (machine.state !== 'Starting') await this.#reachMonitor(machine);
-      }
-    }).catch((error: unknown) => this.options.log.error({ vmId: machine.vmId, error: String(error) }, 'a monitor is lost'));
+    qmp.subscribe(
+      (event) =>
+        void this.#onEvent(machine, event).catch((error: unknown) =>
+          this.options.log.warn({ vmId: machine.vmId, error: String(error) }, 'event not handled'),
+        ),
+    );
+    void qmp.closed
+      .then(async (reason) => {
+        machine.qmp = null;
+        if (this.#closing.signal.aborted || this.#machines.get(machine.vmId) !== machine || !machine.process) return;
+        // QEMU closes its monitor a moment before it is gone.
+        if (await waitForExit(this.options.processes, this.options.clock, machine.process, 2_000)) {
+          if (machine.state !== 'Starting') await this.#ended(machine);
+        } else {
+          this.options.log.warn({ vmId: machine.vmId, reason }, 'the monitor closed under a living QEMU');
+          if (machine.state !== 'Starting') await this.#reachMonitor(machine);
+        }
+      })
+      .catch((error: unknown) => this.options.log.error({ vmId: machine.vmId, error: String(error) }, 'a monitor is lost'));
   }
 
   /** Connects to the monitor of a live process; on failure says so in `trouble` and goes on trying until the process is gone. */
@@ -237,7 +284,13 @@ export class QemuHypervisor implements Hypervisor {
       await clock.sleep(MONITOR_RETRY_MS, signal).catch(() => {});
       if (signal.aborted) return;
       if (!processes.isAlive(machine.process)) return this.#ended(machine);
-      if (await attempt().then(() => true, () => false)) return;
+      if (
+        await attempt().then(
+          () => true,
+          () => false,
+        )
+      )
+        return;
     }
   }
 
@@ -281,12 +334,18 @@ export class QemuHypervisor implements Hypervisor {
   #running(vmId: string): Machine {
     const machine = this.#machines.get(vmId);
     if (machine) return machine;
-    throw new VmStorageError('InvalidState', 'The operation cannot be performed while the virtual machine is in its current state.', { target: vmId });
+    throw new VmStorageError('InvalidState', 'The operation cannot be performed while the virtual machine is in its current state.', {
+      target: vmId,
+    });
   }
 
   #monitor(machine: Machine): Qmp {
     if (machine.qmp) return machine.qmp;
-    throw new VmStorageError('HypervisorFailure', `${machine.trouble ?? "QEMU's monitor is not connected"}. The guest itself may be running; -TurnOff ends it.`, { target: machine.vmId });
+    throw new VmStorageError(
+      'HypervisorFailure',
+      `${machine.trouble ?? "QEMU's monitor is not connected"}. The guest itself may be running; -TurnOff ends it.`,
+      { target: machine.vmId },
+    );
   }
 
   #chooseAccelerator(program: QemuProgram): Promise<Accelerator> {
@@ -304,11 +363,19 @@ export class QemuHypervisor implements Hypervisor {
 /** QEMU's RunState as Hyper-V's word. */
 function stateOf(status: string): VmState {
   switch (status) {
-    case 'running': return 'Running';
-    case 'io-error': case 'guest-panicked': case 'internal-error': return 'RunningCritical';
-    case 'shutdown': return 'Stopping';
-    case 'prelaunch': case 'inmigrate': return 'Starting';
-    default: return 'Paused'; // paused, suspended, watchdog, debug, save-vm ...
+    case 'running':
+      return 'Running';
+    case 'io-error':
+    case 'guest-panicked':
+    case 'internal-error':
+      return 'RunningCritical';
+    case 'shutdown':
+      return 'Stopping';
+    case 'prelaunch':
+    case 'inmigrate':
+      return 'Starting';
+    default:
+      return 'Paused'; // paused, suspended, watchdog, debug, save-vm ...
   }
 }
 

@@ -64,9 +64,17 @@ export class Qmp {
       socket.once('error', reject);
     });
     const qmp = new Qmp(socket);
-    const timer = setTimeout(() => socket.destroy(new Error(`no greeting within ${timeoutMs} ms (another client may hold the monitor)`)), timeoutMs);
+    const timer = setTimeout(
+      () => socket.destroy(new Error(`no greeting within ${timeoutMs} ms (another client may hold the monitor)`)),
+      timeoutMs,
+    );
     try {
-      await Promise.race([qmp.#greeting, qmp.closed.then((reason) => { throw new VmStorageError('HypervisorFailure', `QEMU's monitor '${path}': ${reason}.`); })]);
+      await Promise.race([
+        qmp.#greeting,
+        qmp.closed.then((reason) => {
+          throw new VmStorageError('HypervisorFailure', `QEMU's monitor '${path}': ${reason}.`);
+        }),
+      ]);
       await qmp.call('qmp_capabilities', {}, timeoutMs);
       return qmp;
     } catch (error) {
@@ -125,7 +133,8 @@ export class Qmp {
       this.#waiting.delete(message['id']);
       clearTimeout(waiting.timer);
       const error = message['error'] as { desc?: string } | undefined;
-      if (error) waiting.reject(new VmStorageError('HypervisorFailure', `QEMU refused '${waiting.command}': ${error.desc ?? 'no reason given'}.`));
+      if (error)
+        waiting.reject(new VmStorageError('HypervisorFailure', `QEMU refused '${waiting.command}': ${error.desc ?? 'no reason given'}.`));
       else waiting.resolve(message['return']);
     }
   }

@@ -2,7 +2,20 @@
 import type { DiskFormat, VmConfiguration } from './vm.js';
 
 /** In order; each is bracketed by a durable record. The engine runs copy to switch, the host the rest. */
-export const movePhases = ['queued', 'plan', 'check', 'prepare', 'copy', 'mirror', 'verify', 'synchronized', 'switch', 'release', 'cleanUp', 'done'] as const;
+export const movePhases = [
+  'queued',
+  'plan',
+  'check',
+  'prepare',
+  'copy',
+  'mirror',
+  'verify',
+  'synchronized',
+  'switch',
+  'release',
+  'cleanUp',
+  'done',
+] as const;
 export type MovePhase = (typeof movePhases)[number];
 
 /** What the journal's superblock says; numbers are on disk (native/engine/src/mirror/journal.rs). */

@@ -18,7 +18,11 @@ export const systemClock: Clock = {
 
 /** Asks `condition` until it gives a value other than undefined; returns undefined when `timeoutMs` has passed without one. */
 export async function waitUntil<T>(
-  clock: Clock, timeoutMs: number, everyMs: number, condition: () => Promise<T | undefined> | T | undefined, signal?: AbortSignal,
+  clock: Clock,
+  timeoutMs: number,
+  everyMs: number,
+  condition: () => Promise<T | undefined> | T | undefined,
+  signal?: AbortSignal,
 ): Promise<T | undefined> {
   const deadline = clock.monotonicMs() + timeoutMs;
   for (;;) {

@@ -30,7 +30,8 @@ export const systemFiles: Files = {
     try {
       const stat = await file.stat();
       if (!stat.isFile()) throw Object.assign(new Error(`'${path}' is not a regular file`), { code: 'EINVAL' });
-      if (stat.size > TEXT_FILE_MAX_BYTES) throw Object.assign(new Error(`'${path}' is larger than ${TEXT_FILE_MAX_BYTES} bytes`), { code: 'EFBIG' });
+      if (stat.size > TEXT_FILE_MAX_BYTES)
+        throw Object.assign(new Error(`'${path}' is larger than ${TEXT_FILE_MAX_BYTES} bytes`), { code: 'EFBIG' });
       return await file.readFile('utf8');
     } finally {
       await file.close();
@@ -75,7 +76,7 @@ export const systemFiles: Files = {
     const made: string[] = [];
     const missing: string[] = [];
     for (let folder = path; ; folder = dirname(folder)) {
-      if (await isFolder(folder) || dirname(folder) === folder) break;
+      if ((await isFolder(folder)) || dirname(folder) === folder) break;
       missing.unshift(folder);
     }
     for (const folder of missing) {

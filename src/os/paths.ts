@@ -50,8 +50,10 @@ export function instancePaths(environment: { readonly [name: string]: string | u
   const runFolder = home ? join(stateFolder, 'run') : '/run/vmstorage';
   const longestBytes = Buffer.byteLength(runFolder + LONGEST_SOCKET_NAME);
   if (longestBytes > SOCKET_PATH_MAX_BYTES) {
-    throw new VmStorageError('InvalidParameter',
-      `The folder '${runFolder}' is too long for socket names (${longestBytes} of at most ${SOCKET_PATH_MAX_BYTES} bytes). Set VMSTORAGE_HOME to a shorter path.`);
+    throw new VmStorageError(
+      'InvalidParameter',
+      `The folder '${runFolder}' is too long for socket names (${longestBytes} of at most ${SOCKET_PATH_MAX_BYTES} bytes). Set VMSTORAGE_HOME to a shorter path.`,
+    );
   }
   const vmRunFolder = (vmId: string): string => join(runFolder, runName(vmId));
   const vmLogFolder = (vmId: string): string => join(stateFolder, 'logs', vmId);

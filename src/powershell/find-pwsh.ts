@@ -65,7 +65,13 @@ async function executableOnPath(environment: NodeJS.ProcessEnv): Promise<string 
   for (const folder of (environment['PATH'] ?? '').split(delimiter)) {
     if (folder === '') continue;
     const candidate = join(folder, 'pwsh');
-    if (await access(candidate, constants.X_OK).then(() => true, () => false)) return candidate;
+    if (
+      await access(candidate, constants.X_OK).then(
+        () => true,
+        () => false,
+      )
+    )
+      return candidate;
   }
   return undefined;
 }
@@ -82,10 +88,16 @@ export async function findPwsh(options: FindOptions = {}): Promise<FoundPwsh> {
     try {
       version = await versionOf(named, environment);
     } catch (cause) {
-      throw new VmStorageError('ObjectNotFound', `VMSTORAGE_PWSH names '${named}', which cannot be run. Name a PowerShell ${minimum.join('.')} or unset it.`, { cause, target: named });
+      throw new VmStorageError(
+        'ObjectNotFound',
+        `VMSTORAGE_PWSH names '${named}', which cannot be run. Name a PowerShell ${minimum.join('.')} or unset it.`,
+        { cause, target: named },
+      );
     }
     if (!isNewEnough(version)) {
-      throw new VmStorageError('InvalidParameter', `VMSTORAGE_PWSH names PowerShell ${version}; ${minimum.join('.')} or later is needed.`, { target: named });
+      throw new VmStorageError('InvalidParameter', `VMSTORAGE_PWSH names PowerShell ${version}; ${minimum.join('.')} or later is needed.`, {
+        target: named,
+      });
     }
     return { path: named, version, from: 'VMSTORAGE_PWSH' };
   }
@@ -94,20 +106,33 @@ export async function findPwsh(options: FindOptions = {}): Promise<FoundPwsh> {
   if (onPath !== undefined) {
     const version = await versionOf(onPath, environment).catch(() => undefined);
     if (version !== undefined && isNewEnough(version)) return { path: onPath, version, from: 'PATH' };
-    report(`passing over ${onPath}: ${version === undefined ? 'it cannot be run' : `version ${version} is older than ${minimum.join('.')}`}`);
+    report(
+      `passing over ${onPath}: ${version === undefined ? 'it cannot be run' : `version ${version} is older than ${minimum.join('.')}`}`,
+    );
   }
 
   const installer = join(checkout, '..', 'shared', 'powershell', 'install');
-  if (await access(installer, constants.X_OK).then(() => true, () => false)) {
+  if (
+    await access(installer, constants.X_OK).then(
+      () => true,
+      () => false,
+    )
+  ) {
     const { stdout } = await run(installer, [join(checkout, '.cache', 'powershell')], { timeout: installTimeoutMs });
     const path = stdout.trim();
     return { path, version: await versionOf(path, environment), from: 'bundle' };
   }
 
   if (options.fetch === false) {
-    throw new VmStorageError('ObjectNotFound', `There is no PowerShell ${minimum.join('.')} here. Install it, or set VMSTORAGE_PWSH to its pwsh.`);
+    throw new VmStorageError(
+      'ObjectNotFound',
+      `There is no PowerShell ${minimum.join('.')} here. Install it, or set VMSTORAGE_PWSH to its pwsh.`,
+    );
   }
   const baseUrl = options.releaseUrl ?? environment['VMSTORAGE_PWSH_RELEASES'];
-  const path = await fetchRelease(join(checkout, '.cache', 'powershell-release'), { report, ...(baseUrl === undefined ? {} : { baseUrl }) });
+  const path = await fetchRelease(join(checkout, '.cache', 'powershell-release'), {
+    report,
+    ...(baseUrl === undefined ? {} : { baseUrl }),
+  });
   return { path, version: await versionOf(path, environment), from: 'release' };
 }

@@ -32,7 +32,10 @@ export interface ReleaseOptions {
 function archiveName(): string {
   const cpu = { x64: 'x64', arm64: 'arm64' }[process.arch as string];
   if (process.platform !== 'linux' || cpu === undefined) {
-    throw new VmStorageError('NotImplemented', `There is no PowerShell to fetch for ${process.platform} on ${process.arch}. Install it and set VMSTORAGE_PWSH.`);
+    throw new VmStorageError(
+      'NotImplemented',
+      `There is no PowerShell to fetch for ${process.platform} on ${process.arch}. Install it and set VMSTORAGE_PWSH.`,
+    );
   }
   return `powershell-${releaseVersion}-linux-${cpu}.tar.gz`;
 }
@@ -42,7 +45,11 @@ async function get(url: string): Promise<Response> {
   try {
     response = await fetch(url, { signal: AbortSignal.timeout(downloadTimeoutMs) });
   } catch (cause) {
-    throw new VmStorageError('OperationFailed', `Cannot fetch ${url}. Check the network, or install PowerShell 7.6 and set VMSTORAGE_PWSH.`, { cause, target: url });
+    throw new VmStorageError(
+      'OperationFailed',
+      `Cannot fetch ${url}. Check the network, or install PowerShell 7.6 and set VMSTORAGE_PWSH.`,
+      { cause, target: url },
+    );
   }
   if (!response.ok || response.body === null) {
     throw new VmStorageError('OperationFailed', `Cannot fetch ${url}: the server answered ${response.status}.`, { target: url });
@@ -94,7 +101,13 @@ async function download(response: Response, file: string): Promise<string> {
 export async function fetchRelease(folder: string, options: ReleaseOptions = {}): Promise<string> {
   const home = join(folder, releaseVersion);
   const pwsh = join(home, 'pwsh');
-  if (await access(pwsh).then(() => true, () => false)) return pwsh;
+  if (
+    await access(pwsh).then(
+      () => true,
+      () => false,
+    )
+  )
+    return pwsh;
 
   const name = archiveName();
   const base = `${options.baseUrl ?? process.env['VMSTORAGE_PWSH_RELEASES'] ?? defaultBase}/v${releaseVersion}`;
@@ -102,12 +115,17 @@ export async function fetchRelease(folder: string, options: ReleaseOptions = {})
   const work = await mkdtemp(join(folder, '.fetch-'));
   try {
     const want = publishedHash(await readBounded(await get(`${base}/hashes.sha256`), maxHashListBytes), name);
-    if (want === undefined) throw new VmStorageError('VerificationFailed', `${base}/hashes.sha256 has no hash of ${name}. Nothing was installed.`);
+    if (want === undefined)
+      throw new VmStorageError('VerificationFailed', `${base}/hashes.sha256 has no hash of ${name}. Nothing was installed.`);
     options.report?.(`fetching PowerShell ${releaseVersion} from ${base}/${name}`);
     const archive = join(work, name);
     const have = await download(await get(`${base}/${name}`), archive);
     if (have !== want) {
-      throw new VmStorageError('VerificationFailed', `${name} has the hash ${have}, published is ${want}. It was thrown away; try again later.`, { target: name });
+      throw new VmStorageError(
+        'VerificationFailed',
+        `${name} has the hash ${have}, published is ${want}. It was thrown away; try again later.`,
+        { target: name },
+      );
     }
     const unpacked = join(work, 'unpacked');
     await mkdir(unpacked);
@@ -115,11 +133,23 @@ export async function fetchRelease(folder: string, options: ReleaseOptions = {})
     await chmod(join(unpacked, 'pwsh'), 0o755);
     await rename(unpacked, home).catch(async (cause: unknown) => {
       // Somebody else was faster: theirs was verified by the same code.
-      if (!(await access(pwsh).then(() => true, () => false))) throw cause;
+      if (
+        !(await access(pwsh).then(
+          () => true,
+          () => false,
+        ))
+      )
+        throw cause;
     });
     return pwsh;
   } finally {
     await rm(work, { recursive: true, force: true });
-    if (!(await access(pwsh).then(() => true, () => false))) await rm(dirname(pwsh), { recursive: true, force: true });
+    if (
+      !(await access(pwsh).then(
+        () => true,
+        () => false,
+      ))
+    )
+      await rm(dirname(pwsh), { recursive: true, force: true });
   }
 }

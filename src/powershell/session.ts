@@ -97,7 +97,10 @@ export class PwshSession implements AsyncDisposable {
       this.#shell = new PowerShell({
         executable,
         executableOptions: { '-NoProfile': true, '-NonInteractive': true },
-        spawnOptions: { env: pwshEnvironment(options.environment ?? process.env), ...(options.cwd === undefined ? {} : { cwd: options.cwd }) },
+        spawnOptions: {
+          env: pwshEnvironment(options.environment ?? process.env),
+          ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+        },
         throwOnInvocationError: false,
       });
     } finally {
@@ -112,11 +115,15 @@ export class PwshSession implements AsyncDisposable {
   }
 
   static async start(options: PwshSessionOptions = {}): Promise<PwshSession> {
-    const executable = options.executable ?? (await findPwsh(options.environment === undefined ? {} : { environment: options.environment })).path;
+    const executable =
+      options.executable ?? (await findPwsh(options.environment === undefined ? {} : { environment: options.environment })).path;
     const session = new PwshSession(executable, options);
     const text = Buffer.from(prelude, 'utf8').toString('base64');
     try {
-      await session.#call(`. ([scriptblock]::Create([Text.Encoding]::UTF8.GetString([Convert]::FromBase64String('${text}'))))`, startTimeoutMs);
+      await session.#call(
+        `. ([scriptblock]::Create([Text.Encoding]::UTF8.GetString([Convert]::FromBase64String('${text}'))))`,
+        startTimeoutMs,
+      );
     } catch (error) {
       await session[Symbol.asyncDispose]();
       throw error;
@@ -153,7 +160,8 @@ export class PwshSession implements AsyncDisposable {
   }
 
   async #call(line: string, timeoutMs: number): Promise<string> {
-    if (this.#broken !== undefined) throw new VmStorageError('InvalidState', `This PowerShell session is over: ${this.#broken}. Start another.`);
+    if (this.#broken !== undefined)
+      throw new VmStorageError('InvalidState', `This PowerShell session is over: ${this.#broken}. Start another.`);
     let timer: NodeJS.Timeout | undefined;
     const overtime = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
@@ -169,7 +177,10 @@ export class PwshSession implements AsyncDisposable {
       return result.stdout.toString('utf8');
     } catch (error) {
       if (error instanceof VmStorageError) throw error;
-      throw this.#fail(error instanceof Error && error.message !== '' ? `PowerShell ended: ${error.message}` : 'the script ended PowerShell', 'OperationFailed');
+      throw this.#fail(
+        error instanceof Error && error.message !== '' ? `PowerShell ended: ${error.message}` : 'the script ended PowerShell',
+        'OperationFailed',
+      );
     } finally {
       clearTimeout(timer);
       this.#shell.history.length = 0;

@@ -80,15 +80,21 @@ class FileRegistry implements Registry {
   readonly #entries = new Map<string, Entry>();
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(private readonly paths: InstancePaths, private readonly files: Files, private readonly log: Log) {}
+  constructor(
+    private readonly paths: InstancePaths,
+    private readonly files: Files,
+    private readonly log: Log,
+  ) {}
 
   async load(): Promise<void> {
     const text = await this.#textOf(this.paths.registryFile);
     if (text === null) return;
     const parsed = parseRegistry(text);
     if (parsed.rule !== undefined) {
-      throw new VmStorageError('ImageCorrupt',
-        `The registry '${this.paths.registryFile}' cannot be used: ${parsed.rule}. It was not changed. Restore it, or move it away to start without machines.`);
+      throw new VmStorageError(
+        'ImageCorrupt',
+        `The registry '${this.paths.registryFile}' cannot be used: ${parsed.rule}. It was not changed. Restore it, or move it away to start without machines.`,
+      );
     }
     for (const [vmId, file] of Object.entries(parsed.value.machines)) {
       const entry = await this.#read(vmId, file);
@@ -102,7 +108,9 @@ class FileRegistry implements Registry {
   }
 
   faults(): readonly VmFault[] {
-    return [...this.#entries].flatMap(([vmId, entry]) => ('reason' in entry ? [{ vmId, configurationFile: entry.file, reason: entry.reason }] : []));
+    return [...this.#entries].flatMap(([vmId, entry]) =>
+      'reason' in entry ? [{ vmId, configurationFile: entry.file, reason: entry.reason }] : [],
+    );
   }
 
   recheck(): Promise<void> {
@@ -144,14 +152,20 @@ class FileRegistry implements Registry {
     return this.#queue(async () => {
       for (const vmId of this.#entries.keys()) {
         if (runName(vmId) !== runName(configuration.id)) continue;
-        throw new VmStorageError('AlreadyExists', `The virtual machine id ${configuration.id} cannot be used: ${vmId} begins with the same 8 digits.`, { target: configuration.id });
+        throw new VmStorageError(
+          'AlreadyExists',
+          `The virtual machine id ${configuration.id} cannot be used: ${vmId} begins with the same 8 digits.`,
+          { target: configuration.id },
+        );
       }
       const file = configurationFileUnder(configuration.path, configuration.id);
       await this.#write(configuration, file);
       try {
         await this.#point(configuration.id, { file, configuration });
       } catch (error) {
-        await this.files.removeDurably(file).catch((cause: unknown) => this.log.warn({ file, reason: reasonOf(cause) }, 'a configuration file stays behind'));
+        await this.files
+          .removeDurably(file)
+          .catch((cause: unknown) => this.log.warn({ file, reason: reasonOf(cause) }, 'a configuration file stays behind'));
         throw error;
       }
       return toRecord({ file, configuration });
@@ -200,7 +214,8 @@ class FileRegistry implements Registry {
   async #repoint(vmId: string, file: string): Promise<VmRecord> {
     this.#known(vmId);
     const entry = await this.#read(vmId, file);
-    if ('reason' in entry) throw new VmStorageError('ImageCorrupt', `The configuration '${file}' cannot be used: ${entry.reason}.`, { target: file });
+    if ('reason' in entry)
+      throw new VmStorageError('ImageCorrupt', `The configuration '${file}' cannot be used: ${entry.reason}.`, { target: file });
     await this.#point(vmId, entry);
     return toRecord(entry);
   }
@@ -219,23 +234,29 @@ class FileRegistry implements Registry {
   async #write(configuration: VmConfiguration, file: string): Promise<void> {
     const text = toJson(configuration);
     const rule = parseVmConfiguration(text).rule ?? brokenRule(configuration); // what we could not read back is not written
-    if (rule) throw new VmStorageError('InvalidParameter', `The configuration of virtual machine "${configuration.name}" is not valid: ${rule}.`, { target: configuration.name });
+    if (rule)
+      throw new VmStorageError('InvalidParameter', `The configuration of virtual machine "${configuration.name}" is not valid: ${rule}.`, {
+        target: configuration.name,
+      });
     try {
       await this.files.makeFolders(dirname(file));
       const present = await this.#textOf(file);
       if (present === null) await this.files.createExclusively(file, text);
       else if (parseVmConfiguration(present).value?.id === configuration.id) await this.files.replace(file, text);
-      else throw Object.assign(new Error('there is already a file that is not this machine\'s'), { code: 'EEXIST' });
+      else throw Object.assign(new Error("there is already a file that is not this machine's"), { code: 'EEXIST' });
     } catch (cause) {
       throw writeError(cause, `The configuration of virtual machine "${configuration.name}" cannot be written to '${file}'`, file);
     }
   }
 
   async #delete(vmId: string, file: string): Promise<void> {
-    if (this.#entries.get(vmId)?.file === file) throw new VmStorageError('InvalidState', `'${file}' is the present configuration of ${vmId}; it is not deleted.`, { target: file });
+    if (this.#entries.get(vmId)?.file === file)
+      throw new VmStorageError('InvalidState', `'${file}' is the present configuration of ${vmId}; it is not deleted.`, { target: file });
     const text = await this.#textOf(file);
     if (text !== null && parseVmConfiguration(text).value?.id !== vmId) {
-      throw new VmStorageError('InvalidState', `'${file}' does not hold the configuration of ${vmId}; it is not deleted.`, { target: file });
+      throw new VmStorageError('InvalidState', `'${file}' does not hold the configuration of ${vmId}; it is not deleted.`, {
+        target: file,
+      });
     }
     try {
       await this.files.removeDurably(file);
@@ -269,7 +290,8 @@ class FileRegistry implements Registry {
 
   #known(vmId: string): Entry {
     const entry = this.#entries.get(vmId);
-    if (!entry) throw new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${vmId}".`, { target: vmId });
+    if (!entry)
+      throw new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${vmId}".`, { target: vmId });
     return entry;
   }
 
@@ -298,7 +320,12 @@ const toJson = (value: unknown): string => JSON.stringify(value, null, 2) + '\n'
 
 function writeError(cause: unknown, sentence: string, target: string): VmStorageError {
   if (cause instanceof VmStorageError) return cause;
-  const code = hasCode(cause, 'ENOSPC', 'EDQUOT') ? 'NoSpace' : hasCode(cause, 'EACCES', 'EPERM', 'EROFS') ? 'AccessDenied'
-    : hasCode(cause, 'EEXIST') ? 'AlreadyExists' : 'StorageFailure';
+  const code = hasCode(cause, 'ENOSPC', 'EDQUOT')
+    ? 'NoSpace'
+    : hasCode(cause, 'EACCES', 'EPERM', 'EROFS')
+      ? 'AccessDenied'
+      : hasCode(cause, 'EEXIST')
+        ? 'AlreadyExists'
+        : 'StorageFailure';
   return new VmStorageError(code, `${sentence}: ${reasonOf(cause)}.`, { target, cause });
 }

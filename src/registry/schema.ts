@@ -8,43 +8,55 @@ const guid = Type.String({ pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-
 const path = Type.String({ minLength: 2, maxLength: 4096, pattern: '^/' });
 const strict = { additionalProperties: false }; // a field we do not know would be lost by the next write
 
-const hardDisk = Type.Object({
-  id: guid,
-  controllerType: Type.Union([Type.Literal('IDE'), Type.Literal('SCSI')]),
-  controllerNumber: Type.Integer({ minimum: 0, maximum: 3 }),
-  controllerLocation: Type.Integer({ minimum: 0, maximum: 63 }),
-  path,
-  format: Type.Union([Type.Literal('raw'), Type.Literal('vhdx')]),
-  passThrough: Type.Boolean(),
-}, strict);
+const hardDisk = Type.Object(
+  {
+    id: guid,
+    controllerType: Type.Union([Type.Literal('IDE'), Type.Literal('SCSI')]),
+    controllerNumber: Type.Integer({ minimum: 0, maximum: 3 }),
+    controllerLocation: Type.Integer({ minimum: 0, maximum: 63 }),
+    path,
+    format: Type.Union([Type.Literal('raw'), Type.Literal('vhdx')]),
+    passThrough: Type.Boolean(),
+  },
+  strict,
+);
 
-const vmConfiguration = Type.Object({
-  schema: Type.Literal(1),
-  id: guid,
-  name: Type.String({ minLength: 1, maxLength: 100 }),
-  generation: Type.Union([Type.Literal(1), Type.Literal(2)]),
-  memoryStartupBytes: Type.Integer({ minimum: 32 * 2 ** 20, maximum: 2 ** 44 }),
-  processorCount: Type.Integer({ minimum: 1, maximum: 240 }),
-  notes: Type.String({ maxLength: 1_000_000 }),
-  path,
-  snapshotFileLocation: path,
-  smartPagingFilePath: path,
-  disks: Type.Array(hardDisk, { maxItems: 68 }),
-  directBoot: Type.Union([Type.Null(), Type.Object({ kernel: path, initrd: Type.Union([Type.Null(), path]), arguments: Type.String({ maxLength: 2047 }) }, strict)]),
-  createdAt: Type.String({ minLength: 20, maxLength: 40 }),
-  automaticStartAction: Type.Union([Type.Literal('Nothing'), Type.Literal('StartIfRunning'), Type.Literal('Start')]),
-  automaticStopAction: Type.Union([Type.Literal('TurnOff'), Type.Literal('Save'), Type.Literal('ShutDown')]),
-}, strict);
+const vmConfiguration = Type.Object(
+  {
+    schema: Type.Literal(1),
+    id: guid,
+    name: Type.String({ minLength: 1, maxLength: 100 }),
+    generation: Type.Union([Type.Literal(1), Type.Literal(2)]),
+    memoryStartupBytes: Type.Integer({ minimum: 32 * 2 ** 20, maximum: 2 ** 44 }),
+    processorCount: Type.Integer({ minimum: 1, maximum: 240 }),
+    notes: Type.String({ maxLength: 1_000_000 }),
+    path,
+    snapshotFileLocation: path,
+    smartPagingFilePath: path,
+    disks: Type.Array(hardDisk, { maxItems: 68 }),
+    directBoot: Type.Union([
+      Type.Null(),
+      Type.Object({ kernel: path, initrd: Type.Union([Type.Null(), path]), arguments: Type.String({ maxLength: 2047 }) }, strict),
+    ]),
+    createdAt: Type.String({ minLength: 20, maxLength: 40 }),
+    automaticStartAction: Type.Union([Type.Literal('Nothing'), Type.Literal('StartIfRunning'), Type.Literal('Start')]),
+    automaticStopAction: Type.Union([Type.Literal('TurnOff'), Type.Literal('Save'), Type.Literal('ShutDown')]),
+  },
+  strict,
+);
 
 const registryFile = Type.Object({ schema: Type.Literal(1), machines: Type.Record(Type.String(), path) }, strict);
 export type RegistryFile = Static<typeof registryFile>;
 
-const settingsFile = Type.Object({
-  schema: Type.Literal(1),
-  maximumStorageMigrations: Type.Integer({ minimum: 1, maximum: 1024 }),
-  virtualHardDiskPath: path,
-  virtualMachinePath: path,
-}, strict);
+const settingsFile = Type.Object(
+  {
+    schema: Type.Literal(1),
+    maximumStorageMigrations: Type.Integer({ minimum: 1, maximum: 1024 }),
+    virtualHardDiskPath: path,
+    virtualMachinePath: path,
+  },
+  strict,
+);
 export type SettingsFile = Static<typeof settingsFile>;
 
 /** A file's text as a checked value, or the rule it breaks. */
@@ -77,7 +89,11 @@ export function brokenRule(vm: VmConfiguration): string | null {
   }
   if (new Set(vm.disks.map((disk) => disk.id)).size !== vm.disks.length) return 'two disks have the same id';
   if (new Set(vm.disks.map((disk) => disk.path)).size !== vm.disks.length) return 'two disks have the same path';
-  if ([vm.path, vm.snapshotFileLocation, vm.smartPagingFilePath, ...vm.disks.map((disk) => disk.path)].some((path) => !isAbsolute(path) || path.includes('\0'))) {
+  if (
+    [vm.path, vm.snapshotFileLocation, vm.smartPagingFilePath, ...vm.disks.map((disk) => disk.path)].some(
+      (path) => !isAbsolute(path) || path.includes('\0'),
+    )
+  ) {
     return 'a path is not absolute';
   }
   return null;
@@ -99,5 +115,7 @@ function parse<T>(text: string, checker: Checker & { Schema?: () => TSchema }): 
   if (typeof schema === 'number' && schema > 1) return { rule: `its schema is ${schema}, made by a newer version; this one knows 1` };
   if (checker.Check(value)) return { value: value as T };
   const first = checker.Errors(value)[0];
-  return { rule: first ? `${first.instancePath === '' ? 'the document' : first.instancePath} ${first.message}` : 'it does not match its schema' };
+  return {
+    rule: first ? `${first.instancePath === '' ? 'the document' : first.instancePath} ${first.message}` : 'it does not match its schema',
+  };
 }

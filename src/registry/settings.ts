@@ -31,13 +31,19 @@ export async function openSettings(paths: InstancePaths, files: Files): Promise<
   try {
     const parsed = parseSettings(await files.readText(paths.settingsFile));
     if (parsed.rule !== undefined) {
-      throw new VmStorageError('ImageCorrupt', `The settings '${paths.settingsFile}' cannot be used: ${parsed.rule}. They were not changed. Correct them, or move the file away.`);
+      throw new VmStorageError(
+        'ImageCorrupt',
+        `The settings '${paths.settingsFile}' cannot be used: ${parsed.rule}. They were not changed. Correct them, or move the file away.`,
+      );
     }
     const { schema: _, ...settings } = parsed.value;
     current = settings;
   } catch (error) {
     if (error instanceof VmStorageError) throw error;
-    if (!hasCode(error, 'ENOENT')) throw new VmStorageError('StorageFailure', `The settings '${paths.settingsFile}' cannot be read: ${reasonOf(error)}.`, { cause: error });
+    if (!hasCode(error, 'ENOENT'))
+      throw new VmStorageError('StorageFailure', `The settings '${paths.settingsFile}' cannot be read: ${reasonOf(error)}.`, {
+        cause: error,
+      });
   }
   const listeners = new Set<(settings: HostSettings) => void>();
   let last: Promise<unknown> = Promise.resolve();

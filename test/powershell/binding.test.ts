@@ -60,9 +60,15 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('binding',
     ['Move-VMStorage web01 -Vhds @{ sourcefilepath = "/a/d.vhdx"; DESTINATIONFILEPATH = "/b/d.vhdx" }', [pair]],
     ['Move-VMStorage web01 -Vhds ([ordered]@{ SourceFilePath = "/a/d.vhdx"; DestinationFilePath = "/b/d.vhdx" })', [pair]],
     ['Move-VMStorage web01 -Vhds @{ SourceFilePath = (Join-Path /a d.vhdx); DestinationFilePath = (Write-Output /b/d.vhdx) }', [pair]],
-    ['$h = New-Object Hashtable; $h.Add("SourceFilePath", "/a/d.vhdx"); $h.Add("DestinationFilePath", "/b/d.vhdx"); Move-VMStorage web01 -Vhds $h, $h', [pair, pair]],
+    [
+      '$h = New-Object Hashtable; $h.Add("SourceFilePath", "/a/d.vhdx"); $h.Add("DestinationFilePath", "/b/d.vhdx"); Move-VMStorage web01 -Vhds $h, $h',
+      [pair, pair],
+    ],
     ['Move-VMStorage web01 -Vhds @{ SourceFilePath = "/a/d.vhdx" }', [{ SourceFilePath: '/a/d.vhdx' }]],
-    ['Move-VMStorage web01 -Vhds @{ SourceFilePath = [IO.FileInfo]"/a/d.vhdx"; Other = 3; Nothing = $null }', [{ SourceFilePath: '/a/d.vhdx', Other: '3', Nothing: null }]],
+    [
+      'Move-VMStorage web01 -Vhds @{ SourceFilePath = [IO.FileInfo]"/a/d.vhdx"; Other = 3; Nothing = $null }',
+      [{ SourceFilePath: '/a/d.vhdx', Other: '3', Nothing: null }],
+    ],
   ])('%s sends the tables', async (script, tables) => {
     const { result, record } = await moved(script);
     expect(result.errors).toEqual([]);
@@ -75,13 +81,18 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('binding',
     ['Move-VMStorage -VM (Get-VM) -DestinationStoragePath /x', 'CannotConvertArgument,Microsoft.HyperV.PowerShell.Commands.MoveVMStorage'],
     ['Get-VM web01 | Move-VMStorage /x', 'MissingMandatoryParameter,Microsoft.HyperV.PowerShell.Commands.MoveVMStorage'],
     ['Get-VM -Name $null', 'ParameterArgumentValidationError,Microsoft.HyperV.PowerShell.Commands.GetVM'],
-    ['Move-VMStorage web01 -DestinationStoragePath /x -Vhds @{}', 'AmbiguousParameterSet,Microsoft.HyperV.PowerShell.Commands.MoveVMStorage'],
+    [
+      'Move-VMStorage web01 -DestinationStoragePath /x -Vhds @{}',
+      'AmbiguousParameterSet,Microsoft.HyperV.PowerShell.Commands.MoveVMStorage',
+    ],
     ['New-VM x -Generation 3', 'ParameterArgumentValidationError,Microsoft.HyperV.PowerShell.Commands.NewVM'],
     ['New-VHD /x 4GB -LogicalSectorSizeBytes 1024', 'ParameterArgumentValidationError,Microsoft.Vhd.PowerShell.Cmdlets.NewVhd'],
     ["[Microsoft.HyperV.PowerShell.VirtualMachine]'web01'", 'InvalidCastFromStringToType'],
   ])('%s is refused by the binder with %s, and nothing is asked', async (script, id) => {
     const { result, record } = await moved(script);
-    expect(result.errors.map((error) => error.id.replace(/^ConvertToFinalInvalidCastException$/, 'InvalidCastFromStringToType'))).toEqual([id]);
+    expect(result.errors.map((error) => error.id.replace(/^ConvertToFinalInvalidCastException$/, 'InvalidCastFromStringToType'))).toEqual([
+      id,
+    ]);
     expect(record).toBeUndefined();
   });
 
@@ -119,8 +130,15 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('binding',
     const { record } = await moved('Get-VMHardDiskDrive web01 | Remove-VMHardDiskDrive', 'Remove-VMHardDiskDrive');
     expect(record?.bound['VMHardDiskDrive']).toEqual([
       {
-        $t: 'HardDiskDrive', VMName: 'web01', VMId: vmId, Id: `Microsoft:${vmId}\\0`, ControllerType: 'SCSI', ControllerNumber: 0, ControllerLocation: 0,
-        Path: '/srv/slow/web01.vhdx', ComputerName: 'node1',
+        $t: 'HardDiskDrive',
+        VMName: 'web01',
+        VMId: vmId,
+        Id: `Microsoft:${vmId}\\0`,
+        ControllerType: 'SCSI',
+        ControllerNumber: 0,
+        ControllerLocation: 0,
+        Path: '/srv/slow/web01.vhdx',
+        ComputerName: 'node1',
       },
     ]);
   });
@@ -139,7 +157,9 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('binding',
   });
 
   it('64-bit integers travel as decimal strings, to the last one', async () => {
-    await session.invoke('New-VHD -Path /x.vhdx -SizeBytes 18446744073709551615 -BlockSizeBytes 32MB; Set-VM web01 -MemoryStartupBytes 9223372036854775807 -Notes ""');
+    await session.invoke(
+      'New-VHD -Path /x.vhdx -SizeBytes 18446744073709551615 -BlockSizeBytes 32MB; Set-VM web01 -MemoryStartupBytes 9223372036854775807 -Notes ""',
+    );
     expect(host.heard[0]?.bound).toEqual({ Path: ['/x.vhdx'], SizeBytes: '18446744073709551615', BlockSizeBytes: 33554432 });
     expect(host.heard[1]?.bound).toEqual({ Name: ['web01'], MemoryStartupBytes: '9223372036854775807', Notes: '' });
   });
@@ -156,7 +176,9 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('binding',
   });
 
   it('the secret of a credential stays in the shell', async () => {
-    await session.invoke("$c = [pscredential]::new('me', (ConvertTo-SecureString 'hush' -AsPlainText -Force)); Get-VM web01 -Credential $c");
+    await session.invoke(
+      "$c = [pscredential]::new('me', (ConvertTo-SecureString 'hush' -AsPlainText -Force)); Get-VM web01 -Credential $c",
+    );
     expect(host.heard[0]?.bound['Credential']).toEqual([{ user: 'me' }]);
     expect(JSON.stringify(host.messages)).not.toContain('hush');
   });
@@ -175,14 +197,20 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('binding',
     ['\\\\srv\\share\\x', '\\\\srv\\share\\x'],
     ['//srv/share/x', '//srv/share/x'],
   ])('the path %s is sent as %s', async (text, sent) => {
-    const { errors } = await session.invoke('param($path) Set-Location /tmp; Move-VMStorage web01 -DestinationStoragePath $path', { path: text });
+    const { errors } = await session.invoke('param($path) Set-Location /tmp; Move-VMStorage web01 -DestinationStoragePath $path', {
+      path: text,
+    });
     expect(errors).toEqual([]);
     expect(host.heard[0]?.bound['DestinationStoragePath']).toBe(sent);
   });
 
   it('a path outside the file system is refused', async () => {
     const { errors } = await session.invoke('Move-VMStorage web01 -DestinationStoragePath env:HOME');
-    expect(errors[0]).toMatchObject({ id: 'InvalidParameter,Microsoft.HyperV.PowerShell.Commands.MoveVMStorage', category: 'InvalidArgument', target: 'env:HOME' });
+    expect(errors[0]).toMatchObject({
+      id: 'InvalidParameter,Microsoft.HyperV.PowerShell.Commands.MoveVMStorage',
+      category: 'InvalidArgument',
+      target: 'env:HOME',
+    });
     expect(host.heard).toEqual([]);
   });
 
@@ -201,7 +229,20 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('binding',
         for (const [name, parameter] of Object.entries(cmdlet.parameters)) {
           const place = placementIn(parameter, set);
           // PowerShell's number for "named".
-          if (place) want.push([cmdlet.name, cmdlet.defaultSet, set, name, bool(place.mandatory), place.position ?? -2147483648, bool(place.byValue), bool(place.byName), parameter.aliases.join(',')].join('|'));
+          if (place)
+            want.push(
+              [
+                cmdlet.name,
+                cmdlet.defaultSet,
+                set,
+                name,
+                bool(place.mandatory),
+                place.position ?? -2147483648,
+                bool(place.byValue),
+                bool(place.byName),
+                parameter.aliases.join(','),
+              ].join('|'),
+            );
         }
       }
     }

@@ -22,7 +22,11 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('confirmat
         if (await call.ask(`Move-VMStorage will move the storage of the virtual machine "${name}".`)) done.push(name);
       },
       'Remove-VM': async (call) => {
-        if ((await call.ask('Remove-VM will remove virtual machine "web01".')) && (call.bound['Force'] || (await call.ask('Remove "web01"?', 'shouldContinue')))) done.push('removed');
+        if (
+          (await call.ask('Remove-VM will remove virtual machine "web01".')) &&
+          (call.bound['Force'] || (await call.ask('Remove "web01"?', 'shouldContinue')))
+        )
+          done.push('removed');
       },
     });
     session = await openSession(host);
@@ -45,7 +49,10 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('confirmat
   it.each([
     ['-WhatIf', 'Get-VM | Move-VMStorage -DestinationStoragePath /x -WhatIf'],
     ['the preference of the calling script', '$WhatIfPreference = $true; Get-VM | Move-VMStorage -DestinationStoragePath /x'],
-    ['the preference of a function that calls', 'function f { [CmdletBinding(SupportsShouldProcess)] param() Get-VM | Move-VMStorage -DestinationStoragePath /x }; f -WhatIf'],
+    [
+      'the preference of a function that calls',
+      'function f { [CmdletBinding(SupportsShouldProcess)] param() Get-VM | Move-VMStorage -DestinationStoragePath /x }; f -WhatIf',
+    ],
     ['a job that would be made', 'Get-VM | Move-VMStorage -DestinationStoragePath /x -AsJob -WhatIf'],
   ])('by %s nothing is done, and our own sentence is said', async (_, script) => {
     const { output, errors } = await session.invoke(script);

@@ -32,8 +32,12 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('errors', 
         for (const name of (call.bound['Name'] as string[] | undefined) ?? []) {
           if (name.startsWith('no')) {
             await call.error({
-              message: `Hyper-V was unable to find a virtual machine with name "${name}".`, errorId: 'InvalidParameter', category: 'InvalidArgument', code: 'ObjectNotFound',
-              target: name, recommendedAction: 'Look with Get-VM.',
+              message: `Hyper-V was unable to find a virtual machine with name "${name}".`,
+              errorId: 'InvalidParameter',
+              category: 'InvalidArgument',
+              code: 'ObjectNotFound',
+              target: name,
+              recommendedAction: 'Look with Get-VM.',
             });
           } else await call.output(vm({ Name: name }));
         }
@@ -47,9 +51,13 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('errors', 
     expect(terminated).toBe(false);
     expect(errors).toEqual([
       {
-        message: 'Hyper-V was unable to find a virtual machine with name "nope".', id: `InvalidParameter,${getVM}`, category: 'InvalidArgument',
-        info: 'InvalidArgument: (nope:String) [Get-VM], VirtualizationException', target: 'nope',
-        exceptionType: 'Microsoft.HyperV.PowerShell.VirtualizationException', recommendedAction: 'Look with Get-VM.',
+        message: 'Hyper-V was unable to find a virtual machine with name "nope".',
+        id: `InvalidParameter,${getVM}`,
+        category: 'InvalidArgument',
+        info: 'InvalidArgument: (nope:String) [Get-VM], VirtualizationException',
+        target: 'nope',
+        exceptionType: 'Microsoft.HyperV.PowerShell.VirtualizationException',
+        recommendedAction: 'Look with Get-VM.',
       },
     ]);
   });
@@ -66,19 +74,26 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('errors', 
   });
 
   it('old scripts catch the same by the name VirtualizationOperationFailedException', async () => {
-    const { output } = await session.invoke('try { Get-VM nope -EA Stop } catch [Microsoft.HyperV.PowerShell.VirtualizationOperationFailedException] { "caught" }');
+    const { output } = await session.invoke(
+      'try { Get-VM nope -EA Stop } catch [Microsoft.HyperV.PowerShell.VirtualizationOperationFailedException] { "caught" }',
+    );
     expect(output).toEqual(['caught']);
   });
 
   it('-ErrorAction SilentlyContinue gives nothing, and -ErrorVariable keeps it', async () => {
-    const { output, errors } = await session.invoke('$null -eq (Get-VM nope -EA SilentlyContinue -ErrorVariable e); $e.Count; $e[0].FullyQualifiedErrorId');
+    const { output, errors } = await session.invoke(
+      '$null -eq (Get-VM nope -EA SilentlyContinue -ErrorVariable e); $e.Count; $e[0].FullyQualifiedErrorId',
+    );
     expect(output).toEqual([true, 1, `InvalidParameter,${getVM}`]);
     expect(errors).toEqual([]);
   });
 
   it('the VHD cmdlets have the namespace and class names of the VHD module', async () => {
     host.scripts = {
-      'New-VHD': (call) => call.error({ message: "Failed to create the virtual hard disk.\nThe system failed to create '/x.vhdx'. The file exists. (0x80070050)." }),
+      'New-VHD': (call) =>
+        call.error({
+          message: "Failed to create the virtual hard disk.\nThe system failed to create '/x.vhdx'. The file exists. (0x80070050).",
+        }),
       'Get-VHD': (call) => call.error({ message: 'busy', errorId: 'ObjectInUse', category: 'ResourceBusy', code: 'ObjectInUse' }),
     };
     const { errors } = await session.invoke('New-VHD /x.vhdx 1GB; Get-VHD /x.vhdx');
@@ -89,7 +104,13 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('errors', 
   });
 
   it('a terminating error ends the statement', async () => {
-    host.scripts = { 'Get-VMHost': (call) => call.send({ k: 'terminating', e: { message: 'no', errorId: 'HostInternalError', category: 'NotSpecified', code: 'HostInternalError' } }) };
+    host.scripts = {
+      'Get-VMHost': (call) =>
+        call.send({
+          k: 'terminating',
+          e: { message: 'no', errorId: 'HostInternalError', category: 'NotSpecified', code: 'HostInternalError' },
+        }),
+    };
     const { output, errors } = await session.invoke('try { Get-VMHost; "went on" } catch { $_.FullyQualifiedErrorId }');
     expect(output).toEqual(['HostInternalError,Microsoft.HyperV.PowerShell.Commands.GetVMHost']);
     expect(errors).toEqual([]);
@@ -112,7 +133,10 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('errors', 
     host.options = { version: 7 };
     const { errors } = await session.invoke('Move-VMStorage web01 /x');
     expect(errors).toHaveLength(1);
-    expect(errors[0]).toMatchObject({ id: 'HostVersionMismatch,Microsoft.HyperV.PowerShell.Commands.MoveVMStorage', category: 'ProtocolError' });
+    expect(errors[0]).toMatchObject({
+      id: 'HostVersionMismatch,Microsoft.HyperV.PowerShell.Commands.MoveVMStorage',
+      category: 'ProtocolError',
+    });
     expect(errors[0]!.message).toContain('protocol version 7');
     expect(errors[0]!.message).toContain('vmstorage host stop');
     expect(host.messages.map((message) => message.k)).not.toContain('process');
@@ -152,7 +176,10 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('errors', 
     });
     await new Promise<void>((resolve) => server.listen(path, resolve));
     try {
-      const { errors } = await session.invoke(`param($path) $env:VMSTORAGE_HOST = $path; try { Get-VM } finally { $env:VMSTORAGE_HOST = $null }`, { path });
+      const { errors } = await session.invoke(
+        `param($path) $env:VMSTORAGE_HOST = $path; try { Get-VM } finally { $env:VMSTORAGE_HOST = $null }`,
+        { path },
+      );
       expect(errors.map((error) => error.id)).toEqual([`HostConnectionLost,${getVM}`]);
       expect(errors[0]!.category).toBe('ConnectionError');
     } finally {
@@ -164,11 +191,18 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('errors', 
 
   it.each([
     ['a missing socket', async (folder: string) => join(folder, 'nothing.sock'), 'there is no such socket'],
-    ['a file that is no socket', async (folder: string) => (await writeFile(join(folder, 'file.sock'), ''), join(folder, 'file.sock')), 'nobody listens there'],
+    [
+      'a file that is no socket',
+      async (folder: string) => (await writeFile(join(folder, 'file.sock'), ''), join(folder, 'file.sock')),
+      'nobody listens there',
+    ],
     ['a path that is too long for a socket', async () => `/tmp/${'x'.repeat(120)}/host.sock`, 'longer than 107 bytes'],
   ])('%s is HostNotReachable and says how to start the host', async (_, make, why) => {
     const path = await make(host.folder);
-    const { errors } = await session.invoke(`param($path, $back) $env:VMSTORAGE_HOST = $path; try { Get-VM } finally { $env:VMSTORAGE_HOST = $back }`, { path, back: host.address });
+    const { errors } = await session.invoke(
+      `param($path, $back) $env:VMSTORAGE_HOST = $path; try { Get-VM } finally { $env:VMSTORAGE_HOST = $back }`,
+      { path, back: host.address },
+    );
     expect(errors).toHaveLength(1);
     expect(errors[0]).toMatchObject({ id: `HostNotReachable,${getVM}`, category: 'ConnectionError', target: path });
     expect(errors[0]!.message).toContain(why);

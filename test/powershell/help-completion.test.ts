@@ -24,26 +24,38 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('completio
   });
   beforeEach(() => {
     host.forget();
-    host.options = { complete: (kind, word) => ['web01', 'web 02', "web'03", 'db01'].filter((name) => kind === 'vmName' && name.startsWith(word)).map((text) => ({ text, tip: `${text}, Running` })) };
+    host.options = {
+      complete: (kind, word) =>
+        ['web01', 'web 02', "web'03", 'db01']
+          .filter((name) => kind === 'vmName' && name.startsWith(word))
+          .map((text) => ({ text, tip: `${text}, Running` })),
+    };
     host.scripts = {};
   });
 
   async function tab(line: string): Promise<{ text: string; tip: string; list: string }[]> {
-    const script = 'param($line) foreach ($m in (TabExpansion2 $line $line.Length).CompletionMatches) { @{ text = $m.CompletionText; tip = $m.ToolTip; list = $m.ListItemText } }';
+    const script =
+      'param($line) foreach ($m in (TabExpansion2 $line $line.Length).CompletionMatches) { @{ text = $m.CompletionText; tip = $m.ToolTip; list = $m.ListItemText } }';
     const { output, errors } = await session.invoke<{ text: string; tip: string; list: string }>(script, { line });
     expect(errors).toEqual([]);
     return output;
   }
 
-  it.each(['Get-VM w', 'Get-VM -Name w', 'Move-VMStorage -VMName w', 'Remove-VMHardDiskDrive w', "Get-VMHardDiskDrive -VMName 'w"])('%s<Tab> offers the names of the host, quoted where need be', async (line) => {
-    expect((await tab(line)).map((match) => match.text)).toEqual(['web01', "'web 02'", "'web''03'"]);
-  });
+  it.each(['Get-VM w', 'Get-VM -Name w', 'Move-VMStorage -VMName w', 'Remove-VMHardDiskDrive w', "Get-VMHardDiskDrive -VMName 'w"])(
+    '%s<Tab> offers the names of the host, quoted where need be',
+    async (line) => {
+      expect((await tab(line)).map((match) => match.text)).toEqual(['web01', "'web 02'", "'web''03'"]);
+    },
+  );
 
   it('the tip is the host’s', async () => {
     expect(await tab('Get-VM d')).toEqual([{ text: 'db01', tip: 'db01, Running', list: 'db01' }]);
   });
 
-  it.each([['Set-VM x -AutomaticStopAction S', ['Save', 'ShutDown']], ['New-VHD /x 1GB -LogicalSectorSizeBytes ', ['4096', '512']]])('%s<Tab> completes without the host', async (line, want) => {
+  it.each([
+    ['Set-VM x -AutomaticStopAction S', ['Save', 'ShutDown']],
+    ['New-VHD /x 1GB -LogicalSectorSizeBytes ', ['4096', '512']],
+  ])('%s<Tab> completes without the host', async (line, want) => {
     expect((await tab(line)).map((match) => match.text).sort()).toEqual(want);
     expect(host.connections).toBe(0);
   });
@@ -73,35 +85,41 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('completio
     expect(output).toEqual([0]);
   });
 
-  it.each(all.map((cmdlet) => [cmdlet.name, cmdlet] as const))('Get-Help %s has synopsis, syntax of every set, every parameter and its examples', async (name, cmdlet) => {
-    const { output, errors } = await session.invoke<Record<string, unknown>>(
-      `param($name) $h = Get-Help $name -Full
+  it.each(all.map((cmdlet) => [cmdlet.name, cmdlet] as const))(
+    'Get-Help %s has synopsis, syntax of every set, every parameter and its examples',
+    async (name, cmdlet) => {
+      const { output, errors } = await session.invoke<Record<string, unknown>>(
+        `param($name) $h = Get-Help $name -Full
        @{ synopsis = $h.Synopsis; sets = @($h.syntax.syntaxItem).Count; parameters = @($h.parameters.parameter.name); examples = @($h.examples.example | ForEach-Object { $_.code }); file = $h.ModuleName; text = ($h | Out-String -Width 200)
           undescribed = @($h.parameters.parameter | Where-Object { -not $_.description.Text } | ForEach-Object { $_.name }) }`,
-      { name },
-    );
-    expect(errors).toEqual([]);
-    const help = output[0]!;
-    expect(help['synopsis']).toBe(cmdlet.synopsis);
-    expect(help['sets']).toBe(cmdlet.sets.length);
-    expect(help['parameters']).toEqual([...Object.keys(cmdlet.parameters), ...(cmdlet.changes ? ['WhatIf', 'Confirm'] : [])]);
-    expect(help['undescribed']).toEqual([]);
-    expect(help['examples']).toEqual(cmdlet.examples.map((example) => example.code));
-  });
+        { name },
+      );
+      expect(errors).toEqual([]);
+      const help = output[0]!;
+      expect(help['synopsis']).toBe(cmdlet.synopsis);
+      expect(help['sets']).toBe(cmdlet.sets.length);
+      expect(help['parameters']).toEqual([...Object.keys(cmdlet.parameters), ...(cmdlet.changes ? ['WhatIf', 'Confirm'] : [])]);
+      expect(help['undescribed']).toEqual([]);
+      expect(help['examples']).toEqual(cmdlet.examples.map((example) => example.code));
+    },
+  );
 
-  it.each(all.flatMap((cmdlet) => cmdlet.examples.map((example) => [example.code, cmdlet.name] as const)))('the example runs: %s', async (code, name) => {
-    host.scripts = {
-      'Get-VM': (call) => call.output(vm()),
-      'Get-VMHardDiskDrive': (call) => call.output(drive()),
-      'Get-VHD': (call) => call.output(vhd()),
-      'Get-VMHost': (call) => call.output(vmHost()),
-      'Get-VMStorageMove': (call) => call.output(move()),
-      'Move-VMStorage': async (call) => void (await call.ask('Move it?')),
-    };
-    const { errors } = await session.invoke('param($code) Invoke-Expression $code', { code });
-    expect(errors).toEqual([]);
-    expect(host.heard.map((one) => one.cmdlet)).toContain(name);
-  });
+  it.each(all.flatMap((cmdlet) => cmdlet.examples.map((example) => [example.code, cmdlet.name] as const)))(
+    'the example runs: %s',
+    async (code, name) => {
+      host.scripts = {
+        'Get-VM': (call) => call.output(vm()),
+        'Get-VMHardDiskDrive': (call) => call.output(drive()),
+        'Get-VHD': (call) => call.output(vhd()),
+        'Get-VMHost': (call) => call.output(vmHost()),
+        'Get-VMStorageMove': (call) => call.output(move()),
+        'Move-VMStorage': async (call) => void (await call.ask('Move it?')),
+      };
+      const { errors } = await session.invoke('param($code) Invoke-Expression $code', { code });
+      expect(errors).toEqual([]);
+      expect(host.heard.map((one) => one.cmdlet)).toContain(name);
+    },
+  );
 
   it('about_VMStorage is found', async () => {
     const { output } = await session.invoke<string>('Get-Help about_VMStorage | Out-String');

@@ -20,7 +20,12 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
   });
   beforeEach(async () => {
     host.forget();
-    host.scripts = { 'Get-VM': async (call) => { for (const name of ['web01', 'web02', 'web03']) await call.output(vm({ Name: name })); }, 'Move-VMStorage': move };
+    host.scripts = {
+      'Get-VM': async (call) => {
+        for (const name of ['web01', 'web02', 'web03']) await call.output(vm({ Name: name }));
+      },
+      'Move-VMStorage': move,
+    };
     await session.invoke('foreach ($j in Get-Job) { Remove-Job $j -Force }');
   });
 
@@ -42,8 +47,20 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
     expect(errors).toEqual([]);
     expect(output).toEqual([
       {
-        count: 1, same: true, state: 'Completed', child: 'Completed', type: 'VMJob', progress: [40, 90], last: 90, childLast: 'mirror',
-        command: 'Move-VMStorage web01 /x -AsJob', status: 'mirror', more: true, began: true, ended: true, warnings: ['mind'],
+        count: 1,
+        same: true,
+        state: 'Completed',
+        child: 'Completed',
+        type: 'VMJob',
+        progress: [40, 90],
+        last: 90,
+        childLast: 'mirror',
+        command: 'Move-VMStorage web01 /x -AsJob',
+        status: 'mirror',
+        more: true,
+        began: true,
+        ended: true,
+        warnings: ['mind'],
       },
     ]);
   });
@@ -78,7 +95,13 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
          caught = $(try { Receive-Job $j -ErrorAction Stop } catch { $_.Exception.Message }) }
       Receive-Job $j`);
     expect(output).toEqual([
-      { state: 'Failed', reason: 'There is not enough space.', type: 'VirtualizationException', code: 'NoSpace', caught: 'There is not enough space.' },
+      {
+        state: 'Failed',
+        reason: 'There is not enough space.',
+        type: 'VirtualizationException',
+        code: 'NoSpace',
+        caught: 'There is not enough space.',
+      },
     ]);
     expect(errors.map((error) => error.message)).toEqual(['There is not enough space.']);
   });
@@ -88,12 +111,15 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
       await call.ask('?');
       host.cut();
     };
-    const { output } = await session.invoke<string>('$j = Move-VMStorage web01 /x -AsJob; $null = Wait-Job $j; "$($j.State)"; $j.ChildJobs[0].JobStateInfo.Reason.ErrorIdentifier');
+    const { output } = await session.invoke<string>(
+      '$j = Move-VMStorage web01 /x -AsJob; $null = Wait-Job $j; "$($j.State)"; $j.ChildJobs[0].JobStateInfo.Reason.ErrorIdentifier',
+    );
     expect(output).toEqual(['Failed', 'HostConnectionLost']);
   });
 
   it('an error before the confirmation is an error, and there is no job', async () => {
-    host.scripts['Move-VMStorage'] = (call) => call.error({ message: 'no such VM', errorId: 'ObjectNotFound', category: 'ObjectNotFound', code: 'ObjectNotFound' });
+    host.scripts['Move-VMStorage'] = (call) =>
+      call.error({ message: 'no such VM', errorId: 'ObjectNotFound', category: 'ObjectNotFound', code: 'ObjectNotFound' });
     const { output, errors } = await session.invoke('$j = Move-VMStorage nope /x -AsJob; $null -eq $j; @(Get-Job).Count');
     expect(output).toEqual([true, 0]);
     expect(errors.map((error) => error.id)).toEqual(['ObjectNotFound,Microsoft.HyperV.PowerShell.Commands.MoveVMStorage']);
@@ -105,7 +131,9 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
       await call.stopped;
       await call.error({ message: 'It was stopped.', errorId: 'OperationStopped', category: 'OperationStopped', code: 'OperationStopped' });
     };
-    const { output, errors } = await session.invoke<unknown>('$j = Move-VMStorage web01 /x -AsJob; Stop-Job $j; "$($j.State)"; "$($j.ChildJobs[0].State)"; $null -eq $j.ChildJobs[0].JobStateInfo.Reason');
+    const { output, errors } = await session.invoke<unknown>(
+      '$j = Move-VMStorage web01 /x -AsJob; Stop-Job $j; "$($j.State)"; "$($j.ChildJobs[0].State)"; $null -eq $j.ChildJobs[0].JobStateInfo.Reason',
+    );
     expect(errors).toEqual([]);
     expect(output).toEqual(['Stopped', 'Stopped', true]);
     expect(host.messages.map((message) => message.k)).toContain('stop');
@@ -117,14 +145,23 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
       await call.stopped;
       await call.text('warning', 'The move has switched already; it was finished.');
     };
-    const { output } = await session.invoke<string>('$j = Move-VMStorage web01 /x -AsJob; Stop-Job $j; "$($j.State)"; $j.ChildJobs[0].Warning.Message');
+    const { output } = await session.invoke<string>(
+      '$j = Move-VMStorage web01 /x -AsJob; Stop-Job $j; "$($j.State)"; $j.ChildJobs[0].Warning.Message',
+    );
     expect(output).toEqual(['Completed', 'The move has switched already; it was finished.']);
   });
 
   it('every piped VM has a job of its own', async () => {
-    const { output } = await session.invoke<number>('$j = Get-VM | Move-VMStorage -DestinationStoragePath /x -AsJob; $j.Count; $null = $j | Wait-Job; @($j | Where-Object State -eq Completed).Count');
+    const { output } = await session.invoke<number>(
+      '$j = Get-VM | Move-VMStorage -DestinationStoragePath /x -AsJob; $j.Count; $null = $j | Wait-Job; @($j | Where-Object State -eq Completed).Count',
+    );
     expect(output).toEqual([3, 3]);
-    expect(host.heard.filter((one) => one.cmdlet === 'Move-VMStorage').map((one) => (one.bound['VM'] as { Name: string }).Name).sort()).toEqual(['web01', 'web02', 'web03']);
+    expect(
+      host.heard
+        .filter((one) => one.cmdlet === 'Move-VMStorage')
+        .map((one) => (one.bound['VM'] as { Name: string }).Name)
+        .sort(),
+    ).toEqual(['web01', 'web02', 'web03']);
   });
 
   it('several questions of one record are all asked before the job when the host says that more follow', async () => {
@@ -145,7 +182,9 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
       answers.push(await call.ask('b?'));
       answers.push(await call.ask('really?', 'shouldContinue'));
     };
-    const { output } = await session.invoke('$j = Remove-VM a -AsJob; $null = Wait-Job $j; "$($j.State)"; $j.ChildJobs[0].JobStateInfo.Reason.Message');
+    const { output } = await session.invoke(
+      '$j = Remove-VM a -AsJob; $null = Wait-Job $j; "$($j.State)"; $j.ChildJobs[0].JobStateInfo.Reason.Message',
+    );
     expect(answers).toEqual([true, true, false]);
     expect(output).toEqual(['Failed', 'really? This needs a confirmation, and a job cannot ask. Use -Force or -Confirm:$false.']);
   });
@@ -177,7 +216,9 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
       await call.ask('?');
       for (let n = 0; n < 600; n++) await call.progress({ id: 1, activity: 'Moving', status: `${n}`, percent: n % 100 });
     };
-    const { output } = await session.invoke('$j = Move-VMStorage web01 /x -AsJob; $null = Wait-Job $j; $j.Progress.Count; $j.Progress[-1].StatusDescription');
+    const { output } = await session.invoke(
+      '$j = Move-VMStorage web01 /x -AsJob; $null = Wait-Job $j; $j.Progress.Count; $j.Progress[-1].StatusDescription',
+    );
     expect(output).toEqual([256, '599']);
   });
 });

@@ -17,8 +17,10 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('modules',
     ['Import-Module VMStorage, Hyper-V'],
     ['Import-Module Hyper-V, VMStorage'],
     ['Import-Module Hyper-V; Import-Module VMStorage -Force; Import-Module Hyper-V -Force'],
-  ])('%s gives both names over one set of types', async (imports) => {
-    const { output, errors } = await inFresh(`
+  ])(
+    '%s gives both names over one set of types',
+    async (imports) => {
+      const { output, errors } = await inFresh(`
       ${imports}
       @(Get-Command -Module Hyper-V).Count -eq @(Get-Command -Module VMStorage).Count
       (Get-Command -Module Hyper-V).Count -gt 10
@@ -26,9 +28,11 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('modules',
       "$((Get-Module Hyper-V).Version)"
       Hyper-V\\Get-VM | VMStorage\\Move-VMStorage -DestinationStoragePath /x
       ((Get-VM | Out-String -Width 120) -split "\\n")[1].Trim() -split '\\s+' | Select-Object -First 2`);
-    expect(errors).toEqual([]);
-    expect(output).toEqual([true, true, true, '2.0.0.0', 'Name', 'State']);
-  }, 60_000);
+      expect(errors).toEqual([]);
+      expect(output).toEqual([true, true, true, '2.0.0.0', 'Name', 'State']);
+    },
+    60_000,
+  );
 
   it('auto-loads by command name, is listed, and nothing of it talks to the host before a cmdlet does', async () => {
     const { output, errors, connections } = await inFresh(`
@@ -48,6 +52,8 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('modules',
 
   it('a version nobody has is refused by PowerShell', async () => {
     const { errors } = await inFresh('Import-Module Hyper-V -RequiredVersion 1.1');
-    expect(errors.map((error) => error.id)).toEqual(['Modules_ModuleWithVersionNotFound,Microsoft.PowerShell.Commands.ImportModuleCommand']);
+    expect(errors.map((error) => error.id)).toEqual([
+      'Modules_ModuleWithVersionNotFound,Microsoft.PowerShell.Commands.ImportModuleCommand',
+    ]);
   }, 60_000);
 });

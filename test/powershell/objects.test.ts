@@ -77,7 +77,9 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('objects',
   });
 
   it('what the host leaves out has the value its definition fixes', async () => {
-    expect(await ask('$vm = Get-VM; $vm.IsClustered; "$($vm.CheckpointType)"; @($vm.NetworkAdapters).Count; "$($vm.ReplicationState)"')).toEqual([false, 'Disabled', 0, 'Disabled']);
+    expect(
+      await ask('$vm = Get-VM; $vm.IsClustered; "$($vm.CheckpointType)"; @($vm.NetworkAdapters).Count; "$($vm.ReplicationState)"'),
+    ).toEqual([false, 'Disabled', 0, 'Disabled']);
   });
 
   it('an object through Export-Clixml is real again, drives included, and binds', async () => {
@@ -88,36 +90,85 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('objects',
       Remove-Item $file
       $back.GetType().FullName; "$($back.State)"; $back.HardDrives[1].Path; $back.HardDrives[1].GetType().Name; $back.Uptime.ToString(); $back.MemoryAssigned; $back.VMName
       $back | Move-VMStorage -DestinationStoragePath /x`);
-    expect(output).toEqual(['Microsoft.HyperV.PowerShell.VirtualMachine', 'Running', '/srv/slow/data.img', 'HardDiskDrive', '00:11:52.2810000', 536870912, 'web01']);
+    expect(output).toEqual([
+      'Microsoft.HyperV.PowerShell.VirtualMachine',
+      'Running',
+      '/srv/slow/data.img',
+      'HardDiskDrive',
+      '00:11:52.2810000',
+      536870912,
+      'web01',
+    ]);
     expect(host.heard.at(-1)).toMatchObject({ parameterSet: 'VMSingleDestination', bound: { VM: { Id: vmId } } });
   });
 
   it('an object from Start-Job is real again', async () => {
-    const output = await ask('Import-Module VMStorage; $vm = Start-Job { Get-VM } | Receive-Job -Wait -AutoRemoveJob; $vm.GetType().FullName; $vm.HardDrives[0].Path');
+    const output = await ask(
+      'Import-Module VMStorage; $vm = Start-Job { Get-VM } | Receive-Job -Wait -AutoRemoveJob; $vm.GetType().FullName; $vm.HardDrives[0].Path',
+    );
     expect(output).toEqual(['Microsoft.HyperV.PowerShell.VirtualMachine', '/srv/slow/web01.vhdx']);
   }, 60_000);
 
   it.each([
-    ['Get-VM', ['Name', 'State', 'CPUUsage(%)', 'MemoryAssigned(M)', 'Uptime', 'Status', 'Version'], /web01\s+Running\s+3\s+512\s+00:11:52\.2810000\s+Operating normally\s+12\.0/],
-    ['(Get-VM).HardDrives', ['VMName', 'ControllerType', 'ControllerNumber', 'ControllerLocation', 'DiskNumber', 'Path'], /web01\s+SCSI\s+0\s+1\s+\/srv\/slow\/data\.img/],
-    ['Get-VMStorageMove', ['VMName', 'Phase', 'Percent', 'Copied(M)', 'Total(M)', 'M/s', 'Remaining(s)', 'GuestP99(us)', 'Outcome'], /web01\s+copy\s+37\s+1000\s+40960\s+100\s+400\s+350/],
+    [
+      'Get-VM',
+      ['Name', 'State', 'CPUUsage(%)', 'MemoryAssigned(M)', 'Uptime', 'Status', 'Version'],
+      /web01\s+Running\s+3\s+512\s+00:11:52\.2810000\s+Operating normally\s+12\.0/,
+    ],
+    [
+      '(Get-VM).HardDrives',
+      ['VMName', 'ControllerType', 'ControllerNumber', 'ControllerLocation', 'DiskNumber', 'Path'],
+      /web01\s+SCSI\s+0\s+1\s+\/srv\/slow\/data\.img/,
+    ],
+    [
+      'Get-VMStorageMove',
+      ['VMName', 'Phase', 'Percent', 'Copied(M)', 'Total(M)', 'M/s', 'Remaining(s)', 'GuestP99(us)', 'Outcome'],
+      /web01\s+copy\s+37\s+1000\s+40960\s+100\s+400\s+350/,
+    ],
   ])('%s shows the table of Hyper-V', async (script, heads, row) => {
     const [text] = (await ask(`${script} | Out-String -Width 130`)) as string[];
-    expect(text!.split('\n').find((line) => line.includes(heads[0]!))?.trim().split(/\s+/)).toEqual(heads);
+    expect(
+      text!
+        .split('\n')
+        .find((line) => line.includes(heads[0]!))
+        ?.trim()
+        .split(/\s+/),
+    ).toEqual(heads);
     expect(text).toMatch(row);
   });
 
   it('Get-VHD shows the list of Hyper-V, in its order', async () => {
     const [text] = (await ask('Get-VHD /x | Out-String -Width 130')) as string[];
     expect([...text!.matchAll(/^(\w+)\s+:/gm)].map((match) => match[1])).toEqual([
-      'ComputerName', 'Path', 'VhdFormat', 'VhdType', 'FileSize', 'Size', 'MinimumSize', 'LogicalSectorSize', 'PhysicalSectorSize', 'BlockSize', 'ParentPath',
-      'DiskIdentifier', 'FragmentationPercentage', 'Alignment', 'Attached', 'DiskNumber', 'IsPMEMCompatible', 'AddressAbstractionType', 'Number',
+      'ComputerName',
+      'Path',
+      'VhdFormat',
+      'VhdType',
+      'FileSize',
+      'Size',
+      'MinimumSize',
+      'LogicalSectorSize',
+      'PhysicalSectorSize',
+      'BlockSize',
+      'ParentPath',
+      'DiskIdentifier',
+      'FragmentationPercentage',
+      'Alignment',
+      'Attached',
+      'DiskNumber',
+      'IsPMEMCompatible',
+      'AddressAbstractionType',
+      'Number',
     ]);
   });
 
   it('on a narrow screen long values wrap instead of being lost', async () => {
     const [text] = (await ask('(Get-VM).HardDrives[0] | Out-String -Width 80')) as string[];
-    const tail = text!.split('\n').slice(3).map((line) => line.slice(72)).join('');
+    const tail = text!
+      .split('\n')
+      .slice(3)
+      .map((line) => line.slice(72))
+      .join('');
     expect(tail.replace(/\s/g, '')).toBe('/srv/slow/web01.vhdx');
   });
 
@@ -126,7 +177,15 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('objects',
       for (const stream of ['verbose', 'debug', 'information', 'warning'] as const) await call.text(stream, stream);
     };
     const result = await session.invoke('Get-VM -Verbose; $DebugPreference = "Continue"; Get-VM');
-    expect(result).toMatchObject({ verbose: ['verbose'], debug: ['debug'], information: ['information', 'information'], warnings: ['warning', 'warning'] });
-    expect(host.heard.map((one) => [one.prefs.verbose, one.prefs.debug])).toEqual([[true, false], [false, true]]);
+    expect(result).toMatchObject({
+      verbose: ['verbose'],
+      debug: ['debug'],
+      information: ['information', 'information'],
+      warnings: ['warning', 'warning'],
+    });
+    expect(host.heard.map((one) => [one.prefs.verbose, one.prefs.debug])).toEqual([
+      [true, false],
+      [false, true],
+    ]);
   });
 });

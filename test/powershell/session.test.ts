@@ -12,8 +12,27 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('PwshSessi
   afterAll(() => session?.[Symbol.asyncDispose]());
 
   it.each([
-    "a'b", 'a"b', `a"b'; whoami; '`, '$(Write-Output PWNED)', '`$x', '‘typographic’ “quotes” ‚‛', '$env:HOME', '; exit 3', 'line\nbreak\r\n\ttab', '日本語 🐘', '@{a=1}', '',
-    '-Name', '--', '%', '\u0000zero', "'@\n$(1)\n'@", '\\', '2026-11-23T12:34:56Z', '18446744073709551615', ' padded ',
+    "a'b",
+    'a"b',
+    `a"b'; whoami; '`,
+    '$(Write-Output PWNED)',
+    '`$x',
+    '‘typographic’ “quotes” ‚‛',
+    '$env:HOME',
+    '; exit 3',
+    'line\nbreak\r\n\ttab',
+    '日本語 🐘',
+    '@{a=1}',
+    '',
+    '-Name',
+    '--',
+    '%',
+    '\u0000zero',
+    "'@\n$(1)\n'@",
+    '\\',
+    '2026-11-23T12:34:56Z',
+    '18446744073709551615',
+    ' padded ',
   ])('the text %j arrives as it is', async (text) => {
     const { output, errors } = await session.invoke('param($text) ,$text', { text });
     expect(errors).toEqual([]);
@@ -30,7 +49,14 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('PwshSessi
     const result = await session.invoke(
       '1; Write-Error e; Write-Warning w; Write-Verbose v -Verbose; Write-Information i; Write-Host h; $DebugPreference = "Continue"; Write-Debug d; [Console]::WriteLine("noise"); [Console]::Error.WriteLine("noise"); 2',
     );
-    expect(result).toMatchObject({ output: [1, 2], warnings: ['w'], verbose: ['v'], information: ['i', 'h'], debug: ['d'], terminated: false });
+    expect(result).toMatchObject({
+      output: [1, 2],
+      warnings: ['w'],
+      verbose: ['v'],
+      information: ['i', 'h'],
+      debug: ['d'],
+      terminated: false,
+    });
     expect(result.errors.map((error) => error.message)).toEqual(['e']);
   });
 
@@ -80,7 +106,7 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('PwshSessi
     await expect(own.invoke('Start-Sleep 60', {}, { timeoutMs: 300 })).rejects.toThrow('did not end within 300 ms');
     await expect(own.invoke('1')).rejects.toThrow('session is over');
     await own[Symbol.asyncDispose]();
-    expect(() => process.kill(pid!, 0)).toThrow();
+    expect(() => process.kill(pid!, 0)).toThrow('ESRCH');
   }, 60_000);
 
   it('a process that dies in mid-call is an error', async () => {

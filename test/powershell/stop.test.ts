@@ -36,10 +36,15 @@ describe.skipIf(!requires('PowerShell 7.6', pwsh))('stopping', () => {
   const kinds = (): string[] => host.messages.map((message) => message.k);
 
   /** A pwsh of its own that runs a script file; Ctrl+C is a SIGINT to it. */
-  async function run(script: string): Promise<{ child: ChildProcess; ended: Promise<{ code: number | null; stdout: string; stderr: string }> }> {
+  async function run(
+    script: string,
+  ): Promise<{ child: ChildProcess; ended: Promise<{ code: number | null; stdout: string; stderr: string }> }> {
     const file = join(folder, 'script.ps1');
     await writeFile(file, script);
-    const child = spawn(pwsh!.path, ['-NoLogo', '-NoProfile', '-NonInteractive', '-File', file], { env: pwshEnvironment(await moduleEnvironment(host)), stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(pwsh!.path, ['-NoLogo', '-NoProfile', '-NonInteractive', '-File', file], {
+      env: pwshEnvironment(await moduleEnvironment(host)),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let stdout = '';
     let stderr = '';
     child.stdout!.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
@@ -56,7 +61,12 @@ describe.skipIf(!requires('PowerShell 7.6', pwsh))('stopping', () => {
         await call.stopped;
         order.push('stopped');
         await call.text('warning', 'The move of web01 was stopped; it stays on its source.');
-        await call.error({ message: 'The operation was stopped.', code: 'OperationStopped', errorId: 'OperationStopped', category: 'OperationStopped' });
+        await call.error({
+          message: 'The operation was stopped.',
+          code: 'OperationStopped',
+          errorId: 'OperationStopped',
+          category: 'OperationStopped',
+        });
         order.push('answered');
         void call.closed.then(() => order.push('closed'));
       },
@@ -121,6 +131,7 @@ describe.skipIf(!requires('PowerShell 7.6', pwsh))('stopping', () => {
     };
     await session.invoke(script);
     await host.until(() => host.open === 0);
+    expect(kinds()).not.toContain('end');
   });
 
   it('a stopped pipeline (BeginStop) of a move sends stop', async () => {
@@ -162,7 +173,11 @@ describe.skipIf(!requires('PowerShell 7.6', pwsh))('stopping', () => {
 
   it('50 runspaces at once each have a connection of their own', async () => {
     host.scripts = { 'Get-VM': (call) => call.output(vm({ Name: (call.bound['Name'] as string[])[0]! })) };
-    const { output, errors } = await session.invoke<string>("1..50 | ForEach-Object -ThrottleLimit 8 -Parallel { Import-Module VMStorage; (Get-VM \"web$_\").Name }", {}, { timeoutMs: 120_000 });
+    const { output, errors } = await session.invoke<string>(
+      '1..50 | ForEach-Object -ThrottleLimit 8 -Parallel { Import-Module VMStorage; (Get-VM "web$_").Name }',
+      {},
+      { timeoutMs: 120_000 },
+    );
     expect(errors).toEqual([]);
     expect([...output].sort()).toEqual(Array.from({ length: 50 }, (_, n) => `web${n + 1}`).sort());
   }, 150_000);

@@ -44,7 +44,10 @@ export function reflectedSignatures(): { readonly [cmdlet: string]: ReflectedCmd
     const [name, head] = section.split('\n');
     const parameters: { [name: string]: ReflectedParameter } = {};
     for (const line of section.split('\n')) {
-      const row = line.split('|').slice(1, -1).map((cell) => cell.trim());
+      const row = line
+        .split('|')
+        .slice(1, -1)
+        .map((cell) => cell.trim());
       if (row.length !== 5 || row[0] === 'parameter' || row[0]!.startsWith('-')) continue;
       const [parameter, type, aliases, sets, validation] = row;
       parameters[parameter!] = {
@@ -69,11 +72,19 @@ export interface DocumentedCmdlet {
   readonly defaultSet: string;
   readonly sets: { readonly [set: string]: readonly string[] };
   readonly parameters: {
-    readonly [name: string]: { readonly type: string; readonly aliases?: readonly string[]; readonly position: string; readonly pipeline: string; readonly accepted?: readonly string[] };
+    readonly [name: string]: {
+      readonly type: string;
+      readonly aliases?: readonly string[];
+      readonly position: string;
+      readonly pipeline: string;
+      readonly accepted?: readonly string[];
+    };
   };
 }
 
 export function documentedCmdlets(): { readonly [cmdlet: string]: DocumentedCmdlet } {
-  const { source: _source, ...rest } = JSON.parse(readFileSync(new URL('documented-cmdlets.json', folder), 'utf8')) as { source: string } & { [cmdlet: string]: DocumentedCmdlet };
+  const { source: _source, ...rest } = JSON.parse(readFileSync(new URL('documented-cmdlets.json', folder), 'utf8')) as {
+    source: string;
+  } & { [cmdlet: string]: DocumentedCmdlet };
   return rest as { [cmdlet: string]: DocumentedCmdlet };
 }

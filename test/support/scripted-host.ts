@@ -7,7 +7,15 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FrameDecoder, sendFrame } from '../../src/protocol/frames.js';
-import { PROTOCOL_VERSION, type ClientMessage, type HostMessage, type WireError, type WireObject, type WireProgress, type WireValue } from '../../src/protocol/messages.js';
+import {
+  PROTOCOL_VERSION,
+  type ClientMessage,
+  type HostMessage,
+  type WireError,
+  type WireObject,
+  type WireProgress,
+  type WireValue,
+} from '../../src/protocol/messages.js';
 
 export interface Heard {
   readonly cmdlet: string;
@@ -190,13 +198,23 @@ export class ScriptedHost implements AsyncDisposable {
         this.messages.push(message);
         switch (message.k) {
           case 'hello':
-            void peer.send({ k: 'hello', v: this.options.version ?? PROTOCOL_VERSION, host: '9.9.9', pid: this.options.pid ?? process.pid, ...(this.options.defs === undefined ? {} : { defs: this.options.defs }) });
+            void peer.send({
+              k: 'hello',
+              v: this.options.version ?? PROTOCOL_VERSION,
+              host: '9.9.9',
+              pid: this.options.pid ?? process.pid,
+              ...(this.options.defs === undefined ? {} : { defs: this.options.defs }),
+            });
             break;
           case 'begin':
             begun = message;
             break;
           case 'process':
-            void this.#run(peer, { cmdlet: begun!.cmdlet, parameterSet: message.parameterSet, bound: message.bound, cwd: begun!.cwd, prefs: begun!.prefs }, message.seq);
+            void this.#run(
+              peer,
+              { cmdlet: begun!.cmdlet, parameterSet: message.parameterSet, bound: message.bound, cwd: begun!.cwd, prefs: begun!.prefs },
+              message.seq,
+            );
             break;
           case 'end':
             void peer.send({ k: 'completed' });
@@ -230,4 +248,3 @@ export class ScriptedHost implements AsyncDisposable {
     await rm(this.folder, { recursive: true, force: true });
   }
 }
-

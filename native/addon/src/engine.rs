@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use napi::Status;
+use napi::bindgen_prelude::{Either, Null};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode, UnknownReturnValue};
 use napi_derive::napi;
 use vmstorage_engine::worker::{ServeDisk, Worker};
@@ -26,8 +27,16 @@ pub struct NativeServedDisk {
     pub path: String,
     pub format: String,
     pub read_only: bool,
-    pub vhost_user_socket: Option<String>,
-    pub nbd_socket: Option<String>,
+    pub vhost_user_socket: Either<String, Null>,
+    pub nbd_socket: Either<String, Null>,
+}
+
+/// `null` is "none" at this seam; a missing property is an error.
+fn path_or_none(value: Either<String, Null>) -> Option<PathBuf> {
+    match value {
+        Either::A(path) => Some(PathBuf::from(path)),
+        Either::B(Null) => None,
+    }
 }
 
 #[napi]
@@ -54,7 +63,12 @@ impl NativeEngine {
     }
 
     #[napi]
-    pub async fn serve(&self, disks: Vec<NativeServedDisk>, journal_path: String, lock_wait_ms: u32) -> napi::Result<()> {
+    pub async fn serve(
+        &self,
+        disks: Vec<NativeServedDisk>,
+        journal_path: String,
+        lock_wait_ms: u32,
+    ) -> napi::Result<()> {
         let mut wanted = Vec::with_capacity(disks.len());
         for disk in disks {
             wanted.push(ServeDisk {
@@ -62,8 +76,8 @@ impl NativeEngine {
                 path: PathBuf::from(disk.path),
                 format: format_of(&disk.format)?,
                 read_only: disk.read_only,
-                vhost_user_socket: disk.vhost_user_socket.map(PathBuf::from),
-                nbd_socket: disk.nbd_socket.map(PathBuf::from),
+                vhost_user_socket: path_or_none(disk.vhost_user_socket),
+                nbd_socket: path_or_none(disk.nbd_socket),
                 queues: QUEUES,
             });
         }

@@ -98,7 +98,18 @@ fn assert_clean(report: &Report) {
     let counts: Vec<_> = report
         .disks
         .iter()
-        .map(|d| (d.io_errors, d.wrong_blocks, d.unexpected_completions, d.lost_interrupts, d.reads, d.writes, d.zeroes, d.flushes))
+        .map(|d| {
+            (
+                d.io_errors,
+                d.wrong_blocks,
+                d.unexpected_completions,
+                d.lost_interrupts,
+                d.reads,
+                d.writes,
+                d.zeroes,
+                d.flushes,
+            )
+        })
         .collect();
     assert!(report.is_clean(), "stuck {}, {counts:?}, {said:?}", report.stuck);
 }
@@ -237,7 +248,8 @@ fn a_connection_lost_without_a_crash_loses_nothing_either() {
         GuestOptions { ledger: LedgerFile::Create(place.folder.path().to_owned()), ..GuestOptions::default() };
     let guest = Guest::start(&[place.socket()], &options).unwrap();
     for round in 0..10 {
-        let served = place.serve(1, Behaviour { held_at_most: Duration::from_millis(2), seed: round, ..out_of_order() });
+        let served =
+            place.serve(1, Behaviour { held_at_most: Duration::from_millis(2), seed: round, ..out_of_order() });
         run_until(&guest, 200);
         served.close();
     }
@@ -260,6 +272,15 @@ fn an_error_of_the_disk_is_the_guests_and_of_that_request_alone() {
     assert!(disk.io_errors > 0 && disk.writes > 0, "{} errors, {} writes", disk.io_errors, disk.writes);
     assert_eq!((disk.wrong_blocks, disk.unexpected_completions, report.stuck), (0, 0, 0), "{:?}", disk.first_wrong);
     served.close();
+}
+
+#[test]
+fn a_disk_that_is_not_there_is_no_clean_run() {
+    let place = Place::new();
+    let options = GuestOptions { patience: Duration::from_millis(200), ..GuestOptions::default() };
+    let report = Guest::start(&[place.socket()], &options).unwrap().stop();
+    assert!(!report.is_clean() && report.disks[0].last_connect_error.is_some());
+    assert!(Guest::start(&[place.socket()], &GuestOptions { ring_size: 100, ..options }).is_err());
 }
 
 #[test]

@@ -12,9 +12,13 @@ export function getVm(services: HostServices, migration: Migration): CmdletHandl
     const machines = all ? registry.list() : await selectMachines(context, registry, 'InvalidParameter');
     if (all) {
       for (const fault of registry.faults()) {
-        await context.error(new VmStorageError('ImageCorrupt',
-          `The virtual machine with id "${fault.vmId}" is registered, but its configuration '${fault.configurationFile}' cannot be used: ${fault.reason}. The file was not changed; restore it.`,
-          { target: fault.vmId }));
+        await context.error(
+          new VmStorageError(
+            'ImageCorrupt',
+            `The virtual machine with id "${fault.vmId}" is registered, but its configuration '${fault.configurationFile}' cannot be used: ${fault.reason}. The file was not changed; restore it.`,
+            { target: fault.vmId },
+          ),
+        );
       }
     }
     for (const machine of [...machines].sort((a, b) => a.configuration.name.localeCompare(b.configuration.name))) {

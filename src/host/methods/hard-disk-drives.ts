@@ -25,7 +25,11 @@ export function addHardDiskDrive(services: HostServices): CmdletHandler {
   return async (context) => {
     const bound = context.bound as Bound<'Add-VMHardDiskDrive'>;
     if (bound.Path === undefined) {
-      throw new VmStorageError('NotImplemented', 'A drive without a disk is not implemented. Give the disk with -Path: a file, or the /dev path of a block device.', { target: 'Path' });
+      throw new VmStorageError(
+        'NotImplemented',
+        'A drive without a disk is not implemented. Give the disk with -Path: a file, or the /dev path of a block device.',
+        { target: 'Path' },
+      );
     }
     const path = absolutePath(bound.Path, context.cwd);
     await each(context, await selectMachines(context, services.registry), async ({ configuration: { id, name } }) => {
@@ -56,7 +60,10 @@ export function removeHardDiskDrive(services: HostServices): CmdletHandler {
       const [configuration, disk] = await services.locks.exclusive(vmId, async () => {
         const vm = await changeable(services, vmId);
         const found = vm.configuration.disks.find((one) => one.id === driveId);
-        if (!found) throw new VmStorageError('ObjectNotFound', `The hard disk drive was not found in virtual machine "${vmName}".`, { target: vmName });
+        if (!found)
+          throw new VmStorageError('ObjectNotFound', `The hard disk drive was not found in virtual machine "${vmName}".`, {
+            target: vmName,
+          });
         await services.registry.update({ ...vm.configuration, disks: vm.configuration.disks.filter((one) => one !== found) });
         return [vm.configuration, found] as const;
       });
@@ -81,31 +88,62 @@ interface Place {
 type Wanted = Pick<Bound<'Add-VMHardDiskDrive'>, 'ControllerType' | 'ControllerNumber' | 'ControllerLocation'>;
 
 function isAt(disk: Place, wanted: Wanted): boolean {
-  return (wanted.ControllerType === undefined || wanted.ControllerType === disk.controllerType)
-    && (wanted.ControllerNumber === undefined || wanted.ControllerNumber === disk.controllerNumber)
-    && (wanted.ControllerLocation === undefined || wanted.ControllerLocation === disk.controllerLocation);
+  return (
+    (wanted.ControllerType === undefined || wanted.ControllerType === disk.controllerType) &&
+    (wanted.ControllerNumber === undefined || wanted.ControllerNumber === disk.controllerNumber) &&
+    (wanted.ControllerLocation === undefined || wanted.ControllerLocation === disk.controllerLocation)
+  );
 }
 
 /** What a machine has: generation 1 two IDE controllers with two places each, both generations one SCSI controller with 64. */
 function places(vm: VmConfiguration): Place[] {
-  const ide = vm.generation === 1 ? [0, 1].flatMap((controllerNumber) => [0, 1].map((controllerLocation) => ({ controllerType: 'IDE' as const, controllerNumber, controllerLocation }))) : [];
-  return [...ide, ...Array.from({ length: 64 }, (_, controllerLocation) => ({ controllerType: 'SCSI' as const, controllerNumber: 0, controllerLocation }))];
+  const ide =
+    vm.generation === 1
+      ? [0, 1].flatMap((controllerNumber) =>
+          [0, 1].map((controllerLocation) => ({ controllerType: 'IDE' as const, controllerNumber, controllerLocation })),
+        )
+      : [];
+  return [
+    ...ide,
+    ...Array.from({ length: 64 }, (_, controllerLocation) => ({
+      controllerType: 'SCSI' as const,
+      controllerNumber: 0,
+      controllerLocation,
+    })),
+  ];
 }
 
 /** The first free place that fits what was asked. */
 export function freePlace(vm: VmConfiguration, wanted: Wanted): Place {
   if (wanted.ControllerType !== undefined && wanted.ControllerType !== 'IDE' && wanted.ControllerType !== 'SCSI') {
-    throw new VmStorageError('NotImplemented', `A ${String(wanted.ControllerType)} controller is not implemented. Use IDE or SCSI.`, { target: 'ControllerType' });
+    throw new VmStorageError('NotImplemented', `A ${String(wanted.ControllerType)} controller is not implemented. Use IDE or SCSI.`, {
+      target: 'ControllerType',
+    });
   }
   const possible = places(vm).filter((place) => isAt(place, wanted));
-  const free = possible.find((place) => !vm.disks.some((disk) => isAt(disk, {
-    ControllerType: place.controllerType, ControllerNumber: place.controllerNumber, ControllerLocation: place.controllerLocation,
-  })));
+  const free = possible.find(
+    (place) =>
+      !vm.disks.some((disk) =>
+        isAt(disk, {
+          ControllerType: place.controllerType,
+          ControllerNumber: place.controllerNumber,
+          ControllerLocation: place.controllerLocation,
+        }),
+      ),
+  );
   if (free) return free;
   const asked = `${wanted.ControllerType ?? 'any'} ${wanted.ControllerNumber ?? '*'}:${wanted.ControllerLocation ?? '*'}`;
   throw possible.length === 0
-    ? new VmStorageError('ObjectNotFound', `Failed to add device 'Virtual Hard Disk'. Virtual machine "${vm.name}" (generation ${vm.generation}) has no controller location ${asked}.`, { target: vm.name })
-    : new VmStorageError('InvalidParameter', `Failed to add device 'Virtual Hard Disk'. Controller location ${asked} of virtual machine "${vm.name}" is already in use.`, { target: vm.name });
+    ? new VmStorageError(
+        'ObjectNotFound',
+        `Failed to add device 'Virtual Hard Disk'. Virtual machine "${vm.name}" (generation ${vm.generation}) has no controller location ${asked}.`,
+        { target: vm.name },
+      )
+    : new VmStorageError(
+        'InvalidParameter',
+        `Failed to add device 'Virtual Hard Disk'. Controller location ${asked} of virtual machine "${vm.name}" is already in use.`,
+        { target: vm.name },
+      );
 }
 
 interface DriveReference {
@@ -119,17 +157,30 @@ async function drivesOf(context: CmdletContext, services: HostServices, bound: B
   for (const drive of list(context.bound['VMHardDiskDrive'])) {
     const given = (typeof drive === 'object' && drive !== null && !Array.isArray(drive) ? drive : {}) as Record<string, unknown>;
     const vm = services.registry.byId(String(given['VMId'] ?? ''));
-    const driveId = String(given['Id'] ?? '').split('\\').at(-1)!.toLowerCase();
+    const driveId = String(given['Id'] ?? '')
+      .split('\\')
+      .at(-1)!
+      .toLowerCase();
     if (vm) found.push({ vmId: vm.configuration.id, vmName: vm.configuration.name, driveId });
-    else await context.error(new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${String(given['VMId'] ?? '')}".`, { target: String(given['VMName'] ?? '') }));
+    else
+      await context.error(
+        new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${String(given['VMId'] ?? '')}".`, {
+          target: String(given['VMName'] ?? ''),
+        }),
+      );
   }
   if (bound.VMName === undefined) return found;
   for (const { configuration } of await selectMachines(context, services.registry)) {
     const disk = configuration.disks.find((one) => isAt(one, bound));
     if (disk) found.push({ vmId: configuration.id, vmName: configuration.name, driveId: disk.id });
     else {
-      await context.error(new VmStorageError('ObjectNotFound',
-        `Virtual machine "${configuration.name}" has no hard disk drive at ${bound.ControllerType ?? 'any'} ${bound.ControllerNumber ?? '*'}:${bound.ControllerLocation ?? '*'}.`, { target: configuration.name }));
+      await context.error(
+        new VmStorageError(
+          'ObjectNotFound',
+          `Virtual machine "${configuration.name}" has no hard disk drive at ${bound.ControllerType ?? 'any'} ${bound.ControllerNumber ?? '*'}:${bound.ControllerLocation ?? '*'}.`,
+          { target: configuration.name },
+        ),
+      );
     }
   }
   return found;

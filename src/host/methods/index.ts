@@ -33,12 +33,17 @@ export function hostMethods(services: HostServices, migration: Migration): Cmdle
 
 /** Before any handler: what its definition says is not implemented, and another computer, are refused and nothing is changed. */
 export function refusing(methods: CmdletMethods): CmdletMethods {
-  return Object.fromEntries(Object.entries(methods).map(([name, handler]): [string, CmdletHandler] => {
-    const cmdlet = findCmdlet(name);
-    return [name, async (context) => {
-      if (cmdlet) refuseNotImplemented(cmdlet, context.bound);
-      refuseRemote(context.bound);
-      await handler(context);
-    }];
-  }));
+  return Object.fromEntries(
+    Object.entries(methods).map(([name, handler]): [string, CmdletHandler] => {
+      const cmdlet = findCmdlet(name);
+      return [
+        name,
+        async (context) => {
+          if (cmdlet) refuseNotImplemented(cmdlet, context.bound);
+          refuseRemote(context.bound);
+          await handler(context);
+        },
+      ];
+    }),
+  );
 }

@@ -13,15 +13,24 @@ export function present(services: HostServices, vmId: string): VmRecord {
 /** Refused while the storage moves, or an interrupted move still has to be finished. */
 export async function refuseMoving(services: HostServices, vm: VmRecord): Promise<void> {
   const { id, name } = vm.configuration;
-  const journal = await access(services.paths.journal(id)).then(() => true, () => false);
+  const journal = await access(services.paths.journal(id)).then(
+    () => true,
+    () => false,
+  );
   if (!services.locks.isMoving(id) && !journal) return;
-  throw new VmStorageError('ObjectInUse',
-    `The operation cannot be performed while the object is in use. The storage of virtual machine "${name}" is being moved; wait for it, or stop it with Stop-VMStorageMove.`, { target: name });
+  throw new VmStorageError(
+    'ObjectInUse',
+    `The operation cannot be performed while the object is in use. The storage of virtual machine "${name}" is being moved; wait for it, or stop it with Stop-VMStorageMove.`,
+    { target: name },
+  );
 }
 
 export function refuseNotOff(services: HostServices, vm: VmRecord, why: string): void {
   const state = services.hypervisor.state(vm.configuration.id);
   if (state === 'Off') return;
-  throw new VmStorageError('InvalidState',
-    `The operation cannot be performed while the virtual machine is in its current state. Virtual machine "${vm.configuration.name}" is ${state}; ${why}.`, { target: vm.configuration.name });
+  throw new VmStorageError(
+    'InvalidState',
+    `The operation cannot be performed while the virtual machine is in its current state. Virtual machine "${vm.configuration.name}" is ${state}; ${why}.`,
+    { target: vm.configuration.name },
+  );
 }

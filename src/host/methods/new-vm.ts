@@ -24,15 +24,21 @@ export function newVm(services: HostServices, migration: Migration): CmdletHandl
     const id = freshId(services);
     const directBoot = await readDirectBoot(bound, null, context.cwd);
     const base: VmConfiguration = {
-      schema: 1, id, name,
+      schema: 1,
+      id,
+      name,
       generation: generationOf(bound.Generation),
       memoryStartupBytes: memoryBytes(bound.MemoryStartupBytes ?? String(MEMORY_DEFAULT_BYTES)),
       processorCount: 1,
       notes: `Logs: ${paths.vmLogFolder(id)}`,
-      path, snapshotFileLocation: path, smartPagingFilePath: path,
-      disks: [], directBoot,
+      path,
+      snapshotFileLocation: path,
+      smartPagingFilePath: path,
+      disks: [],
+      directBoot,
       createdAt: services.clock.now().toISOString(),
-      automaticStartAction: 'Nothing', automaticStopAction: 'ShutDown',
+      automaticStartAction: 'Nothing',
+      automaticStopAction: 'ShutDown',
     };
     const newDisk = bound.NewVHDPath === undefined ? null : newDiskPath(bound.NewVHDPath, path, context.cwd);
     if (newDisk !== null) await refuseOccupied(newDisk.path, newDisk.ownFolder);
@@ -58,7 +64,11 @@ export function newVm(services: HostServices, migration: Migration): CmdletHandl
 export function machineName(name: string): string {
   // eslint-disable-next-line no-control-regex
   if (name.trim() === '' || name.length > 100 || /[\u0000-\u001f\u007f]/.test(name)) {
-    throw new VmStorageError('InvalidParameter', `"${name.slice(0, 120)}" cannot be the name of a virtual machine: it must have 1 to 100 characters, none of them a control character.`, { target: name });
+    throw new VmStorageError(
+      'InvalidParameter',
+      `"${name.slice(0, 120)}" cannot be the name of a virtual machine: it must have 1 to 100 characters, none of them a control character.`,
+      { target: name },
+    );
   }
   return name;
 }
@@ -67,17 +77,24 @@ export function machineName(name: string): string {
 export function memoryBytes(given: string | number): number {
   const bytes = Number(given);
   if (Number.isSafeInteger(bytes) && bytes >= 32 * 2 ** 20 && bytes <= 2 ** 44 && bytes % 2 ** 20 === 0) return bytes;
-  throw new VmStorageError('InvalidParameter', `A memory of ${given} bytes is not possible: it must be a whole number of MB, from 32MB to 16TB.`, { target: String(given) });
+  throw new VmStorageError(
+    'InvalidParameter',
+    `A memory of ${given} bytes is not possible: it must be a whole number of MB, from 32MB to 16TB.`,
+    { target: String(given) },
+  );
 }
 
 /** The kernel to boot; `present` is what is changed. */
 export async function readDirectBoot(
-  bound: Pick<Bound<'New-VM'>, 'KernelPath' | 'InitialRamdiskPath' | 'KernelArguments'>, before: DirectBoot | null, cwd: string,
+  bound: Pick<Bound<'New-VM'>, 'KernelPath' | 'InitialRamdiskPath' | 'KernelArguments'>,
+  before: DirectBoot | null,
+  cwd: string,
 ): Promise<DirectBoot | null> {
   const { KernelPath, InitialRamdiskPath, KernelArguments } = bound;
   if (KernelPath === undefined && InitialRamdiskPath === undefined && KernelArguments === undefined) return before;
   const kernel = KernelPath === undefined ? before?.kernel : absolutePath(KernelPath, cwd);
-  if (kernel === undefined) throw new VmStorageError('InvalidParameter', '-InitialRamdiskPath and -KernelArguments need -KernelPath.', { target: 'KernelPath' });
+  if (kernel === undefined)
+    throw new VmStorageError('InvalidParameter', '-InitialRamdiskPath and -KernelArguments need -KernelPath.', { target: 'KernelPath' });
   const initrd = InitialRamdiskPath === undefined ? (before?.initrd ?? null) : absolutePath(InitialRamdiskPath, cwd);
   for (const file of [kernel, ...(initrd === null ? [] : [initrd])]) {
     await access(file, constants.R_OK).catch((cause: unknown) => {
@@ -85,7 +102,10 @@ export async function readDirectBoot(
     });
   }
   const text = KernelArguments ?? before?.arguments ?? '';
-  if (text.length > 2047 || text.includes('\0')) throw new VmStorageError('InvalidParameter', 'The command line of a kernel has at most 2047 characters.', { target: 'KernelArguments' });
+  if (text.length > 2047 || text.includes('\0'))
+    throw new VmStorageError('InvalidParameter', 'The command line of a kernel has at most 2047 characters.', {
+      target: 'KernelArguments',
+    });
   return { kernel, initrd, arguments: text };
 }
 
@@ -102,13 +122,20 @@ interface NewDisk {
 }
 
 function newDiskPath(given: string, machinePath: string, cwd: string): NewDisk {
-  return given.includes('/') ? { path: absolutePath(given, cwd), ownFolder: false } : { path: join(machinePath, 'Virtual Hard Disks', given), ownFolder: true };
+  return given.includes('/')
+    ? { path: absolutePath(given, cwd), ownFolder: false }
+    : { path: join(machinePath, 'Virtual Hard Disks', given), ownFolder: true };
 }
 
 async function makeDisk(services: HostServices, disk: NewDisk, bound: Bound<'New-VM'>): Promise<DiskFile> {
   if (disk.ownFolder) await systemFiles.makeFolders(join(disk.path, '..'));
   const facts = await createImage(services, {
-    path: disk.path, kind: 'dynamic', sizeBytes: BigInt(bound.NewVHDSizeBytes ?? '0'), blockSizeBytes: null, logicalSectorBytes: null, physicalSectorBytes: null,
+    path: disk.path,
+    kind: 'dynamic',
+    sizeBytes: BigInt(bound.NewVHDSizeBytes ?? '0'),
+    blockSizeBytes: null,
+    logicalSectorBytes: null,
+    physicalSectorBytes: null,
   });
   return { path: disk.path, format: facts.format, passThrough: false };
 }
@@ -119,7 +146,10 @@ function firstDisk(generation: 1 | 2, disk: DiskFile): HardDisk {
 
 /** Drawn until its first 8 digits, which name the run folder, are not another machine's. */
 function freshId(services: HostServices): string {
-  const taken = new Set([...services.registry.list().map((vm) => runName(vm.configuration.id)), ...services.registry.faults().map((fault) => runName(fault.vmId))]);
+  const taken = new Set([
+    ...services.registry.list().map((vm) => runName(vm.configuration.id)),
+    ...services.registry.faults().map((fault) => runName(fault.vmId)),
+  ]);
   for (;;) {
     const id = randomUUID();
     if (!taken.has(runName(id))) return id;

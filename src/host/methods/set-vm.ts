@@ -20,7 +20,10 @@ export function setVm(services: HostServices, migration: Migration): CmdletHandl
         await refuseMoving(services, vm);
         const after = await changed(vm.configuration, bound, context.cwd);
         const { memoryStartupBytes, processorCount, directBoot } = vm.configuration;
-        const atStart = after.memoryStartupBytes !== memoryStartupBytes || after.processorCount !== processorCount || JSON.stringify(after.directBoot) !== JSON.stringify(directBoot);
+        const atStart =
+          after.memoryStartupBytes !== memoryStartupBytes ||
+          after.processorCount !== processorCount ||
+          JSON.stringify(after.directBoot) !== JSON.stringify(directBoot);
         if (atStart) refuseNotOff(services, vm, 'memory, processors and kernel can be changed while it is off');
         return services.registry.update(after);
       });
@@ -36,8 +39,10 @@ async function changed(before: VmConfiguration, bound: Bound<'Set-VM'>, cwd: str
     notes: bound.Notes ?? before.notes,
     memoryStartupBytes: bound.MemoryStartupBytes === undefined ? before.memoryStartupBytes : memoryBytes(bound.MemoryStartupBytes),
     processorCount: bound.ProcessorCount === undefined ? before.processorCount : processorCount(bound.ProcessorCount),
-    snapshotFileLocation: bound.SnapshotFileLocation === undefined ? before.snapshotFileLocation : absolutePath(bound.SnapshotFileLocation, cwd),
-    smartPagingFilePath: bound.SmartPagingFilePath === undefined ? before.smartPagingFilePath : absolutePath(bound.SmartPagingFilePath, cwd),
+    snapshotFileLocation:
+      bound.SnapshotFileLocation === undefined ? before.snapshotFileLocation : absolutePath(bound.SnapshotFileLocation, cwd),
+    smartPagingFilePath:
+      bound.SmartPagingFilePath === undefined ? before.smartPagingFilePath : absolutePath(bound.SmartPagingFilePath, cwd),
     automaticStartAction: bound.AutomaticStartAction ?? before.automaticStartAction,
     automaticStopAction: bound.AutomaticStopAction ?? before.automaticStopAction,
     directBoot: await readDirectBoot(bound, before.directBoot, cwd),

@@ -23,7 +23,12 @@ export function startVm(services: HostServices, migration: Migration): CmdletHan
         if (state === 'Running') await context.warning(ALREADY);
         else if (state === 'Paused') await hypervisor.resume(id);
         else if (state === 'Off') await startMachine(services, present(services, id));
-        else throw new VmStorageError('InvalidState', `The operation cannot be performed while the virtual machine is in its current state. Virtual machine "${name}" is ${state}.`, { target: name });
+        else
+          throw new VmStorageError(
+            'InvalidState',
+            `The operation cannot be performed while the virtual machine is in its current state. Virtual machine "${name}" is ${state}.`,
+            { target: name },
+          );
       });
       if (context.bound['Passthru'] === true) await context.output(publishMachine(present(services, id), services, migration));
     });
@@ -53,11 +58,15 @@ async function waitForDisks(services: HostServices, vm: VmRecord, worker: Worker
     const { disks } = await worker.call('status', {});
     const missing = services.workers.servedDisks(vm).filter((wanted) => !disks.some((disk) => disk.index === wanted.index));
     const held = disks.filter((disk) => disk.waitingFor !== null);
-    waiting = [...missing.map((disk) => `'${disk.path}' is not served`), ...held.map((disk) => `'${disk.path}': ${disk.waitingFor}`)].join('; ');
+    waiting = [...missing.map((disk) => `'${disk.path}' is not served`), ...held.map((disk) => `'${disk.path}': ${disk.waitingFor}`)].join(
+      '; ',
+    );
     return waiting === '' ? true : undefined;
   });
   if (ready) return;
-  throw new VmStorageError('ObjectInUse', `Virtual machine "${vm.configuration.name}" cannot be started: ${waiting}.`, { target: vm.configuration.name });
+  throw new VmStorageError('ObjectInUse', `Virtual machine "${vm.configuration.name}" cannot be started: ${waiting}.`, {
+    target: vm.configuration.name,
+  });
 }
 
 /** Each disk's socket must have this QEMU at its other end: success is reported only after it was seen. */
@@ -65,9 +74,16 @@ async function comparePeers(services: HostServices, vm: VmRecord, worker: Worker
   let wrong = '';
   const right = await waitUntil(services.clock, PEER_LIMIT_MS, 20, async () => {
     const { disks } = await worker.call('status', {});
-    wrong = disks.filter((disk) => disk.peerPid !== pid).map((disk) => `'${disk.path}' is connected to ${disk.peerPid === null ? 'nobody' : `process ${disk.peerPid}`}`).join('; ');
+    wrong = disks
+      .filter((disk) => disk.peerPid !== pid)
+      .map((disk) => `'${disk.path}' is connected to ${disk.peerPid === null ? 'nobody' : `process ${disk.peerPid}`}`)
+      .join('; ');
     return wrong === '' ? true : undefined;
   });
   if (right) return;
-  throw new VmStorageError('HypervisorFailure', `Virtual machine "${vm.configuration.name}" was not started: its QEMU is process ${pid}, but ${wrong}.`, { target: vm.configuration.name });
+  throw new VmStorageError(
+    'HypervisorFailure',
+    `Virtual machine "${vm.configuration.name}" was not started: its QEMU is process ${pid}, but ${wrong}.`,
+    { target: vm.configuration.name },
+  );
 }

@@ -34,13 +34,22 @@ export function stopVm(services: HostServices, migration: Migration, limitMs: nu
         }
         if (obeyed) return;
         if (context.stopRequested.aborted) {
-          throw new VmStorageError('OperationStopped', `The shutdown of virtual machine "${name}" was requested, but it was not waited for.`, { target: name });
+          throw new VmStorageError(
+            'OperationStopped',
+            `The shutdown of virtual machine "${name}" was requested, but it was not waited for.`,
+            { target: name },
+          );
         }
         if (!force) {
-          throw new VmStorageError('OperationFailed',
-            `Virtual machine "${name}" did not shut down within ${limitMs / 1000} seconds: the guest does not obey the power button. Use -TurnOff to turn it off, or -Force to do that when it does not obey.`, { target: name });
+          throw new VmStorageError(
+            'OperationFailed',
+            `Virtual machine "${name}" did not shut down within ${limitMs / 1000} seconds: the guest does not obey the power button. Use -TurnOff to turn it off, or -Force to do that when it does not obey.`,
+            { target: name },
+          );
         }
-        await context.verbose(`The guest of virtual machine "${name}" did not shut down within ${limitMs / 1000} seconds and is turned off.`);
+        await context.verbose(
+          `The guest of virtual machine "${name}" did not shut down within ${limitMs / 1000} seconds and is turned off.`,
+        );
         await hypervisor.turnOff(id);
       }
     });

@@ -11,7 +11,11 @@ export function newVhd(services: HostServices): CmdletHandler {
   return async (context) => {
     const bound = context.bound as Bound<'New-VHD'>;
     if (bound.Differencing === true || context.parameterSet === 'Differencing') {
-      throw new VmStorageError('NotImplemented', 'Differencing disks are not implemented. Nothing was changed; create a -Dynamic or a -Fixed disk.', { target: 'Differencing' });
+      throw new VmStorageError(
+        'NotImplemented',
+        'Differencing disks are not implemented. Nothing was changed; create a -Dynamic or a -Fixed disk.',
+        { target: 'Differencing' },
+      );
     }
     const fixed = bound.Fixed === true || context.parameterSet.startsWith('Fixed');
     await each(context, list(context.bound['Path']).map(String), async (given) => {
@@ -46,7 +50,9 @@ export function getVhd(services: HostServices): CmdletHandler {
 async function disksOf(context: CmdletContext, services: HostServices, id: string): Promise<string[]> {
   const vm = services.registry.byId(id);
   if (vm) return vm.configuration.disks.filter((disk) => !disk.passThrough).map((disk) => disk.path);
-  await context.error(new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${id}".`, { target: id }));
+  await context.error(
+    new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${id}".`, { target: id }),
+  );
   return [];
 }
 
@@ -56,12 +62,21 @@ async function inspect(services: HostServices, path: string): Promise<ReturnType
   const owner = await services.registry.diskOwner(path);
   const worker = owner ? services.workers.peek(owner.vmId) : null;
   try {
-    const facts = worker ? await worker.call('inspectImage', { path: owner!.path, format }) : await services.workers.tool((tool) => tool.call('inspectImage', { path, format }));
-    return publishImage(facts, path, owner !== null && (services.hypervisor.state(owner.vmId) !== 'Off' || services.locks.isMoving(owner.vmId)));
+    const facts = worker
+      ? await worker.call('inspectImage', { path: owner!.path, format })
+      : await services.workers.tool((tool) => tool.call('inspectImage', { path, format }));
+    return publishImage(
+      facts,
+      path,
+      owner !== null && (services.hypervisor.state(owner.vmId) !== 'Off' || services.locks.isMoving(owner.vmId)),
+    );
   } catch (error) {
     if (!(error instanceof VmStorageError) || !['ObjectNotFound', 'AccessDenied', 'StorageFailure'].includes(error.code)) throw error;
     throw new VmStorageError(error.code, `Getting the mounted storage instance for the path '${path}' failed.\n${error.message}`, {
-      target: path, errorId: 'OperationFailed', category: 'NotSpecified', cause: error,
+      target: path,
+      errorId: 'OperationFailed',
+      category: 'NotSpecified',
+      cause: error,
     });
   }
 }

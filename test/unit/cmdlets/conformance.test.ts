@@ -19,7 +19,9 @@ const extensions: { readonly [cmdlet: string]: readonly string[] } = {
 };
 const ownCmdlets = ['Get-VMStorageMove', 'Stop-VMStorageMove'];
 /** Newer than the reflected module: only documented. */
-const newerThanReflection: { readonly [cmdlet: string]: readonly string[] } = { 'New-VM': ['SourceGuestStatePath', 'GuestStateIsolationType'] };
+const newerThanReflection: { readonly [cmdlet: string]: readonly string[] } = {
+  'New-VM': ['SourceGuestStatePath', 'GuestStateIsolationType'],
+};
 /** Reflected, but left out of the documentation. */
 const undocumented: { readonly [cmdlet: string]: readonly string[] } = {
   'Set-VM': ['BatteryPassthroughEnabled', 'EnhancedSessionTransportType'],
@@ -27,8 +29,23 @@ const undocumented: { readonly [cmdlet: string]: readonly string[] } = {
 };
 
 const names: { readonly [kind: string]: string } = {
-  string: 'string', path: 'string', bool: 'bool', switch: 'switch', int16: 'int16', int32: 'int', int64: 'long', uint32: 'uint32', uint64: 'uint64', guid: 'guid',
-  timespan: 'timespan', version: 'version', hashtable: 'hashtable', credential: 'pscredential', cimSession: 'CimSession', cimInstance: 'ciminstance', psobject: 'psobject',
+  string: 'string',
+  path: 'string',
+  bool: 'bool',
+  switch: 'switch',
+  int16: 'int16',
+  int32: 'int',
+  int64: 'long',
+  uint32: 'uint32',
+  uint64: 'uint64',
+  guid: 'guid',
+  timespan: 'timespan',
+  version: 'version',
+  hashtable: 'hashtable',
+  credential: 'pscredential',
+  cimSession: 'CimSession',
+  cimInstance: 'ciminstance',
+  psobject: 'psobject',
 };
 
 function reflectedName(type: ValueType): string {
@@ -46,7 +63,12 @@ function validationName(rule: Validation): string {
 }
 
 function describeOurs(parameter: Parameter) {
-  return { type: reflectedName(parameter.type), aliases: [...parameter.aliases], sets: parameter.sets, validation: parameter.validate.map(validationName) };
+  return {
+    type: reflectedName(parameter.type),
+    aliases: [...parameter.aliases],
+    sets: parameter.sets,
+    validation: parameter.validate.map(validationName),
+  };
 }
 
 describe('every cmdlet is Hyper-V’s or declared as ours', () => {
@@ -62,7 +84,9 @@ describe('every cmdlet is Hyper-V’s or declared as ours', () => {
 describe.each(Object.keys(reflected))('%s', (name) => {
   const cmdlet = ours[name]!;
   const hyperV = reflected[name]!;
-  const own = Object.entries(cmdlet.parameters).filter(([, parameter]) => parameter.extension).map(([parameter]) => parameter);
+  const own = Object.entries(cmdlet.parameters)
+    .filter(([, parameter]) => parameter.extension)
+    .map(([parameter]) => parameter);
 
   it('has the default set, ShouldProcess and output of Hyper-V', () => {
     expect(cmdlet.defaultSet).toBe(hyperV.defaultSet);
@@ -74,7 +98,11 @@ describe.each(Object.keys(reflected))('%s', (name) => {
   it('has exactly the parameters of Hyper-V, and the extensions listed here', () => {
     expect(own).toEqual(extensions[name] ?? []);
     const theirs = [...Object.keys(hyperV.parameters), ...(newerThanReflection[name] ?? [])];
-    expect(Object.keys(cmdlet.parameters).filter((parameter) => !own.includes(parameter)).sort()).toEqual(theirs.sort());
+    expect(
+      Object.keys(cmdlet.parameters)
+        .filter((parameter) => !own.includes(parameter))
+        .sort(),
+    ).toEqual(theirs.sort());
   });
 
   it.each(Object.keys(hyperV.parameters))('-%s has the type, sets, flags, aliases and validation that reflection found', (parameter) => {
@@ -87,7 +115,9 @@ describe.each(Object.keys(reflected))('%s', (name) => {
     for (const [set, members] of Object.entries(docs.sets)) {
       const theirs = members.map((member) => member.replace('!', '')).filter((member) => member !== 'WhatIf' && member !== 'Confirm');
       const unnamed = (undocumented[name] ?? []).filter((parameter) => placementIn(cmdlet.parameters[parameter]!, set) !== undefined);
-      const here = Object.entries(cmdlet.parameters).filter(([parameter, definition]) => !own.includes(parameter) && placementIn(definition, set) !== undefined);
+      const here = Object.entries(cmdlet.parameters).filter(
+        ([parameter, definition]) => !own.includes(parameter) && placementIn(definition, set) !== undefined,
+      );
       expect(here.map(([parameter]) => parameter).sort(), set).toEqual([...theirs, ...unnamed].sort());
     }
   });
@@ -97,9 +127,18 @@ describe.each(Object.keys(reflected))('%s', (name) => {
       const definition = cmdlet.parameters[parameter]!;
       const places = Object.values(definition.sets);
       // The documentation has one line for all sets; it must be true of one of them.
-      expect(places.some((place) => String(place.position ?? 'Named') === docs.position), `${parameter} position`).toBe(true);
-      expect(places.some((place) => place.byValue === true), `${parameter} by value`).toBe(docs.pipeline.includes('ByValue'));
-      expect(places.some((place) => place.byName === true), `${parameter} by name`).toBe(docs.pipeline.includes('ByPropertyName'));
+      expect(
+        places.some((place) => String(place.position ?? 'Named') === docs.position),
+        `${parameter} position`,
+      ).toBe(true);
+      expect(
+        places.some((place) => place.byValue === true),
+        `${parameter} by value`,
+      ).toBe(docs.pipeline.includes('ByValue'));
+      expect(
+        places.some((place) => place.byName === true),
+        `${parameter} by name`,
+      ).toBe(docs.pipeline.includes('ByPropertyName'));
       expect([...definition.aliases].sort(), `${parameter} aliases`).toEqual([...(docs.aliases ?? [])].sort());
       if (docs.accepted && definition.type.enumType) {
         for (const value of docs.accepted) expect(Object.keys(definition.type.enumType.values), parameter).toContain(value);

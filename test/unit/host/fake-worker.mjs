@@ -8,7 +8,10 @@ const socketPath = option('--socket');
 const tool = process.argv.includes('--tool');
 const vmId = tool ? '' : option('--vm');
 const control = () => JSON.parse(readFileSync(option('--control'), 'utf8'));
-if (control().exitAtStart) { console.error('cannot start'); process.exit(3); }
+if (control().exitAtStart) {
+  console.error('cannot start');
+  process.exit(3);
+}
 
 let disks = [];
 const frame = (message) => {
@@ -17,8 +20,22 @@ const frame = (message) => {
   head.writeUInt32LE(body.length);
   return Buffer.concat([head, body]);
 };
-const status = () => ({ pid: process.pid, vmId: control().vmId ?? vmId, io: 'fake', move: null, journal: null,
-  disks: disks.map((disk) => ({ index: disk.index, path: disk.path, device: '1', inode: '1', sizeBytes: '1', peerPid: null, waitingFor: null })) });
+const status = () => ({
+  pid: process.pid,
+  vmId: control().vmId ?? vmId,
+  io: 'fake',
+  move: null,
+  journal: null,
+  disks: disks.map((disk) => ({
+    index: disk.index,
+    path: disk.path,
+    device: '1',
+    inode: '1',
+    sizeBytes: '1',
+    peerPid: null,
+    waitingFor: null,
+  })),
+});
 const failure = (code, message) => ({ error: { message, code, errorId: code, category: 'NotSpecified' } });
 const methods = {
   status: () => ({ result: status() }),
@@ -30,7 +47,10 @@ const methods = {
   },
   shutdown: (params) => {
     if (control().refuseShutdown && !params.force) return failure('InvalidState', 'A VMM is connected.');
-    setTimeout(() => { rmSync(socketPath, { force: true }); process.exit(0); }, 5);
+    setTimeout(() => {
+      rmSync(socketPath, { force: true });
+      process.exit(0);
+    }, 5);
     return { result: {} };
   },
 };
@@ -43,7 +63,9 @@ createServer((socket) => {
       const { id, method, params } = JSON.parse(buffered.subarray(4, 4 + buffered.readUInt32LE(0)).toString());
       buffered = buffered.subarray(4 + buffered.readUInt32LE(0));
       if (control().silent) continue;
-      if (method === 'endMove') { socket.write(frame({ event: 'diskError', index: 0, errno: 5, text: 'sector 8: input/output error' })); }
+      if (method === 'endMove') {
+        socket.write(frame({ event: 'diskError', index: 0, errno: 5, text: 'sector 8: input/output error' }));
+      }
       socket.write(frame({ id, ...(methods[method]?.(params) ?? { result: {} }) }));
     }
   });

@@ -1,3 +1,4 @@
+/** The cmdlets the host answers: what they return, what they refuse, in which words, and that a refusal changes nothing. */
 import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -7,7 +8,9 @@ import type { MoveStatus } from '../../../src/model/move.js';
 import { makeStage, type Stage } from './stage.js';
 
 let stage: Stage;
-beforeEach(async () => { stage = await makeStage(); });
+beforeEach(async () => {
+  stage = await makeStage();
+});
 afterEach(() => stage.end());
 
 const id = (name: string) => stage.services.registry.find(name)[0]!.configuration.id;
@@ -20,12 +23,19 @@ async function machine(name: string, disk?: string): Promise<string> {
 }
 
 describe('Get-VM', () => {
-  it('returns the machines that are there and one error, in Hyper-V\'s words, for each name that is not', async () => {
+  it("returns the machines that are there and one error, in Hyper-V's words, for each name that is not", async () => {
     await machine('web01');
     await machine('web02');
     const { output, errors } = await stage.run('Get-VM', { Name: ['WEB01', 'missing', 'web02'] });
     expect(output.map((vm) => vm['Name'])).toEqual(['web01', 'web02']);
-    expect(errors).toMatchObject([{ errorId: 'InvalidParameter', category: 'InvalidArgument', target: 'missing', message: 'Hyper-V was unable to find a virtual machine with name "missing".' }]);
+    expect(errors).toMatchObject([
+      {
+        errorId: 'InvalidParameter',
+        category: 'InvalidArgument',
+        target: 'missing',
+        message: 'Hyper-V was unable to find a virtual machine with name "missing".',
+      },
+    ]);
   });
 
   it('is silent about a pattern that matches nothing, and takes * ? and [a-z]', async () => {
@@ -45,16 +55,39 @@ describe('Get-VM', () => {
   it('by id: an unknown one is named', async () => {
     const known = await machine('web01');
     expect((await stage.run('Get-VM', { Id: known.toUpperCase() })).output).toHaveLength(1);
-    expect((await stage.run('Get-VM', { Id: '00000000-0000-0000-0000-000000000000' })).errors[0]!.message).toMatch(/^Hyper-V was unable to find a virtual machine with id/);
+    expect((await stage.run('Get-VM', { Id: '00000000-0000-0000-0000-000000000000' })).errors[0]!.message).toMatch(
+      /^Hyper-V was unable to find a virtual machine with id/,
+    );
   });
 
-  it('shows a machine with Hyper-V\'s property names and where its logs are', async () => {
+  it("shows a machine with Hyper-V's property names and where its logs are", async () => {
     const vmId = await machine('web01', 'web01.vhdx');
     const [vm] = (await stage.run('Get-VM')).output;
     expect(vm).toMatchObject({
-      $t: 'VirtualMachine', Name: 'web01', Id: vmId, State: 'Off', Status: 'Operating normally', OperationalStatus: ['Ok'], Generation: 2, Path: stage.folder,
-      ConfigurationLocation: stage.folder, MemoryStartup: '536870912', MemoryAssigned: '0', Uptime: '00:00:00', Notes: `Logs: ${stage.services.paths.vmLogFolder(vmId)}`,
-      HardDrives: [{ $t: 'HardDiskDrive', VMName: 'web01', VMId: vmId, ControllerType: 'SCSI', ControllerNumber: 0, ControllerLocation: 0, Path: join(stage.folder, 'web01.vhdx') }],
+      $t: 'VirtualMachine',
+      Name: 'web01',
+      Id: vmId,
+      State: 'Off',
+      Status: 'Operating normally',
+      OperationalStatus: ['Ok'],
+      Generation: 2,
+      Path: stage.folder,
+      ConfigurationLocation: stage.folder,
+      MemoryStartup: '536870912',
+      MemoryAssigned: '0',
+      Uptime: '00:00:00',
+      Notes: `Logs: ${stage.services.paths.vmLogFolder(vmId)}`,
+      HardDrives: [
+        {
+          $t: 'HardDiskDrive',
+          VMName: 'web01',
+          VMId: vmId,
+          ControllerType: 'SCSI',
+          ControllerNumber: 0,
+          ControllerLocation: 0,
+          Path: join(stage.folder, 'web01.vhdx'),
+        },
+      ],
     });
   });
 
@@ -68,7 +101,10 @@ describe('Get-VM', () => {
     move('mirror', 90);
     expect(await status()).toEqual(['Moving storage: mirroring, 90%', ['StorageMigrationPhaseTwo']]);
     stage.trouble = 'the storage worker could not be started again (attempt 3): no memory';
-    expect(await status()).toEqual(['The storage worker could not be started again (attempt 3): no memory. The guest is waiting.', ['SupportingEntityInError']]);
+    expect(await status()).toEqual([
+      'The storage worker could not be started again (attempt 3): no memory. The guest is waiting.',
+      ['SupportingEntityInError'],
+    ]);
   });
 
   it('reports a machine whose configuration cannot be used, beside the others', async () => {
@@ -92,7 +128,11 @@ describe('New-VM', () => {
     const { output } = await stage.run('New-VM', { Name: 'web01', Path: join(stage.folder, 'vms') });
     const files = await readdir(join(stage.folder, 'vms', 'Virtual Machines'));
     expect(files).toEqual([`${String(output[0]!['Id'])}.vmcx`]);
-    expect(JSON.parse(await readFile(join(stage.folder, 'vms', 'Virtual Machines', files[0]!), 'utf8'))).toMatchObject({ schema: 1, name: 'web01', generation: 1 });
+    expect(JSON.parse(await readFile(join(stage.folder, 'vms', 'Virtual Machines', files[0]!), 'utf8'))).toMatchObject({
+      schema: 1,
+      name: 'web01',
+      generation: 1,
+    });
   });
 
   it('creates its disk, at IDE 0:0 for generation 1, and removes it again when the machine cannot be registered', async () => {
@@ -100,7 +140,12 @@ describe('New-VM', () => {
     const { output } = await stage.run('New-VM', { Name: 'web01', Path: stage.folder, NewVHDPath: disk, NewVHDSizeBytes: String(2 ** 30) });
     expect(output[0]!['HardDrives']).toMatchObject([{ ControllerType: 'IDE', ControllerNumber: 0, ControllerLocation: 0, Path: disk }]);
     await writeFile(join(stage.folder, 'blocked'), '');
-    const refused = await stage.run('New-VM', { Name: 'web02', Path: join(stage.folder, 'blocked'), NewVHDPath: join(stage.folder, 'second.vhdx'), NewVHDSizeBytes: String(2 ** 30) });
+    const refused = await stage.run('New-VM', {
+      Name: 'web02',
+      Path: join(stage.folder, 'blocked'),
+      NewVHDPath: join(stage.folder, 'second.vhdx'),
+      NewVHDSizeBytes: String(2 ** 30),
+    });
     expect(refused.errors).toHaveLength(1);
     expect(await readdir(stage.folder)).not.toContain('second.vhdx');
   });
@@ -108,32 +153,46 @@ describe('New-VM', () => {
   it('refuses a disk that another machine has, that is missing, damaged or no disk by its name, and changes nothing', async () => {
     await machine('web01', 'web01.vhdx');
     const tryDisk = async (path: string) => (await stage.run('New-VM', { Name: 'web02', Path: stage.folder, VHDPath: path })).errors[0]!;
-    expect(await tryDisk(`${stage.folder}/./web01.vhdx`)).toMatchObject({ code: 'ObjectInUse', message: expect.stringContaining('virtual machine "web01" has it attached') });
+    expect(await tryDisk(`${stage.folder}/./web01.vhdx`)).toMatchObject({
+      code: 'ObjectInUse',
+      message: expect.stringContaining('virtual machine "web01" has it attached'),
+    });
     expect(await tryDisk('/nowhere/a.vhdx')).toMatchObject({ code: 'ObjectNotFound' });
-    for (const [name, code] of [['a.vhd', 'NotImplemented'], ['a.qcow2', 'NotImplemented'], ['a.txt', 'InvalidParameter']] as const) {
+    for (const [name, code] of [
+      ['a.vhd', 'NotImplemented'],
+      ['a.qcow2', 'NotImplemented'],
+      ['a.txt', 'InvalidParameter'],
+    ] as const) {
       await writeFile(join(stage.folder, name), '');
       expect(await tryDisk(join(stage.folder, name))).toMatchObject({ code });
     }
     expect(await tryDisk(stage.folder)).toMatchObject({ code: 'InvalidParameter' });
     await writeFile(join(stage.folder, 'bad.vhdx'), '');
     stage.inspectFails = new VmStorageError('ImageCorrupt', 'The checksum of the region table is wrong.');
-    expect(await tryDisk(join(stage.folder, 'bad.vhdx'))).toMatchObject({ code: 'ImageCorrupt', message: expect.stringContaining('region table') });
+    expect(await tryDisk(join(stage.folder, 'bad.vhdx'))).toMatchObject({
+      code: 'ImageCorrupt',
+      message: expect.stringContaining('region table'),
+    });
     expect(stage.services.registry.list()).toHaveLength(1);
   });
 
   it('refuses what is not implemented, other computers, and Windows paths', async () => {
     expect((await stage.run('New-VM', { Name: 'a', SwitchName: 'net' })).errors[0]).toMatchObject({ code: 'NotImplemented' });
-    expect((await stage.run('New-VM', { Name: 'a', ComputerName: ['elsewhere'] })).errors[0]).toMatchObject({ category: 'ResourceUnavailable' });
+    expect((await stage.run('New-VM', { Name: 'a', ComputerName: ['elsewhere'] })).errors[0]).toMatchObject({
+      category: 'ResourceUnavailable',
+    });
     expect((await stage.run('New-VM', { Name: 'a', Path: 'D:\\vms' })).errors[0]).toMatchObject({ code: 'InvalidParameter' });
     expect((await stage.run('New-VM', { Name: 'a\u0007', Path: stage.folder })).errors[0]).toMatchObject({ code: 'InvalidParameter' });
-    expect((await stage.run('New-VM', { Name: 'a', Path: stage.folder, KernelArguments: 'quiet' })).errors[0]).toMatchObject({ code: 'InvalidParameter' });
+    expect((await stage.run('New-VM', { Name: 'a', Path: stage.folder, KernelArguments: 'quiet' })).errors[0]).toMatchObject({
+      code: 'InvalidParameter',
+    });
     expect(stage.services.registry.list()).toEqual([]);
     expect((await stage.run('Get-VM', { ComputerName: ['.', 'LOCALHOST', hostname()] })).errors).toEqual([]);
   });
 });
 
 describe('Start-VM and Stop-VM', () => {
-  it('start the worker before the guest, and only if the guest\'s own process is at the other end of its disks', async () => {
+  it("start the worker before the guest, and only if the guest's own process is at the other end of its disks", async () => {
     const vmId = await machine('web01', 'web01.vhdx');
     stage.calls.length = 0;
     expect((await stage.run('Start-VM', { Name: ['web01'], Passthru: true })).output[0]).toMatchObject({ State: 'Running' });
@@ -145,12 +204,20 @@ describe('Start-VM and Stop-VM', () => {
     expect(stage.states.get(vmId)).toBe('Off');
   }, 15_000);
 
-  it('say what is already so, and ask with Hyper-V\'s sentences', async () => {
+  it("say what is already so, and ask with Hyper-V's sentences", async () => {
     await machine('web01');
-    expect(await stage.run('Stop-VM', { Name: ['web01'] })).toMatchObject({ warnings: ['The virtual machine is already in the specified state.'], asked: ['Stop-VM will shut down the virtual machine "web01".'] });
-    expect(await stage.run('Start-VM', { Name: ['web01'] })).toMatchObject({ warnings: [], asked: ['Start-VM will start the virtual machine "web01".'] });
+    expect(await stage.run('Stop-VM', { Name: ['web01'] })).toMatchObject({
+      warnings: ['The virtual machine is already in the specified state.'],
+      asked: ['Stop-VM will shut down the virtual machine "web01".'],
+    });
+    expect(await stage.run('Start-VM', { Name: ['web01'] })).toMatchObject({
+      warnings: [],
+      asked: ['Start-VM will start the virtual machine "web01".'],
+    });
     expect((await stage.run('Start-VM', { Name: ['web01'] })).warnings).toHaveLength(1);
-    expect((await stage.run('Stop-VM', { Name: ['web01'], TurnOff: true }, { yes: false })).asked).toEqual(['Stop-VM will turn off the virtual machine "web01".']);
+    expect((await stage.run('Stop-VM', { Name: ['web01'], TurnOff: true }, { yes: false })).asked).toEqual([
+      'Stop-VM will turn off the virtual machine "web01".',
+    ]);
     expect(stage.calls).not.toContain('plug');
   });
 
@@ -158,7 +225,10 @@ describe('Start-VM and Stop-VM', () => {
     const vmId = await machine('web01');
     stage.obeys = false;
     stage.states.set(vmId, 'Running');
-    expect((await stage.run('Stop-VM', { Name: ['web01'] })).errors[0]).toMatchObject({ code: 'OperationFailed', message: expect.stringContaining('-TurnOff') });
+    expect((await stage.run('Stop-VM', { Name: ['web01'] })).errors[0]).toMatchObject({
+      code: 'OperationFailed',
+      message: expect.stringContaining('-TurnOff'),
+    });
     expect(stage.calls).toEqual(['power button']);
     expect((await stage.run('Stop-VM', { Name: ['web01'], Force: true })).errors).toEqual([]);
     expect(stage.calls).toEqual(['power button', 'power button', 'plug']);
@@ -178,12 +248,17 @@ describe('what is refused while the storage moves', () => {
     await writeFile(join(stage.folder, 'second.img'), '');
     const claim = stage.services.locks.claimMove(vmId);
     const attempts: [string, Record<string, never>][] = [
-      ['Remove-VM', { Name: ['web01'] } as never], ['Set-VM', { Name: ['web01'], Notes: 'x' } as never],
+      ['Remove-VM', { Name: ['web01'] } as never],
+      ['Set-VM', { Name: ['web01'], Notes: 'x' } as never],
       ['Add-VMHardDiskDrive', { VMName: ['web01'], Path: join(stage.folder, 'second.img') } as never],
       ['Remove-VMHardDiskDrive', { VMName: 'web01', ControllerType: 'SCSI', ControllerNumber: 0, ControllerLocation: 0 } as never],
     ];
     for (const [cmdlet, bound] of attempts) {
-      expect((await stage.run(cmdlet, bound)).errors[0], cmdlet).toMatchObject({ errorId: 'ObjectInUse', category: 'ResourceBusy', message: expect.stringMatching(/^The operation cannot be performed while the object is in use\./) });
+      expect((await stage.run(cmdlet, bound)).errors[0], cmdlet).toMatchObject({
+        errorId: 'ObjectInUse',
+        category: 'ResourceBusy',
+        message: expect.stringMatching(/^The operation cannot be performed while the object is in use\./),
+      });
     }
     expect(() => stage.services.locks.claimMove(vmId)).toThrow(/already being moved/);
     expect((await stage.run('Get-VMHardDiskDrive', { VMName: ['web01'] })).output).toHaveLength(1);
@@ -201,12 +276,15 @@ describe('hard disk drives', () => {
       await writeFile(join(stage.folder, file), '');
       return stage.run('Add-VMHardDiskDrive', { VMName: ['old'], Path: join(stage.folder, file), Passthru: true, ...bound });
     };
-    const place = ({ output }: { output: Record<string, unknown>[] }) => output.map((drive) => `${drive['ControllerType']} ${drive['ControllerNumber']}:${drive['ControllerLocation']}`);
+    const place = ({ output }: { output: Record<string, unknown>[] }) =>
+      output.map((drive) => `${drive['ControllerType']} ${drive['ControllerNumber']}:${drive['ControllerLocation']}`);
     expect(place(await add('0.img'))).toEqual(['IDE 0:0']);
     expect(place(await add('1.img'))).toEqual(['IDE 0:1']);
     expect(place(await add('2.img', { ControllerType: 'SCSI' }))).toEqual(['SCSI 0:0']);
     expect(place(await add('3.img', { ControllerType: 'SCSI', ControllerNumber: 0, ControllerLocation: 9 }))).toEqual(['SCSI 0:9']);
-    expect((await add('4.img', { ControllerType: 'SCSI', ControllerNumber: 0, ControllerLocation: 9 })).errors[0]).toMatchObject({ message: expect.stringContaining('already in use') });
+    expect((await add('4.img', { ControllerType: 'SCSI', ControllerNumber: 0, ControllerLocation: 9 })).errors[0]).toMatchObject({
+      message: expect.stringContaining('already in use'),
+    });
     expect((await add('4.img', { ControllerType: 'SCSI', ControllerNumber: 2 })).errors[0]).toMatchObject({ code: 'ObjectNotFound' });
     expect((await add('3.img')).errors[0]).toMatchObject({ code: 'ObjectInUse' });
     expect((await stage.run('Get-VMHardDiskDrive', { VMName: ['old'], ControllerType: 'SCSI' })).output).toHaveLength(2);
@@ -217,7 +295,10 @@ describe('hard disk drives', () => {
     const [drive] = (await stage.run('Get-VMHardDiskDrive', { VMName: ['web01'] })).output;
     stage.states.set(vmId, 'Running');
     const bound = { VMHardDiskDrive: [{ $t: 'HardDiskDrive', VMId: vmId, VMName: 'web01', Id: drive!['Id']! }] };
-    expect((await stage.run('Remove-VMHardDiskDrive', bound)).errors[0]).toMatchObject({ errorId: 'InvalidState', message: expect.stringMatching(/^The operation cannot be performed while the virtual machine is in its current state\./) });
+    expect((await stage.run('Remove-VMHardDiskDrive', bound)).errors[0]).toMatchObject({
+      errorId: 'InvalidState',
+      message: expect.stringMatching(/^The operation cannot be performed while the virtual machine is in its current state\./),
+    });
     stage.states.set(vmId, 'Off');
     expect((await stage.run('Remove-VMHardDiskDrive', bound)).errors).toEqual([]);
     expect(stage.services.registry.byId(vmId)!.configuration.disks).toEqual([]);
@@ -230,22 +311,46 @@ describe('hard disk drives', () => {
 describe('New-VHD and Get-VHD', () => {
   it('create a dynamic VHDX and show it as Hyper-V does', async () => {
     const path = join(stage.folder, 'a.vhdx');
-    const { output, asked } = await stage.run('New-VHD', { Path: [path], SizeBytes: String(2 ** 30) }, { parameterSet: 'DynamicWithoutSource' });
+    const { output, asked } = await stage.run(
+      'New-VHD',
+      { Path: [path], SizeBytes: String(2 ** 30) },
+      { parameterSet: 'DynamicWithoutSource' },
+    );
     expect(asked).toEqual([`New-VHD will create a new virtual hard disk with the path "${path}".`]);
-    expect(output[0]).toMatchObject({ $t: 'VirtualHardDisk', Path: path, VhdFormat: 'VHDX', VhdType: 'Dynamic', FileSize: '4194304', Size: '1073741824', BlockSize: 33554432, LogicalSectorSize: 512, PhysicalSectorSize: 4096, Attached: false });
+    expect(output[0]).toMatchObject({
+      $t: 'VirtualHardDisk',
+      Path: path,
+      VhdFormat: 'VHDX',
+      VhdType: 'Dynamic',
+      FileSize: '4194304',
+      Size: '1073741824',
+      BlockSize: 33554432,
+      LogicalSectorSize: 512,
+      PhysicalSectorSize: 4096,
+      Attached: false,
+    });
     expect((await stage.run('Get-VHD', { Path: ['a.vhdx'] }, { cwd: stage.folder })).output[0]).toMatchObject({ Path: path });
   });
 
-  it('refuse in Hyper-V\'s words: a file that exists, a folder that does not, sizes that cannot be, formats that are not there yet', async () => {
-    const make = async (path: string, bound: object = {}) => (await stage.run('New-VHD', { Path: [join(stage.folder, path)], SizeBytes: String(2 ** 30), ...bound }, { parameterSet: 'DynamicWithoutSource' })).errors[0];
+  it("refuse in Hyper-V's words: a file that exists, a folder that does not, sizes that cannot be, formats that are not there yet", async () => {
+    const make = async (path: string, bound: object = {}) =>
+      (
+        await stage.run(
+          'New-VHD',
+          { Path: [join(stage.folder, path)], SizeBytes: String(2 ** 30), ...bound },
+          { parameterSet: 'DynamicWithoutSource' },
+        )
+      ).errors[0];
     await writeFile(join(stage.folder, 'there.vhdx'), 'mine');
     expect(await make('there.vhdx')).toMatchObject({
-      errorId: 'OperationFailed', category: 'NotSpecified',
+      errorId: 'OperationFailed',
+      category: 'NotSpecified',
       message: `Failed to create the virtual hard disk.\nThe system failed to create '${join(stage.folder, 'there.vhdx')}': The file exists. (0x80070050).`,
     });
     expect(await readFile(join(stage.folder, 'there.vhdx'), 'utf8')).toBe('mine');
     expect(await make('no/folder.vhdx')).toMatchObject({ errorId: 'OperationFailed', message: expect.stringContaining('(0x80070003)') });
-    for (const size of ['2000000000', '5000000', '0', String(65n * 2n ** 40n)]) expect(await make('a.vhdx', { SizeBytes: size }), size).toMatchObject({ errorId: 'InvalidParameter', category: 'InvalidArgument' });
+    for (const size of ['2000000000', '5000000', '0', String(65n * 2n ** 40n)])
+      expect(await make('a.vhdx', { SizeBytes: size }), size).toMatchObject({ errorId: 'InvalidParameter', category: 'InvalidArgument' });
     expect(await make('a.vhdx', { BlockSizeBytes: 3 * 2 ** 20 })).toMatchObject({ errorId: 'InvalidParameter' });
     expect(await make('a.vhd')).toMatchObject({ code: 'NotImplemented' });
     expect(await make('a.vhdx', { Differencing: true })).toMatchObject({ code: 'NotImplemented' });
@@ -254,7 +359,11 @@ describe('New-VHD and Get-VHD', () => {
   });
 
   it('say what is missing, and ask the worker about a live image', async () => {
-    expect((await stage.run('Get-VHD', { Path: [join(stage.folder, 'no.vhdx')] })).errors[0]).toMatchObject({ errorId: 'OperationFailed', category: 'NotSpecified', message: expect.stringMatching(/^Getting the mounted storage instance for the path '.*no\.vhdx' failed\./) });
+    expect((await stage.run('Get-VHD', { Path: [join(stage.folder, 'no.vhdx')] })).errors[0]).toMatchObject({
+      errorId: 'OperationFailed',
+      category: 'NotSpecified',
+      message: expect.stringMatching(/^Getting the mounted storage instance for the path '.*no\.vhdx' failed\./),
+    });
     const vmId = await machine('web01', 'web01.vhdx');
     stage.states.set(vmId, 'Running');
     stage.calls.length = 0;
@@ -268,11 +377,18 @@ describe('Set-VM, Remove-VM, Set-VMHost', () => {
     const vmId = await machine('web01');
     const set = (bound: object) => stage.run('Set-VM', { Name: ['web01'], ...bound });
     await set({ Notes: 'mine', ProcessorCount: '4', MemoryStartupBytes: String(2 ** 30), AutomaticStopAction: 'TurnOff' });
-    expect(stage.services.registry.byId(vmId)!.configuration).toMatchObject({ notes: 'mine', processorCount: 4, memoryStartupBytes: 2 ** 30, automaticStopAction: 'TurnOff' });
+    expect(stage.services.registry.byId(vmId)!.configuration).toMatchObject({
+      notes: 'mine',
+      processorCount: 4,
+      memoryStartupBytes: 2 ** 30,
+      automaticStopAction: 'TurnOff',
+    });
     stage.states.set(vmId, 'Running');
     expect((await set({ ProcessorCount: '2' })).errors[0]).toMatchObject({ code: 'InvalidState' });
     expect((await set({ ProcessorCount: '4', NewVMName: 'web02' })).errors).toEqual([]);
-    expect((await stage.run('Set-VM', { Name: ['web02'], MemoryStartupBytes: '1000' })).errors[0]).toMatchObject({ code: 'InvalidParameter' });
+    expect((await stage.run('Set-VM', { Name: ['web02'], MemoryStartupBytes: '1000' })).errors[0]).toMatchObject({
+      code: 'InvalidParameter',
+    });
     expect((await stage.run('Set-VM', { Name: ['web02'], DynamicMemory: true })).errors[0]).toMatchObject({ code: 'NotImplemented' });
     expect((await stage.run('Remove-VM', { Name: ['web02'] })).errors[0]).toMatchObject({ code: 'InvalidState' });
     stage.states.set(vmId, 'Off');
@@ -282,7 +398,10 @@ describe('Set-VM, Remove-VM, Set-VMHost', () => {
 
   it('return the host only with -Passthru', async () => {
     expect((await stage.run('Set-VMHost', { MaximumStorageMigrations: 4 })).output).toEqual([]);
-    expect((await stage.run('Set-VMHost', { VirtualMachinePath: '/srv/vms', Passthru: true })).output[0]).toMatchObject({ MaximumStorageMigrations: 4, VirtualMachinePath: '/srv/vms' });
+    expect((await stage.run('Set-VMHost', { VirtualMachinePath: '/srv/vms', Passthru: true })).output[0]).toMatchObject({
+      MaximumStorageMigrations: 4,
+      VirtualMachinePath: '/srv/vms',
+    });
     expect((await stage.run('Get-VMHost')).output[0]).toMatchObject({ $t: 'VMHost', MaximumStorageMigrations: 4 });
   });
 });

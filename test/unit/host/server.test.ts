@@ -1,3 +1,4 @@
+/** The host's socket as clients, good and bad, meet it. */
 import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -28,7 +29,12 @@ class Client {
       this.#waiting.splice(0).forEach((wake) => wake());
     });
     socket.on('error', () => {});
-    this.closed = new Promise((resolve) => socket.on('close', () => { this.#waiting.splice(0).forEach((wake) => wake()); resolve(); }));
+    this.closed = new Promise((resolve) =>
+      socket.on('close', () => {
+        this.#waiting.splice(0).forEach((wake) => wake());
+        resolve();
+      }),
+    );
   }
   static async open(): Promise<Client> {
     const socket = connect(path);
@@ -39,7 +45,10 @@ class Client {
   }
   static async begun(): Promise<Client> {
     const client = await Client.open();
-    client.say({ k: 'hello', v: 1, pid: 1, client: 'test' }, { k: 'begin', cmdlet: 'Get-VM', cwd: '/', prefs: { verbose: true, debug: false, progress: true } });
+    client.say(
+      { k: 'hello', v: 1, pid: 1, client: 'test' },
+      { k: 'begin', cmdlet: 'Get-VM', cwd: '/', prefs: { verbose: true, debug: false, progress: true } },
+    );
     return client;
   }
   say(...messages: object[]): void {
@@ -61,7 +70,14 @@ beforeEach(async () => {
   path = join(folder, 'host.sock');
   handler = async (context) => context.output({ $t: 'VirtualMachine', Name: String(context.bound['Name'] ?? '') });
   const complete = async (_: string, word: string) => [{ text: `${word}01`, tip: '' }];
-  server = await serve(path, { methods: { 'Get-VM': (context) => handler(context) }, complete, version: '1', definitions: 'sha256:x', clock: systemClock, log: silentLog });
+  server = await serve(path, {
+    methods: { 'Get-VM': (context) => handler(context) },
+    complete,
+    version: '1',
+    definitions: 'sha256:x',
+    clock: systemClock,
+    log: silentLog,
+  });
 });
 afterEach(async () => {
   clients.splice(0).forEach((client) => client.socket.destroy());
@@ -69,7 +85,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-describe('the host\'s socket', () => {
+describe("the host's socket", () => {
   it('is for its owner only, and answers hello, records in order, end and completion', async () => {
     expect((await stat(path)).mode & 0o777).toBe(0o600);
     const client = await Client.begun();
@@ -91,7 +107,10 @@ describe('the host\'s socket', () => {
     client.say(record(1, { Name: 'x' }), record(2), record(3, { Name: 'bug' }));
     expect(await client.until('terminating')).toMatchObject({ e: { code: 'HostInternalError', category: 'NotSpecified' } });
     expect(client.received.filter((message) => message['k'] !== 'hello')).toMatchObject([
-      { k: 'error', e: { errorId: 'InvalidState', category: 'InvalidOperation', target: 'x', message: 'not now' } }, { k: 'processed', seq: 1 }, { k: 'processed', seq: 2 }, { k: 'terminating' },
+      { k: 'error', e: { errorId: 'InvalidState', category: 'InvalidOperation', target: 'x', message: 'not now' } },
+      { k: 'processed', seq: 1 },
+      { k: 'processed', seq: 2 },
+      { k: 'terminating' },
     ]);
     await client.closed;
   });
@@ -99,10 +118,24 @@ describe('the host\'s socket', () => {
   it('closes the connection, and nothing else, at anything it does not understand', async () => {
     const good = await Client.begun();
     const nonsense: (Buffer | object[])[] = [
-      Buffer.from('GET / HTTP/1.1\r\n\r\n'), Buffer.from([0, 0, 0, 0]), Buffer.from([255, 255, 255, 127]), Buffer.concat([Buffer.from([3, 0, 0, 0]), Buffer.from('{{{')]),
-      [{ k: 'begin', cmdlet: 'Get-VM', cwd: '/', prefs: {} }], [{ k: 'hello', v: '1' }], [{ k: 'hello', v: 1, pid: 1 }, { k: 'launch' }],
-      [{ k: 'hello', v: 1, pid: 1 }, record(1)], [{ k: 'hello', v: 1, pid: 1 }, { k: 'hello', v: 1, pid: 1 }], [{ k: 'hello', v: 1, pid: 1 }, { k: '__proto__' }], [[1, 2]],
-      [{ k: 'hello', v: 1, pid: 1 }, { k: 'reply', id: 7, value: true }],
+      Buffer.from('GET / HTTP/1.1\r\n\r\n'),
+      Buffer.from([0, 0, 0, 0]),
+      Buffer.from([255, 255, 255, 127]),
+      Buffer.concat([Buffer.from([3, 0, 0, 0]), Buffer.from('{{{')]),
+      [{ k: 'begin', cmdlet: 'Get-VM', cwd: '/', prefs: {} }],
+      [{ k: 'hello', v: '1' }],
+      [{ k: 'hello', v: 1, pid: 1 }, { k: 'launch' }],
+      [{ k: 'hello', v: 1, pid: 1 }, record(1)],
+      [
+        { k: 'hello', v: 1, pid: 1 },
+        { k: 'hello', v: 1, pid: 1 },
+      ],
+      [{ k: 'hello', v: 1, pid: 1 }, { k: '__proto__' }],
+      [[1, 2]],
+      [
+        { k: 'hello', v: 1, pid: 1 },
+        { k: 'reply', id: 7, value: true },
+      ],
     ];
     for (const bad of nonsense) {
       const client = await Client.open();
@@ -117,9 +150,15 @@ describe('the host\'s socket', () => {
   it('tells a client of another protocol both versions, and of an unknown cmdlet its name', async () => {
     const old = await Client.open();
     old.say({ k: 'hello', v: 99, pid: 1, client: 'test' });
-    expect(await old.until('terminating')).toMatchObject({ e: { code: 'HostVersionMismatch', message: expect.stringMatching(/version 99.*version 1/) } });
+    expect(await old.until('terminating')).toMatchObject({
+      e: { code: 'HostVersionMismatch', message: expect.stringMatching(/version 99.*version 1/) },
+    });
     const client = await Client.open();
-    client.say({ k: 'hello', v: 1, pid: 1 }, { k: 'begin', cmdlet: 'constructor', cwd: '/', prefs: { verbose: false, debug: false, progress: false } }, record(1));
+    client.say(
+      { k: 'hello', v: 1, pid: 1 },
+      { k: 'begin', cmdlet: 'constructor', cwd: '/', prefs: { verbose: false, debug: false, progress: false } },
+      record(1),
+    );
     expect(await client.until('terminating')).toMatchObject({ e: { code: 'NotImplemented', target: 'constructor' } });
   });
 
@@ -153,14 +192,15 @@ describe('the host\'s socket', () => {
 
   it('waits for a client that does not read, instead of buffering without end', async () => {
     let sent = 0;
-    let waited = false;
+    let noteWait!: () => void;
+    const waited = new Promise<void>((resolve) => (noteWait = resolve));
     handler = async (context) => {
       const big = 'x'.repeat(1024 * 1024);
       for (; sent < 64 && !context.signal.aborted; sent++) {
         const ready = context.output({ $t: 'X', big });
         const first = await Promise.race([ready.then(() => 'sent'), systemClock.sleep(300).then(() => 'waiting')]);
         if (first === 'waiting') {
-          waited = true;
+          noteWait();
           client.socket.resume();
           await ready;
         }
@@ -169,14 +209,16 @@ describe('the host\'s socket', () => {
     const client = await Client.begun();
     client.socket.pause();
     client.say(record(1));
-    while (!waited) await systemClock.sleep(10);
+    await waited;
     expect(sent).toBeLessThan(8);
     await client.until('processed');
     expect(client.received.filter((message) => message['k'] === 'output')).toHaveLength(64);
   }, 20_000);
 
   it('is taken over when stale, never from a live process', async () => {
-    await expect(serve(path, { methods: {}, complete: async () => [], version: '1', definitions: '', clock: systemClock, log: silentLog })).rejects.toThrow(/Another process listens/);
+    await expect(
+      serve(path, { methods: {}, complete: async () => [], version: '1', definitions: '', clock: systemClock, log: silentLog }),
+    ).rejects.toThrow(/Another process listens/);
     const stale = join(folder, 'stale.sock');
     const dying = createServer();
     await new Promise<void>((resolve) => dying.listen(stale, resolve));
@@ -185,7 +227,14 @@ describe('the host\'s socket', () => {
     await rename(stale, `${stale}.kept`);
     await new Promise((resolve) => dying.close(resolve));
     await rename(`${stale}.kept`, stale);
-    const second = await serve(stale, { methods: {}, complete: async () => [], version: '1', definitions: '', clock: systemClock, log: silentLog });
+    const second = await serve(stale, {
+      methods: {},
+      complete: async () => [],
+      version: '1',
+      definitions: '',
+      clock: systemClock,
+      log: silentLog,
+    });
     await second.close();
   });
 });

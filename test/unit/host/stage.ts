@@ -37,7 +37,11 @@ export interface Stage {
   inspectFails: VmStorageError | null;
   trouble: string | null;
   peerPid: number | null;
-  run(cmdlet: string, bound?: { [name: string]: WireValue }, options?: { parameterSet?: string; yes?: boolean; cwd?: string }): Promise<Record_>;
+  run(
+    cmdlet: string,
+    bound?: { [name: string]: WireValue },
+    options?: { parameterSet?: string; yes?: boolean; cwd?: string },
+  ): Promise<Record_>;
   end(): Promise<void>;
 }
 
@@ -54,11 +58,23 @@ export async function makeStage(): Promise<Stage> {
   const moves = new Map<string, MoveStatus>();
   const calls: string[] = [];
   const facts = (path: string, size: string): ImageFacts => ({
-    path, format: path.endsWith('.vhdx') ? 'vhdx' : 'raw', kind: 'dynamic', sizeBytes: size, fileBytes: '4194304', allocatedBytes: '4194304', growthBytes: '0',
-    blockSizeBytes: 32 * 2 ** 20, logicalSectorBytes: 512, physicalSectorBytes: 4096, diskIdentifier: path.endsWith('.vhdx') ? 'ABCD' : null, dirtyLog: false,
+    path,
+    format: path.endsWith('.vhdx') ? 'vhdx' : 'raw',
+    kind: 'dynamic',
+    sizeBytes: size,
+    fileBytes: '4194304',
+    allocatedBytes: '4194304',
+    growthBytes: '0',
+    blockSizeBytes: 32 * 2 ** 20,
+    logicalSectorBytes: 512,
+    physicalSectorBytes: 4096,
+    diskIdentifier: path.endsWith('.vhdx') ? 'ABCD' : null,
+    dirtyLog: false,
   });
   const client = (vmId: string | null): WorkerClient => ({
-    vmId, pid: 1, subscribe: () => () => {},
+    vmId,
+    pid: 1,
+    subscribe: () => () => {},
     call: (async (method: string, params: unknown) => {
       calls.push(`${vmId === null ? 'tool' : 'worker'} ${method}`);
       if (method === 'createImage') {
@@ -71,28 +87,65 @@ export async function makeStage(): Promise<Stage> {
       if (method === 'inspectImage') {
         if (stage.inspectFails) throw stage.inspectFails;
         const { path } = params as { path: string };
-        await stat(path).catch(() => { throw new VmStorageError('ObjectNotFound', `'${path}' is not there.`); });
+        await stat(path).catch(() => {
+          throw new VmStorageError('ObjectNotFound', `'${path}' is not there.`);
+        });
         return facts(path, '1073741824');
       }
       const vm = registry.byId(vmId!)!;
-      return { pid: 1, vmId, io: '', move: null, journal: null, disks: services.workers.servedDisks(vm).map((disk) => ({
-        index: disk.index, path: disk.path, device: '', inode: '', sizeBytes: '1', peerPid: stage.peerPid, waitingFor: null })) };
+      return {
+        pid: 1,
+        vmId,
+        io: '',
+        move: null,
+        journal: null,
+        disks: services.workers.servedDisks(vm).map((disk) => ({
+          index: disk.index,
+          path: disk.path,
+          device: '',
+          inode: '',
+          sizeBytes: '1',
+          peerPid: stage.peerPid,
+          waitingFor: null,
+        })),
+      };
     }) as WorkerClient['call'],
   });
   const services: HostServices = {
-    registry, settings, locks, paths, log: silentLog, clock: systemClock,
+    registry,
+    settings,
+    locks,
+    paths,
+    log: silentLog,
+    clock: systemClock,
     workers: {
       forVm: (vm) => Promise.resolve(client(vm.configuration.id)),
       peek: (vmId) => ((states.get(vmId) ?? 'Off') === 'Off' ? null : client(vmId)),
       health: () => ({ state: 'serving', pid: 1, restarts: 0, trouble: stage.trouble, diskError: null }),
       release: () => Promise.resolve(),
       tool: (use) => use(client(null)),
-      servedDisks: (vm) => vm.configuration.disks.filter((disk) => !disk.passThrough).map((disk, index) => ({
-        index, path: disk.path, format: disk.format, readOnly: false, vhostUserSocket: paths.diskSocket(vm.configuration.id, index), nbdSocket: null })),
+      servedDisks: (vm) =>
+        vm.configuration.disks
+          .filter((disk) => !disk.passThrough)
+          .map((disk, index) => ({
+            index,
+            path: disk.path,
+            format: disk.format,
+            readOnly: false,
+            vhostUserSocket: paths.diskSocket(vm.configuration.id, index),
+            nbdSocket: null,
+          })),
     },
     hypervisor: {
       state: (vmId) => states.get(vmId) ?? 'Off',
-      runtime: (vmId) => ({ state: states.get(vmId) ?? 'Off', pid: null, startedAt: null, accelerator: null, processorTimeMs: null, trouble: null }),
+      runtime: (vmId) => ({
+        state: states.get(vmId) ?? 'Off',
+        pid: null,
+        startedAt: null,
+        accelerator: null,
+        processorTimeMs: null,
+        trouble: null,
+      }),
       async start(vm: VmConfiguration, options: StartOptions = {}) {
         states.set(vm.id, 'Starting');
         try {
@@ -126,21 +179,40 @@ export async function makeStage(): Promise<Stage> {
     },
   };
   const migration: Migration = {
-    methods: {}, status: (vmId) => moves.get(vmId) ?? null, recover: () => Promise.resolve(), start: () => Promise.resolve(), close: () => Promise.resolve(),
+    methods: {},
+    status: (vmId) => moves.get(vmId) ?? null,
+    recover: () => Promise.resolve(),
+    start: () => Promise.resolve(),
+    close: () => Promise.resolve(),
   };
   const methods: CmdletMethods = refusing(hostMethods(services, migration));
   const stage: Stage = {
-    folder, services, states, moves, calls, obeys: true, inspectFails: null, trouble: null, peerPid: QEMU_PID,
+    folder,
+    services,
+    states,
+    moves,
+    calls,
+    obeys: true,
+    inspectFails: null,
+    trouble: null,
+    peerPid: QEMU_PID,
     async run(cmdlet, bound = {}, options = {}) {
       const record: Record_ = { output: [], errors: [], warnings: [], asked: [] };
       const signal = new AbortController().signal;
       try {
         await methods[cmdlet]!({
-          cmdlet, bound, parameterSet: options.parameterSet ?? '', cwd: options.cwd ?? folder, signal, stopRequested: signal,
+          cmdlet,
+          bound,
+          parameterSet: options.parameterSet ?? '',
+          cwd: options.cwd ?? folder,
+          signal,
+          stopRequested: signal,
           output: async (value) => void record.output.push(value),
           error: async (error) => void record.errors.push(error),
           warning: async (text) => void record.warnings.push(text),
-          verbose: async () => {}, information: async () => {}, progress: async () => {},
+          verbose: async () => {},
+          information: async () => {},
+          progress: async () => {},
           shouldProcess: async (text) => {
             record.asked.push(text);
             return options.yes ?? true;

@@ -1,3 +1,4 @@
+/** Supervision of worker processes, with a worker that speaks the contract and serves nothing. */
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -25,14 +26,28 @@ let inUse: boolean;
 const all: HostWorkers[] = [];
 
 const set = (what: object) => writeFile(control, JSON.stringify(what));
-const serves = async () => (await readFile(`${control}.serves`, 'utf8').catch(() => '')).trim().split('\n').filter(Boolean).map((line) => JSON.parse(line) as { pid: number; journalPath: string; disks: { path: string }[] });
+const serves = async () =>
+  (await readFile(`${control}.serves`, 'utf8').catch(() => ''))
+    .trim()
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as { pid: number; journalPath: string; disks: { path: string }[] });
 function workers(): HostWorkers {
-  const made = new HostWorkers({ program: { command: [process.execPath, script, '--control', control] }, processes, clock: systemClock, log: silentLog, paths, registry, inUse: () => inUse });
+  const made = new HostWorkers({
+    program: { command: [process.execPath, script, '--control', control] },
+    processes,
+    clock: systemClock,
+    log: silentLog,
+    paths,
+    registry,
+    inUse: () => inUse,
+  });
   all.push(made);
   return made;
 }
 const until = async (what: string, condition: () => Promise<boolean> | boolean): Promise<void> => {
-  if (!(await waitUntil(systemClock, 15_000, 10, async () => ((await condition()) ? true : undefined)))) throw new Error(`not within 15 s: ${what}`);
+  if (!(await waitUntil(systemClock, 15_000, 10, async () => ((await condition()) ? true : undefined))))
+    throw new Error(`not within 15 s: ${what}`);
 };
 const alive = () => processes.find((line) => line.includes(paths.workerSocket(ID)));
 
@@ -46,11 +61,39 @@ beforeEach(async () => {
   registry = await openRegistry(paths, systemFiles, silentLog);
   inUse = true;
   vm = await registry.add({
-    schema: 1, id: ID, name: 'web01', generation: 1, memoryStartupBytes: 2 ** 29, processorCount: 1, notes: '', path: folder, snapshotFileLocation: folder,
-    smartPagingFilePath: folder, directBoot: null, createdAt: '2026-11-24T10:00:00.000Z', automaticStartAction: 'Nothing', automaticStopAction: 'ShutDown',
+    schema: 1,
+    id: ID,
+    name: 'web01',
+    generation: 1,
+    memoryStartupBytes: 2 ** 29,
+    processorCount: 1,
+    notes: '',
+    path: folder,
+    snapshotFileLocation: folder,
+    smartPagingFilePath: folder,
+    directBoot: null,
+    createdAt: '2026-11-24T10:00:00.000Z',
+    automaticStartAction: 'Nothing',
+    automaticStopAction: 'ShutDown',
     disks: [
-      { id: 'bbbbbbbb-0000-4000-8000-000000000001', controllerType: 'IDE', controllerNumber: 0, controllerLocation: 0, path: '/disks/a.vhdx', format: 'vhdx', passThrough: false },
-      { id: 'bbbbbbbb-0000-4000-8000-000000000002', controllerType: 'IDE', controllerNumber: 0, controllerLocation: 1, path: '/dev/sdb', format: 'raw', passThrough: true },
+      {
+        id: 'bbbbbbbb-0000-4000-8000-000000000001',
+        controllerType: 'IDE',
+        controllerNumber: 0,
+        controllerLocation: 0,
+        path: '/disks/a.vhdx',
+        format: 'vhdx',
+        passThrough: false,
+      },
+      {
+        id: 'bbbbbbbb-0000-4000-8000-000000000002',
+        controllerType: 'IDE',
+        controllerNumber: 0,
+        controllerLocation: 1,
+        path: '/dev/sdb',
+        format: 'raw',
+        passThrough: true,
+      },
     ],
   });
 });
@@ -66,7 +109,9 @@ describe('the worker of a VM', () => {
     const [one, other] = await Promise.all([host.forVm(vm), host.forVm(vm)]);
     expect(one).toBe(other);
     expect(alive().map((found) => found.pid)).toEqual([one.pid]);
-    expect(await serves()).toMatchObject([{ journalPath: paths.journal(ID), disks: [{ index: 0, path: '/disks/a.vhdx', vhostUserSocket: paths.diskSocket(ID, 0) }] }]);
+    expect(await serves()).toMatchObject([
+      { journalPath: paths.journal(ID), disks: [{ index: 0, path: '/disks/a.vhdx', vhostUserSocket: paths.diskSocket(ID, 0) }] },
+    ]);
     expect(host.health(ID)).toMatchObject({ state: 'serving', restarts: 0, trouble: null });
   });
 
@@ -151,7 +196,9 @@ describe('the worker of a VM', () => {
       socket.on('error', () => {});
       socket.on('data', (chunk: Buffer) => {
         asked.push(chunk);
-        const body = Buffer.from(JSON.stringify({ id: 1, result: { pid: process.pid, vmId: ID, io: '', disks: [], move: null, journal: null } }));
+        const body = Buffer.from(
+          JSON.stringify({ id: 1, result: { pid: process.pid, vmId: ID, io: '', disks: [], move: null, journal: null } }),
+        );
         const head = Buffer.alloc(4);
         head.writeUInt32LE(body.length);
         socket.write(Buffer.concat([head, body]));
@@ -176,11 +223,15 @@ describe('a tool worker', () => {
     const host = workers();
     let now = 0;
     let most = 0;
-    await Promise.all(Array.from({ length: 6 }, () => host.tool(async (tool) => {
-      most = Math.max(most, ++now);
-      await tool.call('status', {});
-      now--;
-    })));
+    await Promise.all(
+      Array.from({ length: 6 }, () =>
+        host.tool(async (tool) => {
+          most = Math.max(most, ++now);
+          await tool.call('status', {});
+          now--;
+        }),
+      ),
+    );
     expect(most).toBeLessThanOrEqual(4);
     expect(processes.find((line) => line.includes('--tool') && line.some((word) => word.startsWith(folder)))).toEqual([]);
     await expect(host.tool(() => Promise.reject(new Error('its use failed')))).rejects.toThrow('its use failed');

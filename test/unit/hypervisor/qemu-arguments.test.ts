@@ -1,3 +1,4 @@
+/** What QEMU is told, which QEMU may be told it, and what it runs on. */
 import { describe, expect, it } from 'vitest';
 import type { HardDisk, VmConfiguration } from '../../../src/model/vm.js';
 import { chooseAccelerator, type Accelerator } from '../../../src/hypervisor/accelerator.js';
@@ -5,14 +6,39 @@ import { qemuArguments, SPARE_ROOT_PORTS } from '../../../src/hypervisor/qemu-ar
 import { describeQemu } from '../../../src/hypervisor/qemu-program.js';
 
 const program = describeQemu('/usr/bin/qemu-system-x86_64', 'QEMU emulator version 10.0.2 (Debian 1:10.0.2)');
-const files = { qmpSocket: '/run/q,1/qmp.sock', pidFile: '/run/q/qemu.pid', consoleLog: '/log/console.log', diskSocket: (index: number) => `/run/q,1/d${index}.sock` };
+const files = {
+  qmpSocket: '/run/q,1/qmp.sock',
+  pidFile: '/run/q/qemu.pid',
+  consoleLog: '/log/console.log',
+  diskSocket: (index: number) => `/run/q,1/d${index}.sock`,
+};
 const tcg: Accelerator = { kind: 'tcg', cpu: 'max' };
 const disk = (path: string, controllerLocation: number, passThrough = false): HardDisk => ({
-  id: `d${controllerLocation}`, controllerType: 'SCSI', controllerNumber: 0, controllerLocation, path, format: passThrough ? 'raw' : 'vhdx', passThrough,
+  id: `d${controllerLocation}`,
+  controllerType: 'SCSI',
+  controllerNumber: 0,
+  controllerLocation,
+  path,
+  format: passThrough ? 'raw' : 'vhdx',
+  passThrough,
 });
 const machine = (change: Partial<VmConfiguration> = {}): VmConfiguration => ({
-  schema: 1, id: 'aaaaaaaa-0000-4000-8000-000000000001', name: 'web01', generation: 1, memoryStartupBytes: 2 ** 29, processorCount: 2, notes: '', path: '/vms',
-  snapshotFileLocation: '/vms', smartPagingFilePath: '/vms', disks: [], directBoot: null, createdAt: '', automaticStartAction: 'Nothing', automaticStopAction: 'ShutDown', ...change,
+  schema: 1,
+  id: 'aaaaaaaa-0000-4000-8000-000000000001',
+  name: 'web01',
+  generation: 1,
+  memoryStartupBytes: 2 ** 29,
+  processorCount: 2,
+  notes: '',
+  path: '/vms',
+  snapshotFileLocation: '/vms',
+  smartPagingFilePath: '/vms',
+  disks: [],
+  directBoot: null,
+  createdAt: '',
+  automaticStartAction: 'Nothing',
+  automaticStopAction: 'ShutDown',
+  ...change,
 });
 const has = (args: string[], option: string): string[] => args.flatMap((arg, at) => (arg === option ? [args[at + 1]!] : []));
 
@@ -22,7 +48,8 @@ describe('the command line of a machine', () => {
     expect(has(args, '-object')).toEqual(['memory-backend-memfd,id=mem,size=512M,share=on']);
     expect(has(args, '-machine')).toEqual(['q35,memory-backend=mem']);
     expect(has(args, '-chardev').filter((one) => one.startsWith('socket'))).toEqual([
-      'socket,id=vu0,path=/run/q,,1/d0.sock,reconnect-ms=100', 'socket,id=vu1,path=/run/q,,1/d1.sock,reconnect-ms=100',
+      'socket,id=vu0,path=/run/q,,1/d0.sock,reconnect-ms=100',
+      'socket,id=vu1,path=/run/q,,1/d1.sock,reconnect-ms=100',
     ]);
     expect(has(args, '-device')).toContain('vhost-user-blk-pci,chardev=vu1,config-wce=off,id=disk1,bus=rp1,bootindex=2,num-queues=2');
     expect(args).toContain('-S');
@@ -32,7 +59,9 @@ describe('the command line of a machine', () => {
 
   it('puts 8 root ports into a slot, the first of them multifunction', () => {
     const disks = Array.from({ length: 10 }, (_, at) => disk(`/${at}.vhdx`, at));
-    const ports = has(qemuArguments(machine({ disks }), files, program, tcg, null), '-device').filter((one) => one.startsWith('pcie-root-port'));
+    const ports = has(qemuArguments(machine({ disks }), files, program, tcg, null), '-device').filter((one) =>
+      one.startsWith('pcie-root-port'),
+    );
     expect(ports[7]).toBe('pcie-root-port,id=rp7,chassis=8,slot=8,bus=pcie.0,addr=2.7');
     expect(ports[8]).toBe('pcie-root-port,id=rp8,chassis=9,slot=9,bus=pcie.0,addr=3.0,multifunction=on');
   });
@@ -47,14 +76,23 @@ describe('the command line of a machine', () => {
     const uefi = qemuArguments(machine({ generation: 2 }), files, program, tcg, { code: '/CODE.fd', variables: '/state/VARS.fd' });
     expect(has(uefi, '-machine')).toEqual(['q35,memory-backend=mem,pflash0=firmware,pflash1=variables']);
     expect(has(uefi, '-blockdev').map((one) => JSON.parse(one) as object)).toEqual([
-      { driver: 'file', 'node-name': 'firmware', filename: '/CODE.fd', 'read-only': true }, { driver: 'file', 'node-name': 'variables', filename: '/state/VARS.fd' },
+      { driver: 'file', 'node-name': 'firmware', filename: '/CODE.fd', 'read-only': true },
+      { driver: 'file', 'node-name': 'variables', filename: '/state/VARS.fd' },
     ]);
-    const direct = qemuArguments(machine({ directBoot: { kernel: '/k', initrd: null, arguments: 'quiet a=1,b' } }), files, program, tcg, null);
+    const direct = qemuArguments(
+      machine({ directBoot: { kernel: '/k', initrd: null, arguments: 'quiet a=1,b' } }),
+      files,
+      program,
+      tcg,
+      null,
+    );
     expect([has(direct, '-kernel'), has(direct, '-initrd'), has(direct, '-append')]).toEqual([['/k'], [], ['quiet a=1,b']]);
   });
 
   it('cannot be changed by a name: commas are doubled', () => {
-    expect(has(qemuArguments(machine({ name: 'a,debug-threads=off' }), files, program, tcg, null), '-name')).toEqual(['guest=a,,debug-threads=off,debug-threads=on']);
+    expect(has(qemuArguments(machine({ name: 'a,debug-threads=off' }), files, program, tcg, null), '-name')).toEqual([
+      'guest=a,,debug-threads=off,debug-threads=on',
+    ]);
   });
 });
 
@@ -79,9 +117,17 @@ describe('the accelerator', () => {
     expect((await chooseAccelerator(false, () => Promise.reject(new Error('measured')))).accelerator.kind).toBe('tcg');
   });
   it('is KVM only when KVM finishes, and sooner', async () => {
-    expect((await chooseAccelerator(true, measured({ 'tcg max': 900, 'kvm host': 200 }))).accelerator).toEqual({ kind: 'kvm', cpu: 'host' });
-    expect((await chooseAccelerator(true, measured({ 'tcg max': 900, 'kvm qemu64': 300 }))).accelerator).toEqual({ kind: 'kvm', cpu: 'qemu64' });
-    expect((await chooseAccelerator(true, measured({ 'tcg max': 900, 'kvm host': 950, 'kvm qemu64': 24_000 }))).accelerator.kind).toBe('tcg');
+    expect((await chooseAccelerator(true, measured({ 'tcg max': 900, 'kvm host': 200 }))).accelerator).toEqual({
+      kind: 'kvm',
+      cpu: 'host',
+    });
+    expect((await chooseAccelerator(true, measured({ 'tcg max': 900, 'kvm qemu64': 300 }))).accelerator).toEqual({
+      kind: 'kvm',
+      cpu: 'qemu64',
+    });
+    expect((await chooseAccelerator(true, measured({ 'tcg max': 900, 'kvm host': 950, 'kvm qemu64': 24_000 }))).accelerator.kind).toBe(
+      'tcg',
+    );
     expect((await chooseAccelerator(true, measured({ 'tcg max': 900 }))).accelerator.kind).toBe('tcg');
   });
   it('is not remembered when nothing could be measured', async () => {

@@ -1,3 +1,4 @@
+/** The monitor client against a monitor that answers late, in pieces, wrongly, or not at all. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -44,7 +45,10 @@ describe('the monitor client', () => {
     answer = (command, socket) => {
       waiting.push(command);
       if (waiting.length < 2) return;
-      const text = waiting.reverse().map((one) => `{"return": "${one.execute}", "id": ${one.id}}\r\n`).join('');
+      const text = waiting
+        .reverse()
+        .map((one) => `{"return": "${one.execute}", "id": ${one.id}}\r\n`)
+        .join('');
       socket.write(text.slice(0, 7));
       setImmediate(() => socket.write(text.slice(7)));
     };
@@ -52,7 +56,7 @@ describe('the monitor client', () => {
     qmp.close();
   });
 
-  it('rejects with QEMU\'s own words', async () => {
+  it("rejects with QEMU's own words", async () => {
     const qmp = await Qmp.open(socketPath);
     answer = (command, socket) => socket.write(`{"error": {"class": "GenericError", "desc": "no such device"}, "id": ${command.id}}\r\n`);
     await expect(qmp.call('device_del')).rejects.toThrow("QEMU refused 'device_del': no such device.");

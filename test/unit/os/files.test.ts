@@ -1,3 +1,4 @@
+/** Small durable files and bounded logs. */
 import { mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,7 +7,9 @@ import { boundLog } from '../../../src/os/bounded-logs.js';
 import { hasCode, systemFiles, temporaryName } from '../../../src/os/files.js';
 
 let folder: string;
-beforeEach(async () => { folder = await mkdtemp(join(tmpdir(), 'vmstorage-files-')); });
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'vmstorage-files-'));
+});
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 describe('small durable files', () => {

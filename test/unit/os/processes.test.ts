@@ -1,33 +1,45 @@
+/** Processes that outlive their starter, and the paths of an instance. */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { systemClock } from '../../../src/os/clock.js';
+import { systemClock, waitUntil } from '../../../src/os/clock.js';
 import { instancePaths } from '../../../src/os/paths.js';
 import { systemProcesses as processes, waitForExit } from '../../../src/os/processes.js';
 
 let folder: string;
-beforeEach(async () => { folder = await mkdtemp(join(tmpdir(), 'vmstorage-processes-')); });
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'vmstorage-processes-'));
+});
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 describe('a detached process', () => {
   it('is named by pid and start time, writes to its log, and is gone once killed although it is a zombie until reaped', async () => {
     const logFile = join(folder, 'out.log');
     const marker = `vmstorage-test-${process.pid}`;
-    const { identity, exited } = await processes.startDetached({ command: '/bin/sh', args: ['-c', 'echo hello; exec sleep 60', marker], logFile, cwd: '/' });
+    const { identity, exited } = await processes.startDetached({
+      command: '/bin/sh',
+      args: ['-c', 'echo hello; exec sleep 60', marker],
+      logFile,
+      cwd: '/',
+    });
     expect(processes.isAlive(identity)).toBe(true);
     expect(processes.identify(identity.pid)).toEqual(identity);
     expect(processes.isAlive({ ...identity, startTicks: '1' })).toBe(false);
     expect(processes.isAlive({ ...identity, bootId: 'another' })).toBe(false);
     expect(processes.signal({ ...identity, startTicks: '1' }, 'SIGKILL')).toBe(false);
+    expect(await waitUntil(systemClock, 30_000, 5, async () => ((await readFile(logFile, 'utf8')) === 'hello\n' ? true : undefined))).toBe(
+      true,
+    );
     expect(processes.signal(identity, 'SIGKILL')).toBe(true);
     expect(await waitForExit(processes, systemClock, identity, 5_000)).toBe(true);
     expect((await exited).signal).toBe('SIGKILL');
-    expect(await readFile(logFile, 'utf8')).toBe('hello\n');
   });
 
   it('that cannot be run is an error of its starter', async () => {
-    await expect(processes.startDetached({ command: '/nowhere/program', args: [], logFile: join(folder, 'log'), cwd: '/' })).rejects.toThrow(/ENOENT/);
+    await expect(
+      processes.startDetached({ command: '/nowhere/program', args: [], logFile: join(folder, 'log'), cwd: '/' }),
+    ).rejects.toThrow(/ENOENT/);
   });
 
   it('is found by its command line', async () => {

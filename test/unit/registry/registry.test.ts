@@ -1,3 +1,4 @@
+/** The registry on a real file system, with files that are damaged and writes that are cut short. */
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,9 +22,31 @@ const ID = 'aaaaaaaa-0000-4000-8000-000000000001';
 function machine(change: Partial<VmConfiguration> = {}): VmConfiguration {
   const path = join(folder, 'slow');
   return {
-    schema: 1, id: ID, name: 'web01', generation: 2, memoryStartupBytes: 2 ** 29, processorCount: 1, notes: '', path, snapshotFileLocation: path,
-    smartPagingFilePath: path, directBoot: null, createdAt: '2026-11-24T10:00:00.000Z', automaticStartAction: 'Nothing', automaticStopAction: 'ShutDown',
-    disks: [{ id: 'bbbbbbbb-0000-4000-8000-000000000001', controllerType: 'SCSI', controllerNumber: 0, controllerLocation: 0, path: join(folder, 'web01.vhdx'), format: 'vhdx', passThrough: false }],
+    schema: 1,
+    id: ID,
+    name: 'web01',
+    generation: 2,
+    memoryStartupBytes: 2 ** 29,
+    processorCount: 1,
+    notes: '',
+    path,
+    snapshotFileLocation: path,
+    smartPagingFilePath: path,
+    directBoot: null,
+    createdAt: '2026-11-24T10:00:00.000Z',
+    automaticStartAction: 'Nothing',
+    automaticStopAction: 'ShutDown',
+    disks: [
+      {
+        id: 'bbbbbbbb-0000-4000-8000-000000000001',
+        controllerType: 'SCSI',
+        controllerNumber: 0,
+        controllerLocation: 0,
+        path: join(folder, 'web01.vhdx'),
+        format: 'vhdx',
+        passThrough: false,
+      },
+    ],
     ...change,
   };
 }
@@ -41,18 +64,26 @@ describe('the registry', () => {
 
   it('refuses to start without machines when its own file is damaged, names the rule, and leaves it alone', async () => {
     await mkdir(paths.stateFolder, { recursive: true });
-    for (const [text, rule] of [['{', /not JSON/], ['{"schema":2}', /made by a newer version/], ['{"schema":1,"machines":{"x":3}}', /machines\/x must be string/]] as const) {
+    for (const [text, rule] of [
+      ['{', /not JSON/],
+      ['{"schema":2}', /made by a newer version/],
+      ['{"schema":1,"machines":{"x":3}}', /machines\/x must be string/],
+    ] as const) {
       await writeFile(paths.registryFile, text);
       await expect(open()).rejects.toThrow(rule);
       expect(await readFile(paths.registryFile, 'utf8')).toBe(text);
     }
   });
 
-  it('reports a machine whose .vmcx is missing, damaged or another machine\'s, never writes it, and takes it back when it is right again', async () => {
+  it("reports a machine whose .vmcx is missing, damaged or another machine's, never writes it, and takes it back when it is right again", async () => {
     const { configurationFile } = await (await open()).add(machine());
     const good = await readFile(configurationFile, 'utf8');
-    const bad = [['{"schema":1', /not JSON/], [good.replace('"generation": 2', '"generation": 3'), /generation/], [good.replace('"schema": 1', '"schema": 1, "extra": 1'), /./],
-      [good.replace(ID, 'cccccccc-0000-4000-8000-000000000001'), /is the configuration of cccccccc/]] as const;
+    const bad = [
+      ['{"schema":1', /not JSON/],
+      [good.replace('"generation": 2', '"generation": 3'), /generation/],
+      [good.replace('"schema": 1', '"schema": 1, "extra": 1'), /./],
+      [good.replace(ID, 'cccccccc-0000-4000-8000-000000000001'), /is the configuration of cccccccc/],
+    ] as const;
     for (const [text, rule] of bad) {
       await writeFile(configurationFile, text);
       const registry = await open();
@@ -91,7 +122,7 @@ describe('the registry', () => {
     expect(await readdir(join(folder, 'slow', 'Virtual Machines'))).toEqual([]);
   });
 
-  it('does not write over, or delete, a file at the new place that is not this machine\'s', async () => {
+  it("does not write over, or delete, a file at the new place that is not this machine's", async () => {
     const registry = await open();
     await registry.add(machine());
     const file = registry.configurationFileUnder(join(folder, 'fast'), ID);
@@ -125,7 +156,7 @@ describe('the registry', () => {
       // And the same again, as recovery would, succeeds.
       await (await open()).replaceConfiguration(after, file);
       expect((await open()).byId(ID)).toEqual({ configuration: after, configurationFile: file });
-      expect((await readdir(join(folder, 'fast', 'Virtual Machines')))).toEqual([`${ID}.vmcx`]);
+      expect(await readdir(join(folder, 'fast', 'Virtual Machines'))).toEqual([`${ID}.vmcx`]);
     }
   });
 
@@ -158,7 +189,7 @@ describe('the registry', () => {
 });
 
 describe('the settings', () => {
-  it('start with Hyper-V\'s two moves at a time, are kept, and tell who asked', async () => {
+  it("start with Hyper-V's two moves at a time, are kept, and tell who asked", async () => {
     const settings = await openSettings(paths, systemFiles);
     expect(settings.current.maximumStorageMigrations).toBe(2);
     const told: number[] = [];

@@ -63,6 +63,7 @@ pub(super) enum LockFor {
 pub(super) struct Lock {
     pub disk: DiskIndex,
     pub purpose: Option<LockFor>,
+    /// Since when it waits or, once started, is held.
     pub since_us: u64,
     pub started: bool,
 }
@@ -103,7 +104,13 @@ impl Move {
     }
 
     /// The next run that may be copied. Goes once around the disk at most; the very first time around (`swept`) only to its end.
-    fn pick_run(&mut self, disk: DiskIndex, unit_chunks: u64, now_us: u64, out: &mut Vec<Action>) -> Option<Range<u64>> {
+    fn pick_run(
+        &mut self,
+        disk: DiskIndex,
+        unit_chunks: u64,
+        now_us: u64,
+        out: &mut Vec<Action>,
+    ) -> Option<Range<u64>> {
         let first_sweep = !self.disks[disk as usize].swept;
         let begin = self.disks[disk as usize].cursor;
         let mut from = begin;
@@ -160,7 +167,12 @@ impl Move {
         }
         let limit = ((chunk / unit_chunks + 1) * unit_chunks).min(state.chunks);
         let mut end = chunk + 1;
-        while end < limit && state.dirty.get(end) && !state.copying.get(end) && !contended(end) && !self.is_locked(disk, end) {
+        while end < limit
+            && state.dirty.get(end)
+            && !state.copying.get(end)
+            && !contended(end)
+            && !self.is_locked(disk, end)
+        {
             end += 1;
         }
         for busy in state.writes.in_flight_in(chunk..end) {
@@ -301,7 +313,8 @@ impl Move {
             return;
         }
         self.disks[disk as usize].writes.start(place);
-        self.locks[index as usize].started = true;
+        let lock = &mut self.locks[index as usize];
+        (lock.started, lock.since_us) = (true, now_us);
         match purpose {
             LockFor::Copy { .. } => {
                 let slot = self.limits.copies_max as usize + index as usize;

@@ -1,7 +1,7 @@
 //! Everything that depends on the clock: how long a guest waits for the target, a lock is held, a target may be silent.
 
 use super::copier::{Lock, LockFor};
-use super::limits::SHARE_STEP_BYTES;
+use super::limits::{LOCK_WAIT_FACTOR, SHARE_STEP_BYTES};
 use super::machine::Move;
 use super::stage::{Half, Halves, Stage, SwitchStep};
 use super::vocabulary::*;
@@ -103,7 +103,9 @@ impl Move {
         for index in 0..self.locks.len() {
             let Lock { disk, purpose, since_us, started } = self.locks[index];
             let Some(purpose) = purpose else { continue };
-            if now_us.saturating_sub(since_us) <= self.limits.lock_patience_us {
+            // A lock that waits costs the writes behind it little more than the writes before it do.
+            let patience_us = self.limits.lock_patience_us * if started { 1 } else { LOCK_WAIT_FACTOR };
+            if now_us.saturating_sub(since_us) <= patience_us {
                 continue;
             }
             self.drop_lock(index as LockIndex);

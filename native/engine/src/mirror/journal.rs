@@ -1,317 +1,281 @@
-//! The journal of one move: what a new process needs to go on, or to go back.
+//! The journal of one move: its plan, its phase, and what differs between the sides. In the state folder, never on the destination.
 //!
-//! ```text
-//!   0        4 KiB      8 KiB          8 KiB + plan          ...
-//!   │ slot A │ slot B   │ plan (JSON)  │ per disk: dirty bits, intent bits (each padded to 4 KiB)
-//! ```
-//! * A slot holds magic, version, sequence, phase, boot id, the lengths of everything behind it, and a CRC-32C over all of that.
-//!   Records go to the two slots in turn, each followed by fdatasync: a torn write leaves the other slot, which says the phase before.
-//! * The plan is written once, before the first record, with its CRC in both slots.
-//! * The bitmaps are mapped MAP_SHARED. Every block of the file is allocated and written when it is made: a store into a hole of a
-//!   full file system would be a SIGBUS.
+//! It outlives the process (bitmaps are a shared mapping) and the power (records are synced). Preallocated with written zeros, because a store
+//! into a mapping whose block cannot be allocated is a SIGBUS, not an error. Layout: `journal_layout.rs`.
+//! While it is open the file is locked (flock), by the description that the writer shares.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use memmap2::{MmapOptions, MmapRaw};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use rustix::fs::{FallocateFlags, FlockOperation, RenameFlags};
+use zerocopy::IntoBytes;
 
-use super::chunk_map::word_count;
 use super::disk_state::DiskSetup;
+use super::journal_layout::*;
+use super::journal_writer::JournalWriter;
 use super::saved_map::SharedWords;
-use super::vocabulary::{JournalPhase, RecordResult};
-use super::chunk_count;
+use super::vocabulary::JournalPhase;
 use crate::disk::{DiskError, ErrorKind};
-use crate::file::{sync_folder_of, unlink_durably};
 
-const MAGIC: [u8; 8] = *b"VMSTJRNL";
-const VERSION: u32 = 1;
-const PAGE: u64 = 4096;
-const PLAN_OFFSET: u64 = 2 * PAGE;
-/// A plan names at most 255 disks and a configuration: 1 MiB is far more than any real one.
-const PLAN_BYTES_MAX: u64 = 1 << 20;
-/// As many disk sizes as a slot has room for; a move has at most 255 disks.
-const DISKS_MAX: usize = 255;
-/// 64 TiB, the largest VHDX: anything above is no journal of ours.
-const DISK_BYTES_MAX: u64 = 64 << 40;
-/// What one write of zeros carries while the file is made.
-const ZEROS_BYTES: usize = 1 << 20;
+/// Zeros are written in pieces of this size.
+const ZERO_PIECE_BYTES: usize = 1024 * 1024;
 
-#[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct Slot {
-    magic: [u8; 8],
-    crc: u32,
-    version: u32,
-    sequence: u64,
-    phase: u32,
-    disks: u32,
-    boot_id: [u8; 16],
-    plan_bytes: u64,
-    plan_crc: u32,
-    reserved: u32,
-    disk_bytes: [u64; DISKS_MAX],
-}
-
-impl Slot {
-    /// Over the slot with its `crc` zero.
-    fn checksum(&self) -> u32 {
-        let mut plain = self.clone();
-        plain.crc = 0;
-        crc(plain.as_bytes())
-    }
-
-    fn sealed(mut self) -> Self {
-        self.crc = self.checksum();
-        self
-    }
-
-    fn page(&self) -> Vec<u8> {
-        let mut page = self.as_bytes().to_vec();
-        page.resize(PAGE as usize, 0);
-        page
-    }
-
-    /// Why these bytes are no valid slot, or the slot.
-    fn parse(page: &[u8]) -> Result<Self, &'static str> {
-        let (slot, _) = Slot::read_from_prefix(page).map_err(|_| "is too short")?;
-        if slot.magic != MAGIC {
-            return Err("does not begin with the journal's mark");
-        }
-        if slot.crc != slot.checksum() {
-            return Err("has a wrong checksum");
-        }
-        if slot.version != VERSION {
-            return Err("is of another version");
-        }
-        if JournalPhase::from_number(slot.phase).is_none() {
-            return Err("names an unknown phase");
-        }
-        let disks = slot.disks as usize;
-        if disks == 0 || disks > DISKS_MAX || slot.disk_bytes[..disks].iter().any(|&b| b == 0 || b > DISK_BYTES_MAX) {
-            return Err("names impossible disks");
-        }
-        if slot.plan_bytes == 0 || slot.plan_bytes > PLAN_BYTES_MAX {
-            return Err("names an impossible plan");
-        }
-        Ok(slot)
-    }
-
-    fn phase(&self) -> JournalPhase {
-        // `parse` and `create` let no other number in.
-        JournalPhase::from_number(self.phase).unwrap_or(JournalPhase::Started)
-    }
-}
-
-const _: () = assert!(size_of::<Slot>() <= PAGE as usize);
-
-fn crc(bytes: &[u8]) -> u32 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
-}
-
-/// Where the bitmaps of each disk lie: (offset of dirty, offset of intent, bytes of each).
-fn layout(plan_bytes: u64, disk_bytes: &[u64]) -> (Vec<(u64, u64, u64)>, u64) {
-    let mut at = PLAN_OFFSET + plan_bytes.next_multiple_of(PAGE);
-    let places = disk_bytes
-        .iter()
-        .map(|&bytes| {
-            let map = (word_count(chunk_count(bytes)) as u64 * 8).next_multiple_of(PAGE);
-            let place = (at, at + map, map);
-            at += 2 * map;
-            place
-        })
-        .collect();
-    (places, at)
-}
-
-/// The superblock's half, for the thread that records. Shares nothing with the mapped bitmaps.
-pub struct JournalWriter {
-    file: File,
-    last: Slot,
-}
-
-impl JournalWriter {
-    /// Makes `phase` durable: the slot that is not the newest is written and synced. Blocking.
-    pub fn record(&mut self, phase: JournalPhase) -> RecordResult {
-        let next = Slot { sequence: self.last.sequence + 1, phase: phase.number(), ..self.last.clone() }.sealed();
-        let offset = (next.sequence % 2) * PAGE;
-        let Err(_) = self.file.write_all_at(&next.page(), offset).and_then(|()| self.file.sync_data()) else {
-            self.last = next;
-            return RecordResult::Durable;
-        };
-        // The bytes may or may not be there. Put the old record's successor over it, so that a later reader sees the phase before;
-        // only if that cannot be done either is the fate unknown.
-        let back = Slot { sequence: self.last.sequence + 2, ..self.last.clone() }.sealed();
-        let offset = (back.sequence % 2) * PAGE;
-        let undone = self
-            .file
-            .write_all_at(&back.page(), offset)
-            .and_then(|()| self.file.write_all_at(&[0; PAGE as usize], PAGE - offset))
-            .and_then(|()| self.file.sync_data());
-        match undone {
-            Ok(()) => {
-                self.last = back;
-                RecordResult::Failed
-            }
-            Err(_) => RecordResult::Unknown,
-        }
-    }
-
-    pub fn phase(&self) -> JournalPhase {
-        self.last.phase()
-    }
-}
-
+/// An open journal. The bitmaps stay mapped as long as any [`SharedWords`] of it lives.
 pub struct Journal {
-    writer: JournalWriter,
+    path: PathBuf,
+    facts: Facts,
     plan: Vec<u8>,
-    map: Arc<MmapRaw>,
-    map_offset: u64,
+    bitmaps: Arc<MmapRaw>,
 }
 
 impl Journal {
-    /// Makes the file (it must not exist) with its record `started`, durable with its folder when this returns.
-    /// On failure nothing is left.
-    pub fn create(path: &Path, plan: &[u8], disk_bytes: &[u64], boot_id: [u8; 16]) -> Result<Self, DiskError> {
-        let invalid = |what: &str| DiskError::new(ErrorKind::InvalidArgument, format!("cannot make the journal: {what}")).at(path);
-        if plan.is_empty() || plan.len() as u64 > PLAN_BYTES_MAX {
-            return Err(invalid("its plan is empty or larger than 1 MiB"));
+    /// Makes the journal of a new move, in phase `Started`, and returns when it and its name are durable. `disk_bytes`: guest bytes of each disk.
+    ///
+    /// It appears under `path` complete or not at all. Refused: a file that is there already (`AlreadyExists`), too many disks or too large a
+    /// plan (`InvalidArgument`); no space is found out here and not later (`NoSpace`).
+    pub fn create(
+        path: &Path,
+        plan: &[u8],
+        disk_bytes: &[u64],
+        boot_id: [u8; 16],
+    ) -> Result<(Journal, JournalWriter), DiskError> {
+        let refuse = |what: &str| DiskError::new(ErrorKind::InvalidArgument, format!("cannot keep a journal: {what}"));
+        if disk_bytes.len() > JOURNAL_DISKS_MAX {
+            return Err(refuse("a move has at most 256 disks").at(path));
         }
-        if disk_bytes.is_empty() || disk_bytes.len() > DISKS_MAX || disk_bytes.iter().any(|&b| b == 0 || b > DISK_BYTES_MAX) {
-            return Err(invalid("it needs 1 to 255 disks of at most 64 TiB"));
+        if disk_bytes.iter().any(|size| *size > JOURNAL_DISK_BYTES_MAX) {
+            return Err(refuse("a disk has at most 64 TiB").at(path));
         }
-        let mut sizes = [0; DISKS_MAX];
-        sizes[..disk_bytes.len()].copy_from_slice(disk_bytes);
-        let slot = Slot {
-            magic: MAGIC,
-            crc: 0,
-            version: VERSION,
-            sequence: 2,
-            phase: JournalPhase::Started.number(),
-            disks: disk_bytes.len() as u32,
+        if plan.len() as u64 > JOURNAL_PLAN_MAX {
+            return Err(refuse("its plan is larger than 16 MiB").at(path));
+        }
+        let facts = Facts {
+            sequence: 1,
+            phase: JournalPhase::Started,
             boot_id,
             plan_bytes: plan.len() as u64,
-            plan_crc: crc(plan),
-            reserved: 0,
-            disk_bytes: sizes,
+            plan_checksum: crc32c(plan),
+            disk_bytes: disk_bytes.to_vec(),
+        };
+        let draft = draft_of(path);
+        // One that was left behind was never a journal.
+        match std::fs::remove_file(&draft) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(DiskError::io("remove the unfinished journal", &draft, error));
+            }
+            _ => {}
         }
-        .sealed();
+        let made = write_new(&draft, plan, &facts).and_then(|file| {
+            rustix::fs::renameat_with(rustix::fs::CWD, &draft, rustix::fs::CWD, path, RenameFlags::NOREPLACE)
+                .map_err(|errno| DiskError::io("create the journal", path, errno.into()))?;
+            sync_folder(path).inspect_err(|_| drop(std::fs::remove_file(path)))?;
+            Ok(file)
+        });
+        let file = made.inspect_err(|_| {
+            // The error that counts is the one above.
+            drop(std::fs::remove_file(&draft));
+        })?;
+        Self::with(path, file, facts, plan.to_vec(), 1)
+    }
+
+    /// Opens a journal that was left behind. What it says is durable when this returns: a record that was only in the page cache must not
+    /// be acted upon and then be lost.
+    ///
+    /// `Locked`: its move still runs (or its process is still dying). `Corrupt`: names the rule that is broken. `Unsupported`: by a newer version.
+    pub fn open(path: &Path) -> Result<(Journal, JournalWriter), DiskError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
-            .create_new(true)
-            .mode(0o600)
+            .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
             .open(path)
-            .map_err(|e| DiskError::io("create the journal", path, e))?;
-        let made = fill(&file, plan, &slot).map_err(|e| DiskError::io("write the journal", path, e)).and_then(|()| sync_folder_of(path));
-        if let Err(error) = made {
-            drop(file);
-            unlink_durably(path)?;
-            return Err(error);
+            .map_err(|error| DiskError::io("open the journal", path, error))?;
+        lock(&file, path)?;
+        file.sync_data().map_err(|error| DiskError::io("sync the journal", path, error))?;
+        let length = file.metadata().map_err(|error| DiskError::io("read the length of", path, error))?.len();
+        if length < PLAN_OFFSET {
+            return Err(corrupt(path, "it begins with two superblocks of 4096 bytes"));
         }
-        Self::over(file, slot, plan.to_vec(), path)
+        let (facts, slot) = newest(&file, path)?;
+        if facts.file_bytes() != length {
+            return Err(corrupt(path, "its length is what the superblock says"));
+        }
+        let mut plan = vec![0; facts.plan_bytes as usize];
+        file.read_exact_at(&mut plan, PLAN_OFFSET).map_err(|error| DiskError::io("read the plan in", path, error))?;
+        if crc32c(&plan) != facts.plan_checksum {
+            return Err(corrupt(path, "the checksum of the plan is in the superblock"));
+        }
+        Self::with(path, file, facts, plan, slot ^ 1)
     }
 
-    /// Opens and judges a journal; the newest valid slot counts. `Corrupt` names what is wrong.
-    pub fn open(path: &Path) -> Result<Self, DiskError> {
-        let failed = |e| DiskError::io("read the journal", path, e);
-        let corrupt = |what: String| DiskError::new(ErrorKind::Corrupt, format!("the journal '{}' {what}", path.display())).at(path);
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(failed)?;
-        let mut pages = vec![0; 2 * PAGE as usize];
-        file.read_exact_at(&mut pages, 0).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => corrupt("is shorter than its two superblocks".to_owned()),
-            _ => failed(e),
-        })?;
-        let slots = [Slot::parse(&pages[..PAGE as usize]), Slot::parse(&pages[PAGE as usize..])];
-        let slot = match slots {
-            [Ok(a), Ok(b)] => if a.sequence > b.sequence { a } else { b },
-            [Ok(slot), Err(_)] | [Err(_), Ok(slot)] => slot,
-            [Err(a), Err(b)] => return Err(corrupt(format!("has no valid superblock: the first {a}, the second {b}"))),
-        };
-        let (_, end) = layout(slot.plan_bytes, &slot.disk_bytes[..slot.disks as usize]);
-        if file.metadata().map_err(failed)?.len() < end {
-            return Err(corrupt(format!("ends before its bitmaps do ({end} bytes)")));
-        }
-        let mut plan = vec![0; slot.plan_bytes as usize];
-        file.read_exact_at(&mut plan, PLAN_OFFSET).map_err(failed)?;
-        if crc(&plan) != slot.plan_crc {
-            return Err(corrupt("has a plan with a wrong checksum".to_owned()));
-        }
-        Self::over(file, slot, plan, path)
+    fn with(
+        path: &Path,
+        file: File,
+        facts: Facts,
+        plan: Vec<u8>,
+        next_slot: u64,
+    ) -> Result<(Journal, JournalWriter), DiskError> {
+        let offset = facts.bitmaps_offset();
+        let bytes = (facts.file_bytes() - offset) as usize;
+        let bitmaps = MmapOptions::new()
+            .offset(offset)
+            .len(bytes)
+            .map_raw(&file)
+            .map_err(|error| DiskError::io("map the bitmaps of", path, error))?;
+        let journal = Journal { path: path.to_owned(), facts: facts.clone(), plan, bitmaps: Arc::new(bitmaps) };
+        Ok((journal, JournalWriter { file, path: path.to_owned(), facts, slot: next_slot }))
     }
 
-    fn over(file: File, last: Slot, plan: Vec<u8>, path: &Path) -> Result<Self, DiskError> {
-        let map_offset = PLAN_OFFSET + last.plan_bytes.next_multiple_of(PAGE);
-        let (_, end) = layout(last.plan_bytes, &last.disk_bytes[..last.disks as usize]);
-        let map = MmapOptions::new().offset(map_offset).len((end - map_offset) as usize).map_raw(&file);
-        let map = Arc::new(map.map_err(|e| DiskError::io("map the journal", path, e))?);
-        Ok(Self { writer: JournalWriter { file, last }, plan, map, map_offset })
+    /// The phase when it was opened.
+    pub fn phase(&self) -> JournalPhase {
+        self.facts.phase
     }
 
+    /// The plan's bytes as they were given to `create`.
     pub fn plan(&self) -> &[u8] {
         &self.plan
     }
 
-    pub fn phase(&self) -> JournalPhase {
-        self.writer.phase()
+    /// False after a reboot: the bitmaps are then not to be trusted, the move is rolled back or completed.
+    pub fn is_of_boot(&self, boot_id: [u8; 16]) -> bool {
+        self.facts.boot_id == boot_id
     }
 
-    /// The boot in which the journal was made.
-    pub fn boot_id(&self) -> [u8; 16] {
-        self.writer.last.boot_id
+    pub fn disk_bytes(&self) -> &[u64] {
+        &self.facts.disk_bytes
     }
 
-    /// The disks with their bitmaps, which keep the mapping alive.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The disks with their bitmaps, for `Move::new` or `Move::resume`. Only one machine may use them at a time.
     pub fn setups(&self) -> Vec<DiskSetup> {
-        let slot = &self.writer.last;
-        let sizes = &slot.disk_bytes[..slot.disks as usize];
-        let (places, _) = layout(slot.plan_bytes, sizes);
-        let words = |offset: u64, bytes: u64| {
-            let keep: Arc<dyn std::any::Any + Send + Sync> = Arc::clone(&self.map) as _;
-            let start = self.map.as_mut_ptr().wrapping_add((offset - self.map_offset) as usize).cast::<AtomicU64>().cast_const();
-            // SAFETY: the range lies inside the mapping (`layout` made both), is page aligned, is kept alive by `keep`, backed by
-            // allocated blocks, and only ever changed through atomics.
-            unsafe { SharedWords::from_raw(keep, start, (bytes / 8) as usize) }
+        let mut at = 0;
+        let mut words = |size: u64| {
+            // SAFETY: `with` mapped `file_bytes - bitmaps_offset` bytes, which is the sum of all bitmaps; `at` stays below it. The mapping is
+            // page aligned and every bitmap a multiple of 4096, so words are aligned. It lives as long as the Arc, and all access is atomic.
+            let words = unsafe {
+                let start = self.bitmaps.as_mut_ptr().add(at).cast::<AtomicU64>();
+                SharedWords::from_raw(self.bitmaps.clone(), start, bitmap_words(size))
+            };
+            at += bitmap_bytes(size) as usize;
+            words
         };
-        sizes
-            .iter()
-            .zip(places)
-            .map(|(&size_bytes, (dirty, intent, bytes))| DiskSetup { size_bytes, dirty: words(dirty, bytes), intent: words(intent, bytes) })
-            .collect()
+        let setup = |size: &u64| DiskSetup { size_bytes: *size, dirty: words(*size), intent: words(*size) };
+        self.facts.disk_bytes.iter().map(setup).collect()
     }
 
-    /// The half that records; the bitmaps live on in the setups taken before.
-    pub fn into_writer(self) -> JournalWriter {
-        self.writer
+    /// Removes a journal, durably. No error if it is gone already.
+    pub fn remove(path: &Path) -> Result<(), DiskError> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(DiskError::io("remove the journal", path, error));
+            }
+            _ => {}
+        }
+        sync_folder(path)
     }
 }
 
-/// Every block of the file gets its place and its content now; the slots come last.
-fn fill(file: &File, plan: &[u8], slot: &Slot) -> io::Result<()> {
-    let (_, end) = layout(slot.plan_bytes, &slot.disk_bytes[..slot.disks as usize]);
-    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, end) {
-        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
-        Err(e) => return Err(e.into()),
-    }
-    let zeros = vec![0; ZEROS_BYTES];
-    let mut at = 0;
-    while at < end {
-        let step = (end - at).min(ZEROS_BYTES as u64);
-        file.write_all_at(&zeros[..step as usize], at)?;
-        at += step;
-    }
-    file.write_all_at(plan, PLAN_OFFSET)?;
-    file.sync_all()?;
-    file.write_all_at(&slot.page(), 0)?;
-    file.sync_all()
+fn draft_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
 }
 
-/// Removes a journal durably. One that is not there is as good as removed.
-pub fn remove_journal(path: &Path) -> Result<(), DiskError> {
-    unlink_durably(path)
+fn corrupt(path: &Path, rule: &str) -> DiskError {
+    let message = format!("the journal '{}' is damaged; broken rule: {rule}", path.display());
+    DiskError::new(ErrorKind::Corrupt, message).at(path)
 }
 
+fn lock(file: &File, path: &Path) -> Result<(), DiskError> {
+    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
+        if errno == rustix::io::Errno::WOULDBLOCK {
+            let message = format!("the journal '{}' is in use: its move is still running", path.display());
+            DiskError::new(ErrorKind::Locked, message).at(path)
+        } else {
+            DiskError::io("lock the journal", path, errno.into())
+        }
+    })
+}
+
+fn write_new(path: &Path, plan: &[u8], facts: &Facts) -> Result<File, DiskError> {
+    let failed = |error: std::io::Error| DiskError::io("write the journal", path, error);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(failed)?;
+    lock(&file, path)?;
+    let length = facts.file_bytes();
+    match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, length) {
+        // The zeros below allocate just as well.
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
+        Err(errno) => return Err(failed(errno.into())),
+    }
+    // Written, not only reserved: unwritten extents are converted at write-back, and that may want space.
+    let zeros = vec![0; ZERO_PIECE_BYTES];
+    let mut left = length;
+    while left > 0 {
+        let piece = left.min(ZERO_PIECE_BYTES as u64);
+        file.write_all(&zeros[..piece as usize]).map_err(failed)?;
+        left -= piece;
+    }
+    file.write_all_at(plan, PLAN_OFFSET).map_err(failed)?;
+    file.write_all_at(facts.encode().as_bytes(), 0).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    Ok(file)
+}
+
+fn sync_folder(path: &Path) -> Result<(), DiskError> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| DiskError::io("sync the folder", folder, error))
+}
+
+/// The newest valid superblock and its slot. A torn one falls back to the other; two bad ones are an error.
+fn newest(file: &File, path: &Path) -> Result<(Facts, u64), DiskError> {
+    let mut best: Option<(Facts, u64)> = None;
+    let mut flaw = Flaw::Empty;
+    for slot in 0..2 {
+        let mut bytes = vec![0; SLOT_BYTES as usize];
+        file.read_exact_at(&mut bytes, slot * SLOT_BYTES)
+            .map_err(|error| DiskError::io("read a superblock of", path, error))?;
+        match Facts::decode(&bytes) {
+            Ok(facts) if best.as_ref().is_none_or(|(found, _)| facts.sequence > found.sequence) => {
+                best = Some((facts, slot));
+            }
+            Ok(_) => {}
+            // A newer program's record may be the newest: the older slot must not be believed then.
+            Err(Flaw::Version(version)) => {
+                let message = format!("the journal '{}' has version {version}; this program reads 1", path.display());
+                return Err(DiskError::new(ErrorKind::Unsupported, message).at(path));
+            }
+            Err(found) => {
+                if flaw == Flaw::Empty {
+                    flaw = found;
+                }
+            }
+        }
+    }
+    best.ok_or_else(|| match flaw {
+        Flaw::Rule(rule) => corrupt(path, rule),
+        Flaw::Empty | Flaw::Version(_) => corrupt(path, "one of its two superblocks is valid (both are empty)"),
+    })
+}
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

@@ -19,7 +19,7 @@ pub struct MoveLimits {
     pub share_bytes: u64,
     /// A target half older than this is given up: the guest is answered from the source.
     pub target_patience_us: u64,
-    /// A lock older than this is broken: the guest waits no longer for a copy than for anything else of the target.
+    /// A lock held for longer than this is broken: the guest waits no longer for a copy than for anything else of the target.
     pub lock_patience_us: u64,
     /// Nothing came back from a target with I/O in flight for this long: the move fails.
     pub silence_limit_us: u64,
@@ -51,6 +51,10 @@ pub(super) const STRIKES_BEFORE_LOCK: u64 = 3;
 
 /// A unit that was written during so many comparisons is compared under a lock the next time: the third.
 pub(super) const COMPARES_BEFORE_LOCK: u8 = 2;
+
+/// A lock may wait for the writes before it for so many times the patience: a full queue of writes to one block, one after the other
+/// (each has to wait for the others anyway), must not keep a chunk from ever being copied.
+pub(super) const LOCK_WAIT_FACTOR: u64 = 2;
 
 /// Attempts to record that a move was cancelled before it is given up (then all bits are set: nothing stale can be resumed).
 pub(super) const CANCEL_RECORD_TRIES: u32 = 3;

@@ -230,7 +230,8 @@ impl Move {
         if self.stage == Stage::Copy && self.may_mirror(now_us) {
             self.begin_mirror(out);
         }
-        if self.stage == Stage::Mirror && self.disks.iter().all(|disk| disk.dirty.is_empty() && disk.copying.is_empty()) {
+        if self.stage == Stage::Mirror && self.disks.iter().all(|disk| disk.dirty.is_empty() && disk.copying.is_empty())
+        {
             self.enter(Stage::Verify, out);
             self.recorder.want(JournalPhase::Verify, self.attempt);
         }

@@ -452,7 +452,10 @@ fn check(request: &Request, facts: &DiskFacts) -> Result<(), Errno> {
         return Ok(());
     }
     let range = ByteRange::checked(request.offset, request.len).ok_or(libc::EINVAL)?;
-    if range.is_empty() || range.end() > facts.geometry.size_bytes || (range.start | range.len) % SECTOR_BYTES != 0 {
+    if range.is_empty()
+        || range.end() > facts.geometry.size_bytes
+        || !(range.start | range.len).is_multiple_of(SECTOR_BYTES)
+    {
         return Err(libc::EINVAL);
     }
     let in_memory: u64 = request.iov.iter().map(|part| part.iov_len as u64).sum();

@@ -48,9 +48,14 @@ pub fn fill(data: &mut [u8], disk: u32, offset: u64, sequence: u64) {
 pub enum Found {
     Zeros,
     /// Exactly what write number `sequence` put here.
-    Written { sequence: u64 },
+    Written {
+        sequence: u64,
+    },
     /// Ours, but of another place: where it says it belongs.
-    Misplaced { disk: u64, offset: u64 },
+    Misplaced {
+        disk: u64,
+        offset: u64,
+    },
     /// Neither zeros nor a whole sector of ours: torn inside a sector, damaged or foreign.
     Damaged,
 }

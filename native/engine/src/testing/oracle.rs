@@ -68,7 +68,8 @@ impl Ledger {
         initial: InitialContent,
     ) -> io::Result<Self> {
         let block_bytes = u64::from(block_bytes);
-        if block_bytes == 0 || block_bytes % SECTOR_BYTES != 0 || size_bytes == 0 || size_bytes % block_bytes != 0 {
+        let whole = |bytes: u64, unit: u64| bytes > 0 && bytes.is_multiple_of(unit);
+        if !whole(block_bytes, SECTOR_BYTES) || !whole(size_bytes, block_bytes) {
             let what = format!("a ledger of blocks of {block_bytes} bytes for a disk of {size_bytes} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
@@ -96,8 +97,7 @@ impl Ledger {
             return Err(wrong("no ledger: too short"));
         }
         let map = MmapOptions::new().len(len as usize).map_raw(&file)?;
-        let mut ledger =
-            Self { map, disk: 0, block_bytes: 0, blocks: 0, clock: 0, initial: InitialContent::Zeros };
+        let mut ledger = Self { map, disk: 0, block_bytes: 0, blocks: 0, clock: 0, initial: InitialContent::Zeros };
         let header: Vec<u64> = (0..7).map(|i| u64::from_le(ledger.word(i * 8).load(Ordering::Relaxed))).collect();
         if header[0] != MAGIC || header[1] != VERSION {
             return Err(wrong("no ledger of this version"));
@@ -272,7 +272,7 @@ impl Ledger {
     }
 
     fn word(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset + 8 <= self.map.len() && offset % 8 == 0);
+        assert!(offset + 8 <= self.map.len() && offset.is_multiple_of(8));
         // SAFETY: inside the mapping (just asserted), which starts on a page; shared memory is only used atomically.
         unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(offset).cast()) }
     }

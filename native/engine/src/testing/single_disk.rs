@@ -74,17 +74,9 @@ impl ExportDoor for Door {
 
 impl SingleDisk {
     /// `file` holds the disk from its first byte to its last; a multiple of 4096 bytes.
-    pub fn start(
-        export: Box<dyn Export>,
-        file: File,
-        read_only: bool,
-        behaviour: Behaviour,
-    ) -> std::io::Result<Self> {
-        let geometry = Geometry {
-            size_bytes: file.metadata()?.len(),
-            logical_sector_bytes: 512,
-            physical_sector_bytes: 4096,
-        };
+    pub fn start(export: Box<dyn Export>, file: File, read_only: bool, behaviour: Behaviour) -> std::io::Result<Self> {
+        let geometry =
+            Geometry { size_bytes: file.metadata()?.len(), logical_sector_bytes: 512, physical_sector_bytes: 4096 };
         let facts = DiskFacts { geometry, read_only };
         let shared = Arc::new(Shared {
             calls: Mutex::default(),
@@ -264,15 +256,13 @@ fn execute(request: &Request, cx: &Cx<'_>, file: &File) -> Result<(), Errno> {
     match request.kind {
         RequestKind::Read | RequestKind::Write => transfer(request, request.len, file),
         RequestKind::Flush => file.sync_data().map_err(|e| e.raw_os_error().unwrap_or(libc::EIO)),
-        RequestKind::Discard | RequestKind::WriteZeroes { .. } => {
-            rustix::fs::fallocate(
-                file,
-                rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE,
-                range.start,
-                range.len,
-            )
-            .map_err(rustix::io::Errno::raw_os_error)
-        }
+        RequestKind::Discard | RequestKind::WriteZeroes { .. } => rustix::fs::fallocate(
+            file,
+            rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE,
+            range.start,
+            range.len,
+        )
+        .map_err(rustix::io::Errno::raw_os_error),
     }
 }
 

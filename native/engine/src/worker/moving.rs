@@ -28,7 +28,7 @@ use crate::file::unlink_durably;
 use crate::image::Image;
 use crate::kill_point::kill_point;
 use crate::mirror::{
-    EndReason, Event, Journal, JournalPhase, JournalWriter, Move, MoveLimits, Outcome, Phase, RecordResult, remove_journal,
+    EndReason, Event, Journal, JournalPhase, JournalWriter, Move, MoveLimits, Outcome, Phase, RecordResult,
 };
 use crate::service::{DiskId, Engine, MoveFigures, Notice};
 
@@ -45,6 +45,7 @@ pub(super) struct State {
     outcome: Option<OutcomeStatus>,
     pub(super) receipts: Option<Vec<DiskReceipt>>,
     percent: f64,
+    journal_error: Option<String>,
     stop_too_late: bool,
     /// The machine ends or has ended on the source; what is left is cleaning up.
     ending: Option<EndReason>,
@@ -83,26 +84,38 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Moving {
     /// Starts a move: journal first, then the targets (exclusively), then the machine. On failure nothing of it is left.
-    pub fn begin(engine: &Engine, plan_json: &str, journal_path: &Path, on_notice: OnNotice) -> Result<Arc<Self>, DiskError> {
+    pub fn begin(
+        engine: &Engine,
+        plan_json: &str,
+        journal_path: &Path,
+        on_notice: OnNotice,
+    ) -> Result<Arc<Self>, DiskError> {
         let plan = parse_plan(plan_json.as_bytes())?;
         let mut sizes = Vec::with_capacity(plan.disks.len());
         for disk in &plan.disks {
             let id = DiskId(disk.disk);
             let served = engine.call(move |s| s.served(id))?;
-            let served = served.ok_or_else(|| DiskError::new(ErrorKind::NotFound, format!("disk {} is not served", disk.disk)))?;
+            let served = served
+                .ok_or_else(|| DiskError::new(ErrorKind::NotFound, format!("disk {} is not served", disk.disk)))?;
             if served.path != disk.source {
-                let message = format!("disk {} is served from '{}', not from '{}'", disk.disk, served.path.display(), disk.source.display());
+                let message = format!(
+                    "disk {} is served from '{}', not from '{}'",
+                    disk.disk,
+                    served.path.display(),
+                    disk.source.display()
+                );
                 return Err(DiskError::new(ErrorKind::InvalidState, message));
             }
             sizes.push(served.size_bytes);
         }
-        let journal = Journal::create(journal_path, plan_json.as_bytes(), &sizes, boot_id()?)?;
+        let (journal, writer) = Journal::create(journal_path, plan_json.as_bytes(), &sizes, boot_id()?)?;
         kill_point("after:started");
         let mut made = Vec::new();
         let started = make_targets(&plan, &mut made).and_then(|targets| {
             kill_point("targets");
             let machine = Move::new(MoveLimits::default(), journal.setups())?;
-            let moving = Arc::new(Self::assemble(engine, plan.clone(), plan_json.to_owned(), journal_path, journal, on_notice));
+            let moving =
+                Arc::new(Self::assemble(engine, plan.clone(), plan_json.to_owned(), journal_path, writer, on_notice));
             let notices = moving.install(machine, targets)?;
             moving.spawn(move |this| this.follow(&notices))?;
             Ok(moving)
@@ -111,15 +124,22 @@ impl Moving {
             for path in &made {
                 unlink_durably(path)?;
             }
-            remove_journal(journal_path)?;
+            Journal::remove(journal_path)?;
         }
         let moving = started?;
         moving.scan();
         Ok(moving)
     }
 
-    pub(super) fn assemble(engine: &Engine, plan: Plan, plan_json: String, journal_path: &Path, journal: Journal, on_notice: OnNotice) -> Self {
-        let journal_phase = journal.phase();
+    pub(super) fn assemble(
+        engine: &Engine,
+        plan: Plan,
+        plan_json: String,
+        journal_path: &Path,
+        writer: JournalWriter,
+        on_notice: OnNotice,
+    ) -> Self {
+        let journal_phase = writer.phase();
         Self {
             engine: engine.clone(),
             plan,
@@ -132,6 +152,7 @@ impl Moving {
                 outcome: None,
                 receipts: None,
                 percent: 0.0,
+                journal_error: None,
                 stop_too_late: false,
                 ending: None,
                 verified_at: None,
@@ -139,7 +160,7 @@ impl Moving {
                 last: None,
             }),
             changed: Condvar::new(),
-            writer: Mutex::new(journal.into_writer()),
+            writer: Mutex::new(writer),
             on_notice,
         }
     }
@@ -224,7 +245,9 @@ impl Moving {
                     }
                     if let Some(reason) = reason {
                         let mut outcome = failed(reason, &self.plan);
-                        outcome.message.push_str(" The destination does not let go of its files; they are deleted when it does.");
+                        outcome
+                            .message
+                            .push_str(" The destination does not let go of its files; they are deleted when it does.");
                         self.set_outcome(outcome);
                     }
                 }
@@ -239,7 +262,7 @@ impl Moving {
         let result = if phase == JournalPhase::Prepared && self.save_receipts().is_err() {
             RecordResult::Failed
         } else {
-            lock(&self.writer).record(phase)
+            self.write_record(phase)
         };
         if result == RecordResult::Durable {
             lock(&self.state).journal_phase = phase;
@@ -248,6 +271,15 @@ impl Moving {
         let driver = self.driver();
         // A gone service ends the process: its successor reads the journal.
         drop(self.engine.post(move |s| s.move_event(driver, Event::RecordDone { phase, result })));
+    }
+
+    /// Blocking; the cause of a failure is kept for the outcome.
+    pub(super) fn write_record(&self, phase: JournalPhase) -> RecordResult {
+        let (result, error) = lock(&self.writer).record(phase);
+        if let Some(error) = error {
+            lock(&self.state).journal_error = Some(describe(&error));
+        }
+        result
     }
 
     fn save_receipts(&self) -> Result<(), DiskError> {
@@ -291,12 +323,19 @@ impl Moving {
             Ok(()) => String::new(),
             Err(e) => format!(" The receipt could not be brought up to date: {e}."),
         };
-        self.set_outcome(OutcomeStatus { ok: true, code: "", message: format!("The virtual machine runs on the destination.{note}") });
+        self.set_outcome(OutcomeStatus {
+            ok: true,
+            code: "",
+            message: format!("The virtual machine runs on the destination.{note}"),
+        });
     }
 
     fn finish_ended(&self, reason: EndReason) {
         self.keep_figures();
         let mut outcome = failed(reason, &self.plan);
+        if let Some(error) = &lock(&self.state).journal_error {
+            outcome.message.push_str(&format!(" The journal said: {error}."));
+        }
         if let Err(error) = self.remove_targets() {
             outcome.message.push_str(&format!(" The destination could not be cleaned: {}.", describe(&error)));
         }
@@ -366,7 +405,7 @@ impl Moving {
         }
         kill_point("before:released");
         self.retire(true)?;
-        match lock(&self.writer).record(JournalPhase::Released) {
+        match self.write_record(JournalPhase::Released) {
             RecordResult::Durable => {
                 lock(&self.state).journal_phase = JournalPhase::Released;
                 kill_point("after:released");
@@ -384,7 +423,7 @@ impl Moving {
             return Err(DiskError::new(ErrorKind::InvalidState, "the move is still under way"));
         }
         kill_point("before:end");
-        remove_journal(&self.journal_path)?;
+        Journal::remove(&self.journal_path)?;
         kill_point("after:end");
         unlink_durably(&receipt::receipt_path(&self.journal_path))
     }
@@ -437,7 +476,9 @@ impl Moving {
             let percent = match f.phase {
                 Phase::Release => 100.0,
                 Phase::Synchronized | Phase::Switch => 99.0,
-                Phase::Copy | Phase::Mirror | Phase::Verify | Phase::Ending => (495.0 * (copied + verified)).floor() / 10.0,
+                Phase::Copy | Phase::Mirror | Phase::Verify | Phase::Ending => {
+                    (495.0 * (copied + verified)).floor() / 10.0
+                }
             };
             // A guest that writes makes work; the bar stands still then instead of going back.
             state.percent = state.percent.max(percent);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::moving::Moving;
 use super::recover::{Rolled, recover};
@@ -13,7 +13,7 @@ use crate::exports::vhost_user_blk::{self, VhostUserBlk};
 use crate::file::LockWait;
 use crate::formats::Format;
 use crate::image::{OpenImage, open_image};
-use crate::mirror::{Journal, Side};
+use crate::mirror::{Journal, JournalWriter, Side};
 use crate::service::{DiskId, Engine};
 
 #[derive(Clone, Debug)]
@@ -26,6 +26,9 @@ pub struct ServeDisk {
     pub nbd_socket: Option<PathBuf>,
     pub queues: u16,
 }
+
+/// How often a journal held by a dying predecessor is tried again.
+const JOURNAL_RETRY: Duration = Duration::from_millis(20);
 
 struct Served {
     disk: ServeDisk,
@@ -51,6 +54,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The journal at `path`, if there is one. A predecessor that is still dying may hold it for a moment.
+fn find_journal(path: &Path, wait: Duration) -> Result<Option<(Journal, JournalWriter)>, DiskError> {
+    if path.as_os_str().is_empty() || !path.exists() {
+        return Ok(None);
+    }
+    let deadline = Instant::now() + wait;
+    loop {
+        match Journal::open(path) {
+            Err(error) if error.kind == ErrorKind::Locked && Instant::now() < deadline => {
+                std::thread::sleep(JOURNAL_RETRY)
+            }
+            other => return other.map(Some),
+        }
+    }
+}
+
 impl Worker {
     pub fn start(on_notice: OnNotice) -> Result<Self, DiskError> {
         let engine = Engine::start()?;
@@ -68,9 +87,9 @@ impl Worker {
         if !lock(&self.served).is_empty() {
             return Err(DiskError::new(ErrorKind::InvalidState, "this worker serves its disks already"));
         }
-        let journal = if journal_path.as_os_str().is_empty() || !journal_path.exists() { None } else { Some(Journal::open(journal_path)?) };
+        let journal = find_journal(journal_path, wait)?;
         let rolled = match &journal {
-            Some(journal) => Some(Rolled::read(journal, journal_path)?),
+            Some((journal, _)) => Some(Rolled::read(journal, journal_path)?),
             None => None,
         };
         let mut wanted = disks.to_vec();
@@ -93,8 +112,8 @@ impl Worker {
             return Err(error);
         }
         // The machine that mirrors has to be in place before the first guest request: exports come last.
-        if let (Some(journal), Some(rolled)) = (journal, rolled) {
-            let moving = recover(&self.engine, journal, rolled, Arc::clone(&self.on_notice))?;
+        if let (Some((journal, writer)), Some(rolled)) = (journal, rolled) {
+            let moving = recover(&self.engine, &journal, writer, rolled, Arc::clone(&self.on_notice))?;
             *lock(&self.moving) = Some(moving);
         }
         wanted.iter().try_for_each(|disk| self.export(disk))
@@ -109,7 +128,10 @@ impl Worker {
 
     fn export(&self, disk: &ServeDisk) -> Result<(), DiskError> {
         let id = DiskId(disk.index);
-        let facts = self.engine.call(move |s| s.facts(id))?.ok_or_else(|| DiskError::new(ErrorKind::NotFound, "the disk is gone"))?;
+        let facts = self
+            .engine
+            .call(move |s| s.facts(id))?
+            .ok_or_else(|| DiskError::new(ErrorKind::NotFound, "the disk is gone"))?;
         let mut listener = None;
         if let Some(path) = &disk.vhost_user_socket {
             let serial = format!("vmstorage-{}", disk.index);
@@ -168,7 +190,14 @@ impl Worker {
     pub fn status(&self) -> Result<WorkerStatus, DiskError> {
         let asked: Vec<_> = lock(&self.served)
             .iter()
-            .map(|s| (s.disk.index, s.disk.path.clone(), s.waiting_for.clone(), s.listener.as_ref().and_then(|l| l.peer_pid())))
+            .map(|s| {
+                (
+                    s.disk.index,
+                    s.disk.path.clone(),
+                    s.waiting_for.clone(),
+                    s.listener.as_ref().and_then(|l| l.peer_pid()),
+                )
+            })
             .collect();
         let mut disks = Vec::with_capacity(asked.len());
         for (index, path, waiting_for, peer_pid) in asked {

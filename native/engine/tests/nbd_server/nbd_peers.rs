@@ -1,4 +1,5 @@
-//! Clients written by others: libnbd (nbdinfo, nbdcopy), QEMU (qemu-img, qemu-io), fio. They judge our answers and we theirs.
+//! Clients written by others: libnbd (nbdinfo, nbdcopy), QEMU (qemu-img, qemu-io), fio. They judge our answers and we
+//! theirs.
 //!
 //! A client that is not installed is a skip with a message, and a failure where CI=true.
 

@@ -339,6 +339,9 @@ fn a_warm_data_path_maps_no_memory() {
     assert!(warm <= 32, "{warm}");
     (0..100).for_each(&mut round);
     assert!(runner.call(|server, _| server.buffers_mapped()) <= 32);
+    assert!(runner.call(|server, _| server.buffer_bytes_kept()) > 0);
+    drop(client);
+    runner.until("nothing is kept for clients that are gone", |server, _| server.buffer_bytes_kept() == 0);
 }
 
 #[test]
@@ -375,6 +378,24 @@ fn stopping_answers_what_was_taken_and_removes_the_socket() {
     assert!(client.is_closed_by_server() && idle.is_closed_by_server() && newcomer.is_closed_by_server());
     runner.join();
     assert!(!runner.socket().exists());
+}
+
+#[test]
+fn a_write_that_was_only_half_sent_when_the_server_stops_is_not_done() {
+    for abort in [false, true] {
+        let (mut runner, mut client) = open(Setup::default(), true);
+        client.request(0, WRITE, 1, 0, 1 << 20);
+        client.send(&[9; 300_000]);
+        runner.until("the payload is awaited", |server, _| server.buffers_mapped() == 1);
+        if abort {
+            runner.call(|server, cx| server.abort(cx))
+        } else {
+            runner.stop()
+        }
+        assert!(client.is_closed_by_server());
+        runner.join();
+        assert_eq!(runner.disk.lock().unwrap().log, []);
+    }
 }
 
 #[test]

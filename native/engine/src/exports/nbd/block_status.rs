@@ -1,7 +1,7 @@
 //! What a BLOCK_STATUS is answered with: base:allocation descriptors from the disk's own map.
 //!
-//! "A server MAY return less descriptors than would be required": the answer covers a bounded span and a bounded number of
-//! descriptors, so that one request keeps the reactor thread for a bounded time. The client asks on from there.
+//! "A server MAY return less descriptors than would be required": the answer covers a bounded span and a bounded number
+//! of descriptors, so that one request keeps the reactor thread for a bounded time. The client asks on from there.
 
 use super::tiles::{Cut, Tile, tile};
 use super::wire::{STATE_HOLE, STATE_ZERO};
@@ -13,8 +13,8 @@ pub const MAX_SPAN_BYTES: u64 = 1 << 30;
 /// The map is asked in steps of this many bytes, so that a fragmented disk does not produce more than is sent.
 const STEP_BYTES: u64 = 128 << 20;
 
-/// Fills `descriptors` with (length, flags) for `[offset, offset + len)`, or for a part of it from `offset` on. `map` appends
-/// (length, is zero) pairs for the range it is given; `one` stops after the first descriptor.
+/// Fills `descriptors` with (length, flags) for `[offset, offset + len)`, or for a part of it from `offset` on. `map`
+/// appends (length, is zero) pairs for the range it is given; `one` stops after the first descriptor.
 pub fn describe(
     offset: u64,
     len: u64,

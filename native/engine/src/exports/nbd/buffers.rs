@@ -1,9 +1,9 @@
 //! Page-aligned memory for payloads, pooled by size.
 //!
-//! A buffer is lent out three ways at once: to the engine (by the iovecs of a request, kept mapped by `Request::keep`), to
-//! the kernel (a receive or send on the socket) and to the connection that fills in headers. So it is raw memory behind an
-//! `Arc`, never a slice, and goes back into use only when the pool holds the last reference: a write the engine has
-//! acknowledged but still has under way somewhere keeps its bytes to itself.
+//! A buffer is lent out three ways at once: to the engine (by the iovecs of a request, kept mapped by `Request::keep`),
+//! to the kernel (a receive or send on the socket) and to the connection that fills in headers. So it is raw memory
+//! behind an `Arc`, never a slice, and goes back into use only when the pool holds the last reference: a write the
+//! engine has acknowledged but still has under way somewhere keeps its bytes to itself.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -143,6 +143,11 @@ impl BufferPool {
         self.mapped
     }
 
+    /// Idle memory, in bytes.
+    pub fn kept_bytes(&self) -> usize {
+        self.free_bytes
+    }
+
     fn keep(&mut self, buffer: Arc<Buffer>) {
         let class = CLASS_BYTES.iter().position(|&bytes| bytes + BUFFER_SLACK == buffer.capacity());
         if let Some(class) = class
@@ -192,6 +197,6 @@ mod tests {
         }
         assert_eq!(pool.mapped(), 8);
         pool.resize(0);
-        assert_eq!(pool.free_bytes, 0);
+        assert_eq!(pool.kept_bytes(), 0);
     }
 }

@@ -110,8 +110,8 @@ impl Decoder {
         }
     }
 
-    /// Reads `input` up to the next event: how many bytes that took, and the event. `None`: all of `input` was taken and
-    /// more is needed.
+    /// Reads `input` up to the next event: how many bytes that took, and the event. `None`: all of `input` was taken
+    /// and more is needed.
     pub fn decode<'a>(&'a mut self, input: &'a [u8]) -> Result<(usize, Option<Event<'a>>), Violation> {
         let mut rest = input;
         let event = self.take_event(&mut rest)?;

@@ -310,8 +310,9 @@ impl Connection {
             }
         }
         let op = Op::Recv { fd: self.socket.as_raw_fd(), buf: target.0, len: target.1 };
-        // SAFETY: the inbox lives as long as the connection, the job's buffer until the job is released; while `receiving`
-        // says that one is lent, neither happens, and nobody else touches it. The socket is closed with the connection.
+        // SAFETY: the inbox lives as long as the connection, the job's buffer until the job is released; while
+        // `receiving` says that one is lent, neither happens, and nobody else touches it. The socket is closed with the
+        // connection.
         unsafe { cx.submit(op, u32::from(self.index) << 1) };
     }
 

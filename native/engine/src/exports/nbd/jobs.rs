@@ -9,7 +9,8 @@ use super::transmission::Plan;
 use super::wire::RequestHeader;
 use crate::disk::Errno;
 
-/// Requests under way per connection. More than a queue depth anyone uses; a client that sends on is simply not read from.
+/// Requests under way per connection. More than a queue depth anyone uses; a client that sends on is simply not read
+/// from.
 pub const MAX_JOBS: usize = 128;
 /// Payload bytes under way per connection: one request of the maximum length always fits, alone if it must.
 pub const MAX_JOB_BYTES: u32 = MAX_PAYLOAD_BYTES;

@@ -30,8 +30,8 @@ pub struct NbdListener {
 }
 
 impl NbdListener {
-    /// Listens at `path`, mode 0600. A socket left over by a dead process is replaced; one that answers, or anything that
-    /// is not a socket, is `AlreadyExists`.
+    /// Listens at `path`, mode 0600. A socket left over by a dead process is replaced; one that answers, or anything
+    /// that is not a socket, is `AlreadyExists`.
     pub fn bind(path: &Path) -> Result<Self, DiskError> {
         let failed = |what: &str, error: rustix::io::Errno| DiskError::io(what, path, error.into());
         let folder = match path.parent() {

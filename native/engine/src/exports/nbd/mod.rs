@@ -1,4 +1,5 @@
-//! The NBD server: serves one disk over a Unix socket to any NBD client (QEMU, libnbd, the Linux kernel's nbd-client, fio).
+//! The NBD server: serves one disk over a Unix socket to any NBD client (QEMU, libnbd, the Linux kernel's nbd-client,
+//! fio).
 //!
 //! ```text
 //!   listen ----> server (Export) ----> connection ----> requests ----> ExportCx::request (the engine)
@@ -9,9 +10,9 @@
 //!                                             +--> handshake, transmission               the protocol's rules
 //!                        wire: numbers and structures                                    (pure)
 //! ```
-//! Fixed newstyle with structured replies, base:allocation, FUA, TRIM, WRITE_ZEROES, CACHE. Not offered, and refused as the
-//! protocol says: TLS, extended headers, resizing; multi-conn is not advertised. Requests are whole sectors: an unaligned one
-//! is EINVAL, and the minimum block size says so beforehand.
+//! Fixed newstyle with structured replies, base:allocation, FUA, TRIM, WRITE_ZEROES, CACHE. Not offered, and refused as
+//! the protocol says: TLS, extended headers, resizing; multi-conn is not advertised. Requests are whole sectors: an
+//! unaligned one is EINVAL, and the minimum block size says so beforehand.
 //!
 //! No allocation and no lock per request once the pools are warm.
 

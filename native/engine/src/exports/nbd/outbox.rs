@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use super::jobs::{JobId, MAX_JOBS};
 
-/// Replies waiting beyond this: the client does not read, so nothing more is taken from it until it does. What is already
-/// under way may exceed it by MAX_JOBS small replies.
+/// Replies waiting beyond this: the client does not read, so nothing more is taken from it until it does. What is
+/// already under way may exceed it by MAX_JOBS small replies.
 const FULL_BYTES: usize = 256 << 10;
 /// A send buffer that grew beyond this is not kept for the next time.
 const KEEP_BYTES: usize = 1 << 20;

@@ -1,5 +1,5 @@
-//! How the answer to a READ lies in its buffer: data where the engine puts it, headers right in front, so that each run of
-//! data goes out with what precedes it in one send and nothing is copied.
+//! How the answer to a READ lies in its buffer: data where the engine puts it, headers right in front, so that each run
+//! of data goes out with what precedes it in one send and nothing is copied.
 //!
 //! ```text
 //!   disk    |  data 0   |   hole   |  data 1   | hole |
@@ -31,8 +31,8 @@ pub struct Run {
     pub send_len: usize,
 }
 
-/// Places the runs of a READ at `offset` whose range is cut into `tiles`. Returns the hole after the last run, in bytes.
-/// No runs: everything is zero.
+/// Places the runs of a READ at `offset` whose range is cut into `tiles`. Returns the hole after the last run, in
+/// bytes. No runs: everything is zero.
 pub fn place(offset: u64, tiles: &[Tile], runs: &mut Vec<Run>) -> u32 {
     runs.clear();
     let mut disk_offset = offset;

@@ -1,5 +1,5 @@
-//! The sending half of a connection: one send at a time, started at the end of a turn so that everything answered in the turn
-//! goes out together.
+//! The sending half of a connection: one send at a time, started at the end of a turn so that everything answered in
+//! the turn goes out together.
 
 use std::os::fd::AsRawFd;
 

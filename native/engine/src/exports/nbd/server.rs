@@ -58,8 +58,8 @@ pub struct NbdServer {
 }
 
 impl NbdServer {
-    /// Serves the disk described by `facts` as `name` (and as the default export) to clients of `listener`. Writes are refused
-    /// if `read_only` or the disk is.
+    /// Serves the disk described by `facts` as `name` (and as the default export) to clients of `listener`. Writes are
+    /// refused if `read_only` or the disk is.
     pub fn new(name: &str, listener: NbdListener, facts: DiskFacts, read_only: bool) -> Result<Self, DiskError> {
         let geometry = facts.geometry;
         let invalid = |message: String| Err(DiskError::new(ErrorKind::InvalidArgument, message));
@@ -94,8 +94,8 @@ impl NbdServer {
         })
     }
 
-    /// Takes no more clients or requests, answers those taken, then closes the export. A client that gets no answer may ask
-    /// the next server; nothing is answered with an error for the stop's sake.
+    /// Takes no more clients or requests, answers those taken, then closes the export. A client that gets no answer may
+    /// ask the next server; nothing is answered with an error for the stop's sake.
     pub fn stop(&mut self, cx: &mut dyn ExportCx) {
         self.leave(|connection, pool| connection.drain(pool));
         self.settle(cx);
@@ -125,6 +125,11 @@ impl NbdServer {
     /// Payload buffers mapped since the start; stands still while the data path is warm.
     pub fn buffers_mapped(&self) -> u64 {
         self.pool.mapped()
+    }
+
+    /// Bytes of idle payload buffers; none without clients.
+    pub fn buffer_bytes_kept(&self) -> usize {
+        self.pool.kept_bytes()
     }
 
     /// Why no more clients can be taken, if the listening socket failed.
@@ -258,8 +263,8 @@ impl Export for NbdServer {
 }
 
 impl Drop for NbdServer {
-    /// A service that ends without `stop` may leave receives and sends in the ring: their memory and descriptors are then
-    /// leaked rather than given to someone else while the kernel still writes.
+    /// A service that ends without `stop` may leave receives and sends in the ring: their memory and descriptors are
+    /// then leaked rather than given to someone else while the kernel still writes.
     fn drop(&mut self) {
         self.leave(|connection, pool| connection.break_off(pool));
         for place in &mut self.connections {

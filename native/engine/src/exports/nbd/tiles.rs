@@ -16,15 +16,15 @@ pub struct Tile {
 /// How a range is to be cut.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
-    /// A power of two. Zeros inside the range begin and end at multiples of it on the disk; those touching an end of the
-    /// range reach that end.
+    /// A power of two. Zeros inside the range begin and end at multiples of it on the disk; those touching an end of
+    /// the range reach that end.
     pub granule: u64,
     /// No more tiles than this: the rest of the range is one tile of data.
     pub max_tiles: usize,
 }
 
-/// Tiles `[start, start + len)` into `tiles`. `pieces` are (length, is zero) from `start` on; what they leave uncovered is
-/// data, what reaches beyond the end is ignored.
+/// Tiles `[start, start + len)` into `tiles`. `pieces` are (length, is zero) from `start` on; what they leave uncovered
+/// is data, what reaches beyond the end is ignored.
 pub fn tile(start: u64, len: u64, pieces: &[(u64, bool)], cut: Cut, tiles: &mut Vec<Tile>) {
     tiles.clear();
     let end = start + len;

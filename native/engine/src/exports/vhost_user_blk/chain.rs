@@ -45,9 +45,15 @@ pub struct Malformed(pub &'static str);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// Into `Parts::writable`.
-    Read { offset: u64, len: u64 },
+    Read {
+        offset: u64,
+        len: u64,
+    },
     /// From `Parts::readable`.
-    Write { offset: u64, len: u64 },
+    Write {
+        offset: u64,
+        len: u64,
+    },
     Flush,
     /// The ranges are in `Parts::segments`.
     Zero,
@@ -88,7 +94,7 @@ impl Parts {
             let descriptor: Descriptor = map.guest().read_obj(at).map_err(|_| unreadable)?;
             if descriptor.refers_to_indirect_table() {
                 let len = descriptor.len();
-                if indirect || descriptor.has_next() || len == 0 || len % DESCRIPTOR_BYTES != 0 {
+                if indirect || descriptor.has_next() || len == 0 || !len.is_multiple_of(DESCRIPTOR_BYTES) {
                     return Err(Malformed("an indirect descriptor that is nested, continued or of an odd length"));
                 }
                 (table, entries, index, indirect) = (descriptor.addr(), len / DESCRIPTOR_BYTES, 0, true);
@@ -152,7 +158,7 @@ impl Parts {
     fn zeroed(&mut self, write_zeroes: bool) -> Wanted {
         let bytes = total(&self.readable);
         let count = bytes / SEGMENT_BYTES as u64;
-        if bytes % SEGMENT_BYTES as u64 != 0 || count == 0 || count > u64::from(MAX_ZEROED_SEGMENTS) {
+        if !bytes.is_multiple_of(SEGMENT_BYTES as u64) || count == 0 || count > u64::from(MAX_ZEROED_SEGMENTS) {
             return Wanted::Answer(Status::IoError);
         }
         while let Some(segment) = take_front::<SEGMENT_BYTES>(&mut self.readable) {
@@ -210,7 +216,7 @@ fn total(ranges: &IoVecs) -> u64 {
 
 fn data_range(sector: u64, data: &IoVecs) -> Option<ByteRange> {
     let len = total(data);
-    if len % SECTOR_BYTES != 0 {
+    if !len.is_multiple_of(SECTOR_BYTES) {
         return None;
     }
     ByteRange::checked(sector.checked_mul(SECTOR_BYTES)?, len)

@@ -91,8 +91,7 @@ mod tests {
     use crate::disk::Geometry;
 
     fn space(logical: u32, physical: u32) -> ConfigSpace {
-        let geometry =
-            Geometry { size_bytes: 1 << 30, logical_sector_bytes: logical, physical_sector_bytes: physical };
+        let geometry = Geometry { size_bytes: 1 << 30, logical_sector_bytes: logical, physical_sector_bytes: physical };
         ConfigSpace::new(&DiskFacts { geometry, read_only: false }, 4)
     }
 

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use super::MAX_QUEUES;
 use super::chain::{Malformed, Parts, Status, Wanted};
 use super::features::{EVENT_IDX, FLUSH, PROTOCOL_FEATURES};
 use super::inflight::{InflightRegion, InflightRing};
@@ -20,7 +21,6 @@ use super::kicks::{Kicked, Kicks};
 use super::memory::{MemoryMap, SharedMemory};
 use super::poll_window::PollWindow;
 use super::ring::{Kick, Ring, RingError};
-use super::MAX_QUEUES;
 use crate::disk::{ByteRange, DiskError, Errno, ErrorKind, Request, RequestKind};
 use crate::exports::{Export, ExportCx};
 use crate::reactor::Op;
@@ -263,7 +263,8 @@ impl VhostUserBlk {
         if fresh {
             ring.accept(head);
         }
-        let mut live = Live { ring: index, head, pending: 1, answer: Status::Ok, written: 0, status, _map: map.clone() };
+        let mut live =
+            Live { ring: index, head, pending: 1, answer: Status::Ok, written: 0, status, _map: map.clone() };
         match wanted {
             Wanted::Read { len, .. } => live.written = u32::try_from(len).unwrap_or(u32::MAX - 1),
             Wanted::Zero => live.pending = self.parts.segments.len() as u32,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight, VhostUserLog,
-    VhostUserMemoryRegion, VhostUserProtocolFeatures, VhostUserSharedMsg, VhostUserShMemConfig,
+    VhostUserMemoryRegion, VhostUserProtocolFeatures, VhostUserShMemConfig, VhostUserSharedMsg,
     VhostUserSingleMemoryRegion, VhostUserVringAddrFlags, VhostUserVringState,
 };
 use vhost::vhost_user::{Error, GpuBackend, Result, VhostUserBackendReqHandlerMut};
@@ -235,7 +235,8 @@ impl VhostUserBackendReqHandlerMut for Handler {
 
     fn set_inflight_fd(&mut self, passed: &VhostUserInflight, file: File) -> Result<()> {
         let (offset, len) = (passed.mmap_offset, passed.mmap_size);
-        let region = InflightRegion::attach(&file, offset, len, passed.num_queues, passed.queue_size).map_err(refused)?;
+        let region =
+            InflightRegion::attach(&file, offset, len, passed.num_queues, passed.queue_size).map_err(refused)?;
         self.call(move |export, _| export.set_inflight(region))
     }
 

@@ -72,18 +72,16 @@ pub struct InflightRegion {
 impl InflightRegion {
     /// Maps what SET_INFLIGHT_FD passed. A region that was never used is made ready; any other must have our shape.
     pub fn attach(file: &File, offset: u64, len: u64, queues: u16, ring_size: u16) -> Result<Arc<Self>, DiskError> {
-        let refuse = |why: String| DiskError::new(ErrorKind::Protocol, format!("the inflight region is refused: {why}"));
+        let refuse =
+            |why: String| DiskError::new(ErrorKind::Protocol, format!("the inflight region is refused: {why}"));
         check_shape(queues, ring_size)?;
         let wanted = region_bytes(queues, ring_size);
         let file_bytes = file.metadata().map_err(|e| refuse(e.to_string()))?.len();
-        if len < wanted || offset.checked_add(len).is_none_or(|end| end > file_bytes) || offset % 8 != 0 {
+        if len < wanted || offset.checked_add(len).is_none_or(|end| end > file_bytes) || !offset.is_multiple_of(8) {
             return Err(refuse(format!("{len} bytes at {offset} of a file of {file_bytes}, {wanted} are needed")));
         }
-        let map = MmapOptions::new()
-            .offset(offset)
-            .len(wanted as usize)
-            .map_raw(file)
-            .map_err(|e| refuse(e.to_string()))?;
+        let map =
+            MmapOptions::new().offset(offset).len(wanted as usize).map_raw(file).map_err(|e| refuse(e.to_string()))?;
         let region = Arc::new(Self { map, queues, ring_size });
         for index in 0..queues {
             let Some(ring) = InflightRing::new(&region, index) else { continue };
@@ -258,7 +256,8 @@ mod tests {
             dying.used_idx().store(10, Ordering::Relaxed);
             [3, 6, 1].into_iter().for_each(|head| dying.mark(head));
             let mut used = 10;
-            let mut steps: Vec<Box<dyn FnMut(&mut InflightRing, &mut u16)>> = vec![
+            type Step = Box<dyn FnMut(&mut InflightRing, &mut u16)>;
+            let mut steps: Vec<Step> = vec![
                 Box::new(|r, _| r.link(3)),
                 Box::new(|r, _| r.entry_next(1).store(3, Ordering::Relaxed)), // half of link(1)
                 Box::new(|r, _| r.link(1)),

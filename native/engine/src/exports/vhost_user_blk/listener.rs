@@ -19,7 +19,8 @@ use std::thread::JoinHandle;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen as listen_on, socket_with, sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen as listen_on, socket_with,
+    sockopt,
 };
 use vhost::vhost_user::{BackendReqHandler, Error};
 
@@ -104,6 +105,8 @@ impl Listener {
 
     /// Ends the connection, waits for the control thread and asks the service to drop the export. Requests in flight are
     /// not waited for: the service drops the export when they are done.
+    ///
+    /// Not from the reactor thread: the control thread may be waiting for it.
     pub fn close(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         self.shared.closing.store(true, Ordering::Release);
@@ -139,7 +142,8 @@ fn bind_private(path: &Path) -> Result<(OwnedFd, (u64, u64)), DiskError> {
     let mut name = path.as_os_str().to_owned();
     name.push("~");
     if name.len() > MAX_PATH_BYTES {
-        let what = format!("the socket path '{}' is too long: {} bytes are possible", path.display(), MAX_PATH_BYTES - 1);
+        let what =
+            format!("the socket path '{}' is too long: {} bytes are possible", path.display(), MAX_PATH_BYTES - 1);
         return Err(DiskError::new(ErrorKind::InvalidArgument, what).at(path));
     }
     let temporary = PathBuf::from(name);

@@ -71,13 +71,11 @@ impl MemoryMap {
     }
 
     pub fn without_region(&self, place: RegionPlace) -> Result<Self, DiskError> {
-        let unknown = || {
-            DiskError::new(ErrorKind::Protocol, format!("asked to drop unknown guest memory at {:#x}", place.guest))
-        };
+        let unknown =
+            || DiskError::new(ErrorKind::Protocol, format!("asked to drop unknown guest memory at {:#x}", place.guest));
         let known = |p: &RegionPlace| (p.guest, p.len, p.user) == (place.guest, place.len, place.user);
         let position = self.places.iter().position(known).ok_or_else(unknown)?;
-        let (guest, _) =
-            self.guest.remove_region(GuestAddress(place.guest), place.len).map_err(|_| unknown())?;
+        let (guest, _) = self.guest.remove_region(GuestAddress(place.guest), place.len).map_err(|_| unknown())?;
         let mut places = self.places.clone();
         places.remove(position);
         Ok(Self { guest, places })

@@ -104,7 +104,9 @@ impl Ring {
     pub fn set_size(&mut self, size: u32) -> Result<(), RingError> {
         self.must_be_stopped("its size")?;
         let size = u16::try_from(size).map_err(|_| RingError(format!("a ring of {size} entries")))?;
-        self.queue.try_set_size(size).map_err(|_| RingError(format!("a ring of {size} entries: not a power of two up to {MAX_RING_SIZE}")))
+        self.queue
+            .try_set_size(size)
+            .map_err(|_| RingError(format!("a ring of {size} entries: not a power of two up to {MAX_RING_SIZE}")))
     }
 
     /// Also while running: QEMU sends them again when it starts to log writes.
@@ -192,7 +194,11 @@ impl Ring {
         let used = self.queue.used_idx(map.guest(), Ordering::Acquire)?.0;
         let heads = match &mut self.inflight {
             Some(inflight) if inflight.len() < self.queue.size() => {
-                return Err(RingError(format!("{} entries, {} in the inflight region", self.queue.size(), inflight.len())));
+                return Err(RingError(format!(
+                    "{} entries, {} in the inflight region",
+                    self.queue.size(),
+                    inflight.len()
+                )));
             }
             Some(inflight) => inflight.recover(used, self.queue.size()),
             None => Vec::new(),

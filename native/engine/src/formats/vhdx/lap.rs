@@ -1,9 +1,9 @@
 //! Where in the log the next entry goes.
 //!
 //! ```text
-//!   0                                                     length - 4096
-//!   | entry | entry | entry | cleared page | (stale) ...   | anchor |
-//!     ^ tail of every entry of the lap       ^ head          says: all that came before is applied
+//!   0                                                            length - 4096
+//!   | entry | entry | entry | cleared page | (stale) ... | 1 page | anchor |
+//!     ^ tail of every entry of the lap                     unused   ^ says: all that came before is applied
 //! ```
 //! A lap fills the log from its start; when an entry no longer fits, the BAT is applied in place, the anchor is rewritten and
 //! a new lap begins at 0. So:
@@ -13,8 +13,10 @@
 //!   for the whole.
 //! * The page behind an entry is cleared in the same write: qemu-img does not check that the second entry of a sequence
 //!   follows the first, and would replay a stale one of an earlier lap on top of a newer.
+//! * A further page in front of the anchor stays unused: qemu-img follows a sequence from the anchor around to the start,
+//!   steps over one page that holds no entry, and would never end if that brought it to the anchor again.
 //!
-//! The price: when a lap ends, allocations wait for three flushes, once per 127 entries of the usual 1 MiB log (an entry
+//! The price: when a lap ends, allocations wait for three flushes, once per 126 entries of the usual 1 MiB log (an entry
 //! carries what waits at that moment, up to [`ENTRY_PAGES_MAX`] pages of 512 blocks).
 
 use uuid::Uuid;
@@ -25,6 +27,9 @@ use crate::disk::ByteRange;
 
 /// BAT pages one entry carries: an eighth of the smallest log, so that several always fit.
 pub const ENTRY_PAGES_MAX: usize = 31;
+
+/// Behind every entry.
+const CLEARED_BYTES: usize = PAGE_BYTES;
 
 /// What the entry says about the file's length: flushed, and to be had after replay.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +66,7 @@ impl LogLap {
     }
 
     pub fn fits(&self, pages: usize) -> bool {
-        self.head + log::entry_bytes(pages) <= self.anchor()
+        self.head + log::entry_bytes(pages) + CLEARED_BYTES as u64 + PAGE <= self.anchor()
     }
 
     /// The write that appends an entry: file offset and bytes. [`LogLap::fits`] has been asked.
@@ -69,9 +74,7 @@ impl LogLap {
         let mut bytes = log::build(&self.stamp(0, lengths), pages);
         let at = self.head;
         self.head += bytes.len() as u64;
-        if self.head < self.anchor() {
-            bytes.resize(bytes.len() + PAGE_BYTES, 0);
-        }
+        bytes.resize(bytes.len() + CLEARED_BYTES, 0);
         (self.range.start + at, bytes)
     }
 
@@ -98,17 +101,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_and_the_page_behind_them_stay_clear_of_the_anchor() {
+    fn entries_the_page_behind_them_and_one_more_stay_clear_of_the_anchor() {
         let lengths = FileLengths { durable: 0, current: 0 };
         let mut lap = LogLap::new(ByteRange::new(MIB, MIB));
         let mut entries = 0;
         while lap.fits(1) {
             let (offset, bytes) = lap.append(&[(3 * MIB, [1; PAGE_BYTES])], lengths);
             assert_eq!(offset, MIB + entries * 2 * PAGE);
-            assert!(offset + bytes.len() as u64 <= 2 * MIB - PAGE);
+            assert!(offset + bytes.len() as u64 <= 2 * MIB - 2 * PAGE);
             entries += 1;
         }
-        assert_eq!(entries, 127);
+        assert_eq!(entries, 126);
         assert_eq!(lap.write_anchor(lengths).0, 2 * MIB - PAGE);
     }
 

@@ -10,10 +10,12 @@
 //! to connect every 100 ms, and says what QEMU says on a reconnect. Requests in flight are not submitted again; they are the
 //! worker's to finish. So a killed worker shows as a long wait, never as an error.
 
+mod completions;
 mod connection;
 mod load;
 mod machine;
 mod options;
+mod request;
 mod split_ring;
 
 use std::io;
@@ -67,7 +69,7 @@ pub struct DiskStats {
 #[derive(Clone)]
 pub struct Report {
     pub disks: Vec<DiskStats>,
-    /// Requests that were still not answered when the guest gave up waiting at the end.
+    /// Requests that were still not answered when the guest gave up waiting at the end; 1 for a disk that was never there.
     pub stuck: u64,
     pub elapsed: Duration,
 }
@@ -75,7 +77,11 @@ pub struct Report {
 impl Report {
     /// No error, no wrong block, nothing lost, nothing twice.
     pub fn is_clean(&self) -> bool {
-        self.stuck == 0 && self.disks.iter().all(|d| d.io_errors + d.wrong_blocks + d.unexpected_completions + d.lost_interrupts == 0)
+        self.stuck == 0
+            && self
+                .disks
+                .iter()
+                .all(|d| d.io_errors + d.wrong_blocks + d.unexpected_completions + d.lost_interrupts == 0)
     }
 
     pub fn longest_wait(&self) -> Duration {
@@ -102,12 +108,19 @@ pub struct Guest;
 impl Guest {
     /// Starts one thread per socket. The sockets need not be there yet: the guest keeps trying to connect.
     pub fn start(sockets: &[PathBuf], options: &GuestOptions) -> io::Result<GuestHandle> {
+        options.check()?;
         let (stop, abandon) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let mut disks = Vec::new();
         for (number, socket) in sockets.iter().enumerate() {
             let stats = Arc::<Mutex<DiskStats>>::default();
-            let load =
-                DiskLoad::new(number as u32, socket.clone(), options.clone(), stats.clone(), stop.clone(), abandon.clone());
+            let load = DiskLoad::new(
+                number as u32,
+                socket.clone(),
+                options.clone(),
+                stats.clone(),
+                stop.clone(),
+                abandon.clone(),
+            );
             let name = format!("guest-disk{number}");
             let thread = std::thread::Builder::new().name(name).spawn(move || load.run())?;
             disks.push(DiskThread { stats, thread: Some(thread) });

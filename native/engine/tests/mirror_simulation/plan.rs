@@ -1,0 +1,116 @@
+//! What a seed stands for: sizes, load, what goes wrong and when.
+
+use vmstorage_engine::mirror::MoveLimits;
+
+use crate::random::Random;
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    /// Grains per disk.
+    pub disks: Vec<u64>,
+    /// Of a thousand chunks, how many hold data.
+    pub allocated_permille: u64,
+    pub queue_depth: u64,
+    /// Grains of the hot spot of each disk, and how often it is hit.
+    pub hot_grains: u64,
+    pub hot_permille: u64,
+    pub write_grains_max: u64,
+    pub flush_permille: u64,
+    pub step_us: u64,
+    pub source_error_permyriad: u64,
+    pub target_transient_permyriad: u64,
+    pub target_fatal_permyriad: u64,
+    pub target_flush_error_permille: u64,
+    pub record_trouble_permille: u64,
+    /// Copies that say they worked and wrote rubbish.
+    pub rotten_copy_permille: u64,
+    /// Target operations take so much longer.
+    pub target_delay_us: u64,
+    /// The target answers nothing in these intervals.
+    pub hangs: Vec<(u64, u64)>,
+    pub stop_after: Option<u64>,
+    /// Steps after which the process is killed, one after the other.
+    pub kills: Vec<u64>,
+    /// Kill as soon as reads were flipped (in addition).
+    pub kill_in_window: bool,
+    pub power_cut_after: Option<u64>,
+    pub adopted: u64,
+}
+
+impl Plan {
+    pub fn from_seed(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let r = &mut random;
+        let disks = (0..[1, 1, 2, 2, 3][r.below(5) as usize]).map(|_| r.within(1, 45) * 16 - r.below(16)).collect();
+        let faults = r.permille(500);
+        let sometimes =
+            |r: &mut Random, permille: u64, value: u64| if faults && r.permille(permille) { value } else { 0 };
+        let kills = if r.permille(500) { (0..r.within(1, 4)).map(|_| r.below(6000)).collect() } else { Vec::new() };
+        let hang_start = r.below(100_000);
+        Self {
+            seed,
+            disks,
+            allocated_permille: [0, 300, 700, 1000][r.below(4) as usize],
+            queue_depth: [1, 8, 32, 32][r.below(4) as usize],
+            hot_grains: [4, 16, 40, 100][r.below(4) as usize],
+            hot_permille: [0, 500, 900, 1000][r.below(4) as usize],
+            write_grains_max: [2, 8, 40, 300][r.below(4) as usize],
+            flush_permille: [0, 20, 100][r.below(3) as usize],
+            step_us: [1, 3, 9][r.below(3) as usize],
+            source_error_permyriad: sometimes(r, 200, 10),
+            target_transient_permyriad: sometimes(r, 300, 10),
+            target_fatal_permyriad: sometimes(r, 200, 5),
+            target_flush_error_permille: sometimes(r, 100, 50),
+            record_trouble_permille: sometimes(r, 300, 300),
+            rotten_copy_permille: sometimes(r, 150, 100),
+            target_delay_us: sometimes(r, 200, 3000),
+            hangs: if faults && r.permille(300) {
+                vec![(hang_start, hang_start + [10_000, 50_000, 200_000, u64::MAX / 2][r.below(4) as usize])]
+            } else {
+                Vec::new()
+            },
+            stop_after: (r.permille(150)).then(|| r.below(8000)),
+            kills,
+            kill_in_window: r.permille(250),
+            power_cut_after: (r.permille(150)).then(|| r.below(10_000)),
+            adopted: if r.permille(300) { r.within(1, 8) } else { 0 },
+        }
+    }
+
+    /// Nothing goes wrong and nobody interferes: the move has to succeed, and keep its bound.
+    pub fn is_calm(&self) -> bool {
+        self.source_error_permyriad == 0
+            && self.target_transient_permyriad == 0
+            && self.target_fatal_permyriad == 0
+            && self.target_flush_error_permille == 0
+            && self.record_trouble_permille == 0
+            && self.rotten_copy_permille == 0
+            && self.target_delay_us == 0
+            && self.hangs.is_empty()
+            && self.stop_after.is_none()
+            && self.power_cut_after.is_none()
+    }
+
+    /// Small disks want small limits: the same relations as in production, a tenth of the time.
+    pub fn limits(&self) -> MoveLimits {
+        MoveLimits {
+            copies_max: 4,
+            verifies_max: 2,
+            locks_max: 2,
+            share_bytes: 3 * 1024 * 1024,
+            target_patience_us: 25_000,
+            lock_patience_us: 25_000,
+            silence_limit_us: 150_000,
+            fallback_pause_us: 5_000,
+            forgive_after_us: 200_000,
+            settle_every_us: 3_000,
+            settle_every_bytes: 512 * 1024,
+            switch_pause_us: 500,
+            overlap_patience_us: 500,
+            prepared_patience_us: 50_000,
+            record_pause_us: 500,
+            ..MoveLimits::default()
+        }
+    }
+}

@@ -1,0 +1,720 @@
+//! The world around one move: a guest with a queue, two sides, a journal, a clock, and everything that may go wrong.
+//! It is the smallest correct driver: it carries out actions as `vocabulary.rs` asks, and complains when the machine breaks its word.
+
+use std::ops::Range;
+
+use vmstorage_engine::disk::ByteRange;
+use vmstorage_engine::mirror::*;
+
+use crate::disks::{GRAIN, SimDisk};
+use crate::oracle::{Issued, Oracle};
+use crate::plan::Plan;
+use crate::random::Random;
+use crate::work::{Op, Pair, Superblock, Work};
+
+const TICK_US: u64 = 2_000;
+/// A run that needs more steps than this is stuck.
+const STEPS_MAX: u64 = 600_000;
+/// Steps the guest goes on after the end of the move.
+const AFTERMATH_STEPS: u64 = 200;
+
+/// Steps for which a move that ends bears a silent target.
+const ENDING_STEPS: u64 = 3_000;
+
+pub type Check<T = ()> = Result<T, String>;
+
+#[derive(Clone, Debug)]
+struct GuestWrite {
+    grains: Range<u64>,
+    value: u32,
+    issued: Issued,
+    since_us: u64,
+    answered: bool,
+    source_failed: bool,
+    /// The target failed it when the target alone counted already.
+    target_failed: bool,
+    open: u32,
+}
+
+#[derive(Clone, Debug)]
+struct GuestFlush {
+    issued: Issued,
+    since_us: u64,
+    answered: bool,
+    target_failed: bool,
+    open: u32,
+}
+
+struct Disk {
+    grains: u64,
+    setup: (SharedWords, SharedWords),
+    oracle: Oracle,
+    writes: Vec<Option<GuestWrite>>,
+    flushes: Vec<Option<GuestFlush>>,
+    unanswered: u64,
+    scan: Option<u64>,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Committed,
+    Ended(EndReason),
+    PowerCut(Side),
+    KilledAfterCommit,
+    KilledAfterCancel,
+}
+
+pub struct World {
+    plan: Plan,
+    random: Random,
+    machine: Move,
+    pairs: Vec<Pair>,
+    disks: Vec<Disk>,
+    ops: Vec<Op>,
+    superblock: Superblock,
+    out: Vec<Action>,
+    now_us: u64,
+    last_tick_us: u64,
+    steps: u64,
+    next_value: u32,
+    read_side: Side,
+    released: bool,
+    ending: bool,
+    outcome: Option<Outcome>,
+    stop_answered: bool,
+    ending_steps: u64,
+    bound: Option<u64>,
+    copied_since_bound: u64,
+    pub longest_wait_us: u64,
+    pub kills: u64,
+    pub progress: Option<Progress>,
+}
+
+impl World {
+    pub fn new(plan: Plan) -> Check<Self> {
+        let mut random = Random::new(plan.seed ^ 0xA5A5);
+        let mut pairs = Vec::new();
+        let mut disks = Vec::new();
+        let mut next_value = 1;
+        for grains in plan.disks.iter().copied() {
+            let mut content = vec![0; grains as usize];
+            for chunk in content.chunks_mut(16) {
+                if random.permille(plan.allocated_permille) {
+                    for grain in chunk {
+                        next_value += 1;
+                        *grain = next_value;
+                    }
+                }
+            }
+            let chunks = grains.div_ceil(16);
+            disks.push(Disk {
+                grains,
+                setup: (SharedWords::in_memory(chunks), SharedWords::in_memory(chunks)),
+                oracle: Oracle::new(&content, plan.power_cut_after.is_some()),
+                writes: Vec::new(),
+                flushes: Vec::new(),
+                unanswered: 0,
+                scan: Some(0),
+            });
+            pairs.push(Pair { source: SimDisk::new(content), target: SimDisk::new(vec![0; grains as usize]) });
+        }
+        let machine = Move::new(plan.limits(), setups(&disks)).map_err(|error| error.to_string())?;
+        let mut world = Self {
+            plan,
+            random,
+            machine,
+            pairs,
+            disks,
+            ops: Vec::new(),
+            superblock: Superblock { visible: JournalPhase::Started, durable: JournalPhase::Started },
+            out: Vec::new(),
+            now_us: 1_000_000,
+            last_tick_us: 0,
+            steps: 0,
+            next_value,
+            read_side: Side::Source,
+            released: false,
+            ending: false,
+            outcome: None,
+            stop_answered: false,
+            ending_steps: 0,
+            bound: None,
+            copied_since_bound: 0,
+            longest_wait_us: 0,
+            kills: 0,
+            progress: None,
+        };
+        for _ in 0..world.plan.adopted {
+            world.adopt()?;
+        }
+        Ok(world)
+    }
+
+    /// Runs to the end of the move, or to the power cut.
+    pub fn run(&mut self) -> Check<End> {
+        let mut aftermath = 0;
+        loop {
+            self.steps += 1;
+            if self.steps > STEPS_MAX {
+                return Err(format!("stuck: {:?}, {} operations under way", self.machine.progress(), self.ops.len()));
+            }
+            if self.plan.power_cut_after == Some(self.steps) {
+                return self.power_cut();
+            }
+            if self.outcome.is_none()
+                && self.must_kill()
+                && let Some(end) = self.kill()?
+            {
+                return Ok(end);
+            }
+            if self.plan.stop_after.is_some_and(|at| self.steps == at) {
+                self.give(Event::Stop)?;
+            }
+            if aftermath < AFTERMATH_STEPS {
+                self.guest_acts()?;
+            }
+            self.scan()?;
+            self.time_passes()?;
+            self.io_happens()?;
+            if let Some(outcome) = self.outcome {
+                aftermath += 1;
+                if aftermath > AFTERMATH_STEPS && self.machine.is_idle() && self.ops.is_empty() {
+                    return self.finish(outcome);
+                }
+            }
+        }
+    }
+
+    // The guest.
+
+    fn guest_acts(&mut self) -> Check {
+        for _ in 0..self.random.below(3) {
+            let disk = self.random.below(self.disks.len() as u64) as usize;
+            if self.disks[disk].unanswered < self.plan.queue_depth {
+                if self.random.permille(self.plan.flush_permille) {
+                    self.guest_flush(disk)?;
+                } else {
+                    let (grains, value) = self.some_write(disk);
+                    self.guest_write(disk, grains, value)?;
+                }
+            }
+        }
+        let disk = self.random.below(self.disks.len() as u64) as usize;
+        let grain = self.random.below(self.disks[disk].grains);
+        let value = self.pairs[disk].side(self.read_side).now[grain as usize];
+        self.disks[disk].oracle.check(grain, value, "a read of the guest")
+    }
+
+    fn some_write(&mut self, disk: usize) -> (Range<u64>, u32) {
+        let size = self.disks[disk].grains;
+        let hot = self.random.permille(self.plan.hot_permille);
+        let room = if hot { self.plan.hot_grains.min(size) } else { size };
+        let len = self.random.within(1, self.plan.write_grains_max.min(room));
+        // The hot spot begins inside a chunk and crosses into the next.
+        let base = if hot { 9.min(size - room) } else { 0 };
+        let start = base + self.random.below(room - len + 1);
+        self.next_value += 1;
+        let value = if self.random.permille(150) { 0 } else { self.next_value };
+        (start..start + len, value)
+    }
+
+    fn guest_write(&mut self, disk: usize, grains: Range<u64>, value: u32) -> Check {
+        let id = self.take_write(disk, grains.clone(), value);
+        let kind = if value == 0 { WriteKind::Zeroes } else { WriteKind::Data };
+        self.give(Event::GuestWrite { disk: disk as u32, id, range: bytes(&grains), kind })
+    }
+
+    fn take_write(&mut self, disk: usize, grains: Range<u64>, value: u32) -> WriteId {
+        let now_us = self.now_us;
+        let disk = &mut self.disks[disk];
+        let issued = disk.oracle.write_issued(grains.clone(), value);
+        disk.unanswered += 1;
+        let write = GuestWrite {
+            grains,
+            value,
+            issued,
+            since_us: now_us,
+            answered: false,
+            source_failed: false,
+            target_failed: false,
+            open: 0,
+        };
+        place(&mut disk.writes, write)
+    }
+
+    fn adopt(&mut self) -> Check {
+        let disk = self.random.below(self.disks.len() as u64) as usize;
+        let (grains, value) = self.some_write(disk);
+        let id = self.take_write(disk, grains.clone(), value);
+        self.open_write(disk as u32, id, Side::Source)?;
+        self.give(Event::Adopt { disk: disk as u32, id, range: bytes(&grains) })
+    }
+
+    fn guest_flush(&mut self, disk: usize) -> Check {
+        let since_us = self.now_us;
+        let state = &mut self.disks[disk];
+        let issued = state.oracle.issue();
+        state.unanswered += 1;
+        let id =
+            place(&mut state.flushes, GuestFlush { issued, since_us, answered: false, target_failed: false, open: 0 });
+        self.give(Event::GuestFlush { disk: disk as u32, id })
+    }
+
+    /// What is allocated is found out bit by bit, while the guest writes.
+    fn scan(&mut self) -> Check {
+        for disk in 0..self.disks.len() {
+            let Some(chunk) = self.disks[disk].scan.filter(|_| self.random.permille(300)) else { continue };
+            let grains = chunk * 16..((chunk + 1) * 16).min(self.disks[disk].grains);
+            let index = disk as u32;
+            if grains.is_empty() {
+                self.disks[disk].scan = None;
+                self.give(Event::AllocationKnown { disk: index })?;
+                continue;
+            }
+            self.disks[disk].scan = Some(chunk + 1);
+            let content = &self.pairs[disk].source.now[grains.start as usize..grains.end as usize];
+            if content.iter().any(|value| *value != 0) {
+                self.give(Event::MarkAllocated { disk: index, range: bytes(&grains) })?;
+            }
+        }
+        Ok(())
+    }
+
+    // Time and I/O.
+
+    fn time_passes(&mut self) -> Check {
+        self.now_us += self.random.below(2 * self.plan.step_us + 1);
+        if self.now_us >= self.last_tick_us + TICK_US {
+            self.last_tick_us = self.now_us;
+            self.give(Event::Tick)?;
+        }
+        Ok(())
+    }
+
+    fn target_hangs(&self) -> bool {
+        // Once it is authoritative the guest waits for it as for any disk.
+        if self.released {
+            return false;
+        }
+        let since = self.now_us - 1_000_000;
+        self.plan.hangs.iter().any(|(from, to)| (*from..*to).contains(&since))
+    }
+
+    fn io_happens(&mut self) -> Check {
+        // A target that would never come back does so once the move has given it up long ago, so that the run has an end.
+        self.ending_steps += u64::from(self.ending);
+        if self.ending_steps > ENDING_STEPS {
+            self.plan.hangs.clear();
+        }
+        let hangs = self.target_hangs();
+        let may_run = |op: &Op, now_us: u64| now_us >= op.not_before_us && !(hangs && op.uses_target());
+        let start = self.random.below(self.ops.len().max(1) as u64) as usize;
+        let order = (start..self.ops.len()).chain(0..start);
+        let Some(chosen) = order.into_iter().find(|at| may_run(&self.ops[*at], self.now_us)) else {
+            // Everybody waits: let time pass faster.
+            self.now_us += 500;
+            return Ok(());
+        };
+        let event = self.ops[chosen].step(&mut self.pairs, &mut self.superblock, &mut self.random);
+        let Some(event) = event else { return Ok(()) };
+        self.ops.swap_remove(chosen);
+        self.note_done(&event)?;
+        self.give(event)
+    }
+
+    fn note_done(&mut self, event: &Event) -> Check {
+        match *event {
+            Event::SourceWriteDone { disk, id, result } => {
+                let write = self.write(disk, id)?;
+                write.open -= 1;
+                write.source_failed |= result.is_err();
+            }
+            Event::TargetWriteDone { disk, id, result } => {
+                let released = self.released;
+                let write = self.write(disk, id)?;
+                write.open -= 1;
+                write.target_failed |= result.is_err() && released;
+            }
+            Event::SourceFlushDone { disk, flush: Flush::Guest(id), .. } => self.flush(disk, id)?.open -= 1,
+            Event::TargetFlushDone { disk, flush: Flush::Guest(id), result } => {
+                let released = self.released;
+                let flush = self.flush(disk, id)?;
+                flush.open -= 1;
+                flush.target_failed |= result.is_err() && released;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, disk: DiskIndex, id: WriteId) -> Check<&mut GuestWrite> {
+        let slot = self.disks[disk as usize].writes.get_mut(id as usize).and_then(Option::as_mut);
+        slot.ok_or_else(|| format!("write {id} of disk {disk} is not known"))
+    }
+
+    fn flush(&mut self, disk: DiskIndex, id: FlushId) -> Check<&mut GuestFlush> {
+        let slot = self.disks[disk as usize].flushes.get_mut(id as usize).and_then(Option::as_mut);
+        slot.ok_or_else(|| format!("flush {id} of disk {disk} is not known"))
+    }
+
+    // The driver.
+
+    fn give(&mut self, event: Event) -> Check {
+        let mut out = std::mem::take(&mut self.out);
+        self.machine.on(event, self.now_us, &mut out);
+        let flips = out.iter().filter(|action| matches!(action, Action::SetReadSide { .. })).count();
+        if !flips.is_multiple_of(self.disks.len()) {
+            return Err(format!("{flips} of {} disks changed sides in one call", self.disks.len()));
+        }
+        for action in out.drain(..) {
+            self.carry_out(action).map_err(|error| format!("{error} (after {event:?}, {action:?})"))?;
+        }
+        self.out = out;
+        if self.machine.read_side() != self.read_side {
+            return Err(format!("the machine reads from {:?}", self.machine.read_side()));
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, disk: DiskIndex, work: Work) {
+        let mut op = Op { disk, work, error: None, error_after: self.random.below(4), rotten: false, not_before_us: 0 };
+        let plan = &self.plan;
+        let on_source = matches!(op.work, Work::Write { side: Side::Source, .. });
+        if on_source && self.random.below(10_000) < plan.source_error_permyriad {
+            op.error = Some(libc::EIO);
+        }
+        if op.uses_target() && !self.released {
+            if self.random.below(10_000) < plan.target_fatal_permyriad {
+                op.error = Some([libc::ENOSPC, libc::EIO][self.random.below(2) as usize]);
+            } else if self.random.below(10_000) < plan.target_transient_permyriad {
+                op.error = Some(libc::EAGAIN);
+            }
+            op.not_before_us = self.now_us + self.random.below(plan.target_delay_us + 1);
+            if matches!(op.work, Work::Flush { .. }) {
+                op.error = self.random.permille(plan.target_flush_error_permille).then_some(libc::EIO);
+            }
+        }
+        op.rotten = matches!(op.work, Work::Copy { .. }) && self.random.permille(plan.rotten_copy_permille);
+        self.ops.push(op);
+    }
+
+    fn open_write(&mut self, disk: DiskIndex, id: WriteId, side: Side) -> Check {
+        let write = self.write(disk, id)?;
+        write.open += 1;
+        let (grains, value) = (write.grains.clone(), write.value);
+        self.start(disk, Work::Write { side, id, grains, value, done: 0 });
+        Ok(())
+    }
+
+    fn touches_target(&mut self) -> Check {
+        if self.ending { Err("the target gets work although the move has ended".into()) } else { Ok(()) }
+    }
+
+    fn touches_source(&mut self) -> Check {
+        if self.released { Err("the source gets work although COMMITTED is durable".into()) } else { Ok(()) }
+    }
+
+    fn carry_out(&mut self, action: Action) -> Check {
+        match action {
+            Action::WriteSource { disk, id } => {
+                self.touches_source()?;
+                self.open_write(disk, id, Side::Source)?;
+            }
+            Action::WriteTarget { disk, id } => {
+                self.touches_target()?;
+                self.open_write(disk, id, Side::Target)?;
+            }
+            Action::WriteBoth { disk, id } => {
+                self.touches_source()?;
+                self.touches_target()?;
+                self.open_write(disk, id, Side::Source)?;
+                self.open_write(disk, id, Side::Target)?;
+            }
+            Action::Acknowledge { disk, id, result } => self.answer_write(disk, id, result)?,
+            Action::Retire { disk, id } => {
+                let write = self.write(disk, id)?;
+                if !write.answered || write.open > 0 {
+                    return Err(format!("retired too early: {write:?}"));
+                }
+                self.disks[disk as usize].writes[id as usize] = None;
+            }
+            Action::FlushSource { disk, flush } => {
+                self.touches_source()?;
+                self.open_flush(disk, flush, Side::Source)?;
+            }
+            Action::FlushTarget { disk, flush } => {
+                self.touches_target()?;
+                self.open_flush(disk, flush, Side::Target)?;
+            }
+            Action::AcknowledgeFlush { disk, id, result } => {
+                let now_us = self.now_us;
+                let flush = self.flush(disk, id)?;
+                if flush.answered || result.is_err() != flush.target_failed {
+                    return Err(format!("a flush was answered twice, or failed: {flush:?} {result:?}"));
+                }
+                flush.answered = true;
+                let (issued, waited) = (flush.issued, now_us - flush.since_us);
+                self.longest_wait_us = self.longest_wait_us.max(waited);
+                let state = &mut self.disks[disk as usize];
+                state.unanswered -= 1;
+                if result.is_ok() {
+                    state.oracle.flush_answered(issued);
+                }
+            }
+            Action::RetireFlush { disk, id } => {
+                let flush = self.flush(disk, id)?;
+                if !flush.answered || flush.open > 0 {
+                    return Err(format!("flush retired too early: {flush:?}"));
+                }
+                self.disks[disk as usize].flushes[id as usize] = None;
+            }
+            Action::Copy { disk, slot, range, target_fresh } => {
+                self.touches_target()?;
+                self.copied_since_bound += range.len;
+                let grains = grains(range);
+                let target = &self.pairs[disk as usize].target.now;
+                if target_fresh && target[grains.start as usize..grains.end as usize].iter().any(|value| *value != 0) {
+                    return Err("the target is not fresh there".into());
+                }
+                self.start(disk, Work::Copy { slot, grains, fresh: target_fresh, read: Vec::new(), written: 0 });
+            }
+            Action::Verify { disk, slot, range, expect: Expect::ReadSource } => {
+                self.touches_target()?;
+                self.start(disk, Work::Verify { slot, grains: grains(range), done: 0, equal: true });
+            }
+            Action::SetReadSide { disk, side } => {
+                self.read_side = side;
+                if side == Side::Target {
+                    self.check_equal(disk as usize)?;
+                }
+            }
+            Action::Record { phase } => {
+                let critical =
+                    matches!(phase, JournalPhase::Committed | JournalPhase::Cancelled) || self.machine_reverts();
+                let trouble = self.plan.record_trouble_permille / if critical { 1 } else { 20 };
+                let result = match self.random.below(1000) {
+                    n if n >= trouble => RecordResult::Durable,
+                    n if n % 2 == 0 => RecordResult::Unknown,
+                    _ => RecordResult::Failed,
+                };
+                if self.ops.iter().any(|op| matches!(op.work, Work::Record { .. })) {
+                    return Err("two records at once".into());
+                }
+                self.start(0, Work::Record { phase, result, steps: 0 });
+            }
+            Action::PhaseChanged { phase, bound_bytes } => {
+                self.released |= phase == Phase::Release;
+                if phase == Phase::Mirror && bound_bytes.is_some() {
+                    (self.bound, self.copied_since_bound) = (bound_bytes, 0);
+                }
+                if phase == Phase::Copy {
+                    self.bound = None;
+                }
+            }
+            Action::TargetFellBehind { .. } => self.bound = None,
+            Action::Ending { .. } => self.ending = true,
+            Action::StopTooLate => self.stop_answered = true,
+            Action::Finished { outcome } => {
+                let side = if outcome == Outcome::Committed { Side::Source } else { Side::Target };
+                let losing = |op: &Op| match (&op.work, side) {
+                    (Work::Write { side: at, .. } | Work::Flush { side: at, .. }, side) => *at == side,
+                    (Work::Copy { .. } | Work::Verify { .. } | Work::Record { .. }, _) => true,
+                };
+                if self.ops.iter().any(losing) {
+                    return Err("finished with I/O in flight to the losing side".into());
+                }
+                self.outcome = Some(outcome);
+                self.progress = Some(self.machine.progress());
+            }
+        }
+        if self.plan.is_calm() && self.bound.is_some_and(|bound| self.copied_since_bound > bound) {
+            return Err(format!("the bound of {:?} bytes was broken: {}", self.bound, self.copied_since_bound));
+        }
+        Ok(())
+    }
+
+    fn machine_reverts(&self) -> bool {
+        self.superblock.visible == JournalPhase::Committed
+    }
+
+    fn open_flush(&mut self, disk: DiskIndex, flush: Flush, side: Side) -> Check {
+        if let Flush::Guest(id) = flush {
+            self.flush(disk, id)?.open += 1;
+        }
+        let mark = self.pairs[disk as usize].side(side).flush_mark();
+        self.start(disk, Work::Flush { side, flush, mark });
+        Ok(())
+    }
+
+    fn answer_write(&mut self, disk: DiskIndex, id: WriteId, result: Result<(), i32>) -> Check {
+        let (now_us, released) = (self.now_us, self.released);
+        let write = self.write(disk, id)?;
+        if write.answered {
+            return Err("answered twice".into());
+        }
+        if result.is_err() != (write.source_failed && !released || write.target_failed) {
+            return Err(format!("answered {result:?}, but {write:?}"));
+        }
+        write.answered = true;
+        let GuestWrite { grains, issued, since_us, .. } = write.clone();
+        self.longest_wait_us = self.longest_wait_us.max(now_us - since_us);
+        let state = &mut self.disks[disk as usize];
+        state.unanswered -= 1;
+        state.oracle.write_answered(grains, issued, result.is_ok());
+        Ok(())
+    }
+
+    /// At the flip both sides agree wherever no write is under way.
+    fn check_equal(&mut self, disk: usize) -> Check {
+        for grain in 0..self.disks[disk].grains {
+            let (source, target) =
+                (self.pairs[disk].source.now[grain as usize], self.pairs[disk].target.now[grain as usize]);
+            if source != target && self.disks[disk].oracle.is_quiet(grain) {
+                return Err(format!("disk {disk} grain {grain} flipped with source {source}, target {target}"));
+            }
+        }
+        Ok(())
+    }
+
+    // Ends.
+
+    fn must_kill(&mut self) -> bool {
+        if self.plan.kill_in_window && self.read_side == Side::Target && !self.released && self.random.permille(300) {
+            self.plan.kill_in_window = false;
+            return true;
+        }
+        let steps = self.steps;
+        let before = self.plan.kills.len();
+        self.plan.kills.retain(|at| *at != steps);
+        self.plan.kills.len() < before
+    }
+
+    /// kill -9: the machine is gone, I/O in flight may land, the guest waits for its answers.
+    fn kill(&mut self) -> Check<Option<End>> {
+        self.kills += 1;
+        for op in std::mem::take(&mut self.ops) {
+            op.orphaned(&mut self.pairs, &mut self.superblock, &mut self.random);
+        }
+        let phase = self.superblock.visible;
+        let (bitmaps_count, rotten) = (phase != JournalPhase::Started, self.plan.rotten_copy_permille > 0);
+        if phase.authority() == Side::Source && phase != JournalPhase::Cancelled && bitmaps_count && !rotten {
+            self.check_bitmaps()?;
+        }
+        let mut again = Vec::new();
+        for (index, disk) in self.disks.iter_mut().enumerate() {
+            for write in std::mem::take(&mut disk.writes).into_iter().flatten().filter(|write| !write.answered) {
+                // The client may be one that does not send its requests again: then nobody knows.
+                disk.oracle.write_answered(write.grains.clone(), write.issued, false);
+                if self.random.permille(900) {
+                    again.push((index, write));
+                }
+            }
+            disk.flushes.clear();
+            disk.unanswered = 0;
+        }
+        if phase.authority() == Side::Target || phase == JournalPhase::Cancelled {
+            self.check_all(phase.authority(), "after a kill")?;
+            let committed = phase.authority() == Side::Target;
+            return Ok(Some(if committed { End::KilledAfterCommit } else { End::KilledAfterCancel }));
+        }
+        self.read_side = Side::Source;
+        (self.ending, self.bound) = (false, None);
+        self.machine =
+            Move::resume(self.plan.limits(), phase, setups(&self.disks)).map_err(|error| error.to_string())?;
+        for disk in &mut self.disks {
+            disk.scan = (phase == JournalPhase::Started).then_some(0);
+        }
+        for (disk, write) in again {
+            self.guest_write(disk, write.grains, write.value)?;
+        }
+        Ok(None)
+    }
+
+    /// Whatever differs is known to the journal.
+    fn check_bitmaps(&mut self) -> Check {
+        for (index, disk) in self.disks.iter().enumerate() {
+            let chunks = disk.grains.div_ceil(16);
+            let map = |words: &SharedWords| SavedMap::new(words.clone(), chunks).ok_or("too few words".to_string());
+            let (dirty, intent) = (map(&disk.setup.0)?, map(&disk.setup.1)?);
+            for grain in 0..disk.grains {
+                let differs =
+                    self.pairs[index].source.now[grain as usize] != self.pairs[index].target.now[grain as usize];
+                if differs && !dirty.get(grain / 16) && !intent.get(grain / 16) {
+                    return Err(format!("disk {index} grain {grain} differs and no bit says so"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_all(&mut self, side: Side, what: &str) -> Check {
+        for (index, disk) in self.disks.iter_mut().enumerate() {
+            for grain in 0..disk.grains {
+                let value = self.pairs[index].side(side).now[grain as usize];
+                disk.oracle.check(grain, value, &format!("{what}: disk {index}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn power_cut(&mut self) -> Check<End> {
+        for op in std::mem::take(&mut self.ops) {
+            op.orphaned(&mut self.pairs, &mut self.superblock, &mut self.random);
+        }
+        let seen = if self.random.permille(500) { self.superblock.visible } else { self.superblock.durable };
+        let side = seen.authority();
+        for (index, disk) in self.disks.iter().enumerate() {
+            let content = self.pairs[index].side(side);
+            content.power_cut(&mut self.random);
+            for grain in 0..disk.grains {
+                let value = content.now[grain as usize];
+                disk.oracle.check_after_power_cut(grain, value, &format!("journal {seen:?}, disk {index}"))?;
+            }
+        }
+        Ok(End::PowerCut(side))
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Check<End> {
+        let unanswered: u64 = self.disks.iter().map(|disk| disk.unanswered).sum();
+        let taken = self
+            .disks
+            .iter()
+            .any(|disk| disk.writes.iter().any(Option::is_some) || disk.flushes.iter().any(Option::is_some));
+        if unanswered > 0 || taken {
+            return Err(format!("{unanswered} requests were never answered, or not all were retired"));
+        }
+        let side = if outcome == Outcome::Committed { Side::Target } else { Side::Source };
+        self.check_all(side, "at the end")?;
+        Ok(match outcome {
+            Outcome::Committed => End::Committed,
+            Outcome::Ended(reason) => End::Ended(reason),
+        })
+    }
+}
+
+fn setups(disks: &[Disk]) -> Vec<DiskSetup> {
+    let setup = |disk: &Disk| DiskSetup {
+        size_bytes: disk.grains * GRAIN,
+        dirty: disk.setup.0.clone(),
+        intent: disk.setup.1.clone(),
+    };
+    disks.iter().map(setup).collect()
+}
+
+fn bytes(grains: &Range<u64>) -> ByteRange {
+    ByteRange::new(grains.start * GRAIN, (grains.end - grains.start) * GRAIN)
+}
+
+fn grains(range: ByteRange) -> Range<u64> {
+    range.start / GRAIN..range.end() / GRAIN
+}
+
+fn place<T>(slots: &mut Vec<Option<T>>, value: T) -> u32 {
+    let free = slots.iter().position(Option::is_none).unwrap_or(slots.len());
+    if free == slots.len() {
+        slots.push(None);
+    }
+    slots[free] = Some(value);
+    free as u32
+}

@@ -1,0 +1,168 @@
+/** The command as a process: what goes to which stream, exit codes, one JSON document, Ctrl+C, and starting the host. */
+import { execFile, spawn } from 'node:child_process';
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { checkoutFolder } from '../../src/powershell/checkout.js';
+import { vm } from '../support/objects.js';
+import { ScriptedHost } from '../support/scripted-host.js';
+
+const main = join(checkoutFolder(), 'dist', 'src', 'cli', 'main.js');
+
+interface Ran {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+describe('vmstorage', () => {
+  let host: ScriptedHost;
+  beforeAll(async () => {
+    await access(main); // missing: run `npx tsc -p .` first
+  });
+  beforeEach(async () => {
+    host = await ScriptedHost.listen();
+  });
+  afterEach(() => host[Symbol.asyncDispose]());
+
+  function vmstorage(words: readonly string[], environment: NodeJS.ProcessEnv = host.environment): Promise<Ran> {
+    return new Promise((resolve) => {
+      const child = execFile(
+        process.execPath,
+        [main, ...words],
+        { env: { PATH: process.env['PATH'], ...environment } },
+        (_error, stdout, stderr) => resolve({ code: child.exitCode, stdout, stderr }),
+      );
+      child.stdin?.end();
+    });
+  }
+
+  it('--help lists the cmdlets, and -? of one shows its syntax', async () => {
+    await expect((await vmstorage(['--help'])).stdout).toMatchFileSnapshot('../golden/cli/help.txt');
+    await expect((await vmstorage(['move-vmstorage', '-?'])).stdout).toMatchFileSnapshot('../golden/cli/move-vmstorage-help.txt');
+  });
+
+  it('a query prints its table on stdout and nothing else', async () => {
+    host.scripts['Get-VM'] = (call) => call.output(vm());
+    const ran = await vmstorage(['get-vm', 'web01']);
+    expect(ran.code).toBe(0);
+    expect(ran.stderr).toBe('');
+    expect(ran.stdout).toMatch(/^Name\s+State/);
+    expect(host.heard[0]).toMatchObject({ cmdlet: 'Get-VM', parameterSet: 'Name', bound: { Name: ['web01'] } });
+  });
+
+  it('--json is one document, errors and last progress included, and the exit code is the error’s', async () => {
+    host.scripts['Move-VMStorage'] = async (call) => {
+      await call.ask('Move it?');
+      await call.progress({ id: 1, activity: 'Moving', status: 'copy', percent: 3, data: { phase: 'copy' } });
+      await call.text('warning', 'w');
+      await call.error({ message: 'full', code: 'NoSpace', errorId: 'NoSpace', category: 'ResourceUnavailable' });
+    };
+    const ran = await vmstorage(['Move-VMStorage', 'web01', '/x', '--json']);
+    expect(ran.code).toBe(7);
+    expect(ran.stderr).toBe('');
+    expect(JSON.parse(ran.stdout)).toEqual({
+      ok: false,
+      output: [],
+      warnings: ['w'],
+      verbose: [],
+      whatIf: [],
+      errors: [
+        { message: 'full', code: 'NoSpace', errorId: 'NoSpace', category: 'ResourceUnavailable', target: null, recommendedAction: null },
+      ],
+      progress: { k: 'progress', id: 1, activity: 'Moving', status: 'copy', percent: 3, data: { phase: 'copy' } },
+    });
+  });
+
+  it('warnings, progress and errors go to stderr', async () => {
+    host.scripts['Move-VMStorage'] = async (call) => {
+      await call.progress({ id: 1, activity: 'Moving', status: 'copy', percent: 3 });
+      await call.text('warning', 'w');
+      await call.error({ message: 'full', code: 'NoSpace', errorId: 'NoSpace', category: 'x', recommendedAction: 'Free some.' });
+    };
+    const ran = await vmstorage(['Move-VMStorage', 'web01', '/x']);
+    expect(ran.stdout).toBe('');
+    expect(ran.stderr.split('\n')).toEqual(['Moving: 3 % copy', 'WARNING: w', 'Move-VMStorage: full Free some.', '']);
+  });
+
+  it('-WhatIf says and declines', async () => {
+    let answer: boolean | undefined;
+    host.scripts['Move-VMStorage'] = async (call) => void (answer = await call.ask('Move-VMStorage will move "web01".'));
+    const ran = await vmstorage(['Move-VMStorage', 'web01', '/x', '-WhatIf']);
+    expect(ran).toMatchObject({ code: 0, stdout: 'What if: Move-VMStorage will move "web01".\n' });
+    expect(answer).toBe(false);
+  });
+
+  it('what must be confirmed is refused when nobody can be asked', async () => {
+    let done = false;
+    host.scripts['Remove-VM'] = async (call) => void (done = await call.ask('Remove "web01"?', 'shouldContinue'));
+    const ran = await vmstorage(['Remove-VM', 'web01']);
+    expect(ran.code).toBe(4);
+    expect(ran.stderr).toContain('-Force');
+    expect(done).toBe(false);
+  });
+
+  it.each([
+    [['Move-VMStorage', 'web01'], 2, 'needs -DestinationStoragePath'],
+    [['Get-VMM'], 2, 'Get-VM'],
+    [[], 2, 'vmstorage --help'],
+    [['host', 'dance'], 2, 'dance'],
+  ])('%j exits with %i and says why', async (words, code, why) => {
+    const ran = await vmstorage(words);
+    expect(ran.code).toBe(code);
+    expect(ran.stderr).toContain(why);
+    expect(host.heard).toEqual([]);
+  });
+
+  it('no host is exit code 17 when it must not be started', async () => {
+    const ran = await vmstorage(['Get-VM'], { VMSTORAGE_HOME: host.folder + '/nowhere', VMSTORAGE_NOSTART: '1' });
+    expect(ran.code).toBe(17);
+    expect(ran.stderr).toContain('vmstorage host start');
+  });
+
+  it('Ctrl+C sends stop and waits for the answer; its exit code is that of the error', async () => {
+    host.scripts['Move-VMStorage'] = async (call) => {
+      await call.stopped;
+      await call.error({ message: 'It was stopped.', code: 'OperationStopped', errorId: 'OperationStopped', category: 'OperationStopped' });
+    };
+    const child = spawn(process.execPath, [main, 'Move-VMStorage', 'web01', '/x'], {
+      env: { ...process.env, ...host.environment },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let stderr = '';
+    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+    await host.until(() => host.messages.some((message) => message.k === 'process'));
+    child.kill('SIGINT');
+    const code = await new Promise((resolve) => child.once('close', resolve));
+    expect(code).toBe(13);
+    expect(stderr).toContain('It was stopped.');
+    expect(host.messages.filter((message) => message.k === 'stop')).toHaveLength(1);
+  });
+
+  it('Ctrl+C on a query just leaves', async () => {
+    host.scripts['Get-VM'] = (call) => call.closed;
+    const child = spawn(process.execPath, [main, 'Get-VM'], { env: { ...process.env, ...host.environment }, stdio: 'ignore' });
+    await host.until(() => host.messages.some((message) => message.k === 'process'));
+    child.kill('SIGINT');
+    expect(await new Promise((resolve) => child.once('close', resolve))).toBe(130);
+    expect(host.messages.map((message) => message.k)).not.toContain('stop');
+  });
+
+  it.each([
+    [['--get-yargs-completions', 'vmstorage', 'move'], 'Move-VMStorage'],
+    [['--get-yargs-completions', 'vmstorage', 'Get-VM', 'web'], 'web01'],
+    [['--get-yargs-completions', 'vmstorage', 'Move-VMStorage', '-VMName', 'w'], 'web01'],
+    [['--get-yargs-completions', 'vmstorage', 'Move-VMStorage', 'web01', '-dest'], '-DestinationStoragePath'],
+  ])('%j offers %s', async (words, offer) => {
+    host.options = { complete: (_, word) => (word.startsWith('w') ? [{ text: 'web01', tip: '' }] : []) };
+    expect((await vmstorage(words)).stdout.split('\n')).toContain(offer);
+  });
+
+  it('host status shows a running one', async () => {
+    const ran = await vmstorage(['host', 'status', '--json']);
+    expect(JSON.parse(ran.stdout)).toEqual({ ok: true, pid: process.pid, version: '9.9.9', address: host.address });
+    const none = await vmstorage(['host', 'stop'], { VMSTORAGE_HOME: host.folder + '/nowhere' });
+    expect(none).toMatchObject({ code: 0 });
+    expect(none.stdout).toContain('No VM storage host runs');
+  });
+});
