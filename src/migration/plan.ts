@@ -89,6 +89,7 @@ export function afterMove(current: VmConfiguration, plan: MovePlan): VmConfigura
     path: plan.after.path,
     snapshotFileLocation: plan.after.snapshotFileLocation,
     smartPagingFilePath: plan.after.smartPagingFilePath,
+    storageGeneration: plan.generation,
     disks: current.disks.map((disk) => ({ ...disk, path: targets.get(disk.id) ?? disk.path })),
   };
 }
