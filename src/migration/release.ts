@@ -14,6 +14,7 @@
  * | journal, receipt, ledger | (cleanUp) the move is over |
  */
 import { VmStorageError } from '../model/errors.js';
+import { killPoint } from '../os/kill-point.js';
 import { readIdentity, sameFile } from './identity.js';
 import { inPhase } from './phases.js';
 import { afterMove } from './plan.js';
@@ -68,11 +69,13 @@ async function persist<T>(scene: Scene, step: (scene: Scene) => Promise<T>, back
 
 async function markCommitted(scene: Scene): Promise<void> {
   if (scene.entry.state !== 'committed') await scene.record({ state: 'committed' });
+  killPoint('host:committed');
 }
 
 async function saveReceipt(scene: Scene): Promise<void> {
   await lastFigures(scene);
   await scene.receipts.save(scene.plan, scene.tracker.status, scene.kept, null);
+  killPoint('host:receipt');
 }
 
 /** Hash and blackout may come a moment after the switch; asked again before the journal is ended, with which the worker forgets them. */
@@ -88,13 +91,16 @@ async function switchConfiguration(scene: Scene): Promise<void> {
     // The configuration of now, not of when the move began: only its paths are the move's business.
     const current = ports.registry.byId(plan.vmId)?.configuration ?? plan.after;
     await ports.registry.writeConfiguration(afterMove(current, plan), plan.configurationTarget);
+    killPoint('host:configuration');
     await ports.registry.repoint(plan.vmId, plan.configurationTarget);
+    killPoint('host:registry');
   });
 }
 
 async function closeSources(scene: Scene): Promise<void> {
   if (scene.plan.disks.length === 0) return;
   if (await isAtIt(scene)) await scene.ask('releaseMove', {});
+  killPoint('host:released');
 }
 
 /**
@@ -127,6 +133,7 @@ async function deleteSource(scene: Scene, source: string, target: string): Promi
   const { files } = scene.ports;
   const real = await files.realPath(source);
   if (real !== null) await files.deleteFile(real);
+  killPoint('host:source');
   // Attached through a symbolic link: the link goes as well, else it would lead nowhere.
   if (real !== source && (await files.isLink(source))) await files.deleteFile(source);
   return null;
@@ -154,6 +161,7 @@ async function deleteOldConfiguration(scene: Scene): Promise<void> {
   if (plan.configurationSource === plan.configurationTarget) return;
   try {
     await ports.registry.deleteConfiguration(plan.vmId, plan.configurationSource);
+    killPoint('host:oldConfiguration');
   } catch (cause) {
     // As with a source: the old place may be broken, which is no reason to call the move a failure.
     if (!(cause instanceof VmStorageError) || cause.code === 'HostInternalError') throw cause;
@@ -169,7 +177,9 @@ async function endMove(scene: Scene, backOff: BackOff): Promise<MoveReceipt> {
   if (plan.disks.length > 0) {
     await persist(scene, async () => void ((await isAtIt(scene)) && (await scene.ask('endMove', {}))), backOff);
   }
+  killPoint('host:journal');
   await persist(scene, () => scene.ledger.remove(plan.moveId), backOff);
+  killPoint('host:ledger');
   await scene.receipts.prune().catch((cause: unknown) => ports.log.warn({ cause: String(cause) }, 'old receipts could not be deleted'));
   return receipt;
 }

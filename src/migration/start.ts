@@ -1,6 +1,7 @@
 /** Hands the move to the VM's worker: targets and journal are made there, and the copy begins. */
 import { VmStorageError } from '../model/errors.js';
 import { writeIdentity } from './identity.js';
+import { killPoint } from '../os/kill-point.js';
 import { refuseStopped } from './prepare.js';
 import type { Scene } from './scene.js';
 import { isLost } from './repeat.js';
@@ -11,7 +12,9 @@ const START_ATTEMPTS = 3;
 
 export async function startEngine(scene: Scene): Promise<void> {
   await startOnce(scene);
+  killPoint('host:started');
   await rememberTargets(scene);
+  killPoint('host:targets');
 }
 
 async function startOnce(scene: Scene): Promise<void> {

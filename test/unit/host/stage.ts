@@ -91,6 +91,7 @@ export async function makeStage(): Promise<Stage> {
         index, path: disk.path, format: disk.format, readOnly: false, vhostUserSocket: paths.diskSocket(vm.configuration.id, index), nbdSocket: null })),
     },
     hypervisor: {
+      remark: null,
       state: (vmId) => states.get(vmId) ?? 'Off',
       runtime: (vmId) => ({ state: states.get(vmId) ?? 'Off', pid: null, startedAt: null, accelerator: null, processorTimeMs: null, trouble: null }),
       async start(vm: VmConfiguration, options: StartOptions = {}) {
