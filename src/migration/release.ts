@@ -43,7 +43,11 @@ const stepBackOff: BackOff = { firstMs: 100, mostMs: 10_000, attempts: 18 };
 export async function release(scene: Scene, backOff: BackOff = stepBackOff): Promise<MoveReceipt> {
   scene.control.pointOfNoReturn();
   return inPhase(scene, 'release', async () => {
-    for (const step of releaseSteps) await persist(scene, step, backOff);
+    for (const step of releaseSteps) {
+      const beganMs = scene.ports.clock.monotonicMs();
+      await persist(scene, step, backOff);
+      scene.ports.log.debug({ moveId: scene.plan.moveId, step: step.name, tookMs: scene.ports.clock.monotonicMs() - beganMs }, 'step ends');
+    }
     return inPhase(scene, 'cleanUp', () => endMove(scene, backOff));
   });
 }

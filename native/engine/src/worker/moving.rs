@@ -386,7 +386,7 @@ impl Moving {
         kill_point("before:end");
         remove_journal(&self.journal_path)?;
         kill_point("after:end");
-        unlink_durably(&receipt::receipt_path(&self.journal_path))
+        receipt::remove(&self.journal_path)
     }
 
     pub fn plan_json(&self) -> &str {

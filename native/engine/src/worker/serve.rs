@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::moving::Moving;
+use super::receipt;
 use super::recover::{Rolled, recover};
 use super::status::{DiskStatus, JournalStatus, WorkerStatus};
 use crate::disk::{DiskError, ErrorKind};
@@ -71,7 +72,11 @@ impl Worker {
         let journal = if journal_path.as_os_str().is_empty() || !journal_path.exists() { None } else { Some(Journal::open(journal_path)?) };
         let rolled = match &journal {
             Some(journal) => Some(Rolled::read(journal, journal_path)?),
-            None => None,
+            None if journal_path.as_os_str().is_empty() => None,
+            None => {
+                receipt::remove(journal_path)?;
+                None
+            }
         };
         let mut wanted = disks.to_vec();
         if let Some(rolled) = &rolled {
