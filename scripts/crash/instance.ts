@@ -8,7 +8,6 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { invokeAndCollect, type Collected } from '../../src/client/invoke.js';
 import { askGuest } from '../../src/hypervisor/built-in-control.js';
@@ -32,7 +31,7 @@ export interface CrashDisk {
 }
 const MIB = 2 ** 20;
 export const disks: readonly CrashDisk[] = [
-  { leaf: 'system.vhdx', format: 'vhdx', sizeBytes: 96 * MIB },
+  { leaf: 'system.vhdx', format: 'vhdx', sizeBytes: 64 * MIB },
   { leaf: 'data.img', format: 'raw', sizeBytes: 64 * MIB },
 ];
 
@@ -61,9 +60,9 @@ export class Stuck extends Error {}
 export class GuestFailure extends Error {}
 
 export class CrashInstance {
-  readonly folder = mkdtempSync(join(tmpdir(), `${SCRATCH_PREFIX}crash-`));
-  readonly home = join(this.folder, 'h');
-  readonly killFile = join(this.folder, 'kill');
+  readonly folder: string;
+  readonly home: string;
+  readonly killFile: string;
   readonly paths: InstancePaths;
   readonly #environment: NodeJS.ProcessEnv;
   #host: ChildProcess | null = null;
@@ -75,7 +74,10 @@ export class CrashInstance {
   /** A host that ended by itself, in words. */
   hostFailure: string | null = null;
 
-  constructor(load: object) {
+  constructor(load: object, place: string) {
+    this.folder = mkdtempSync(join(place, `${SCRATCH_PREFIX}crash-`));
+    this.home = join(this.folder, 'h');
+    this.killFile = join(this.folder, 'kill');
     for (const folder of [this.home, this.place('a'), this.place('b')]) mkdirSync(folder, { mode: 0o700 });
     this.paths = instancePaths({ VMSTORAGE_HOME: this.home });
     this.#environment = {

@@ -30,10 +30,15 @@ export interface RoundOptions {
   readonly next: (struck: readonly Struck[]) => Strike | null;
   readonly restartDelayMs: () => number;
   readonly say: (text: string) => void;
+  /** Instances that live now, for whoever has to end them when the run is broken off. */
+  readonly living: Set<CrashInstance>;
+  /** Where its folder is made. */
+  readonly folder: string;
 }
 
 export async function playRound(options: RoundOptions): Promise<RoundResult> {
-  const instance = new CrashInstance(options.load);
+  const instance = new CrashInstance(options.load, options.folder);
+  options.living.add(instance);
   const struck: { strike: Strike; result: Struck }[] = [];
   const problems: string[] = [];
   const figures = { blocksChecked: 0, lostBytes: 0, guestErrors: 0, stuck: 0 };
@@ -64,6 +69,7 @@ export async function playRound(options: RoundOptions): Promise<RoundResult> {
     problems.push(error instanceof Error ? (error instanceof TypeError ? (error.stack ?? error.message) : error.message) : String(error));
   } finally {
     const left = await instance.end();
+    options.living.delete(instance);
     // After a failure the guest is still running; after a round that was played to its end nothing may be.
     if (problems.length === 0) problems.push(...left.map((what) => `left behind: ${what}`));
     if (problems.length === 0) instance.remove();

@@ -1,4 +1,6 @@
 /** Many rounds: hands out strikes until every named point was hit as often as it is owed and there were as many kills as asked. */
+import { tmpdir } from 'node:os';
+import type { CrashInstance } from './instance.js';
 import { Random } from './random.js';
 import { owedPoints, points, type KillPoint } from './points.js';
 import { playRound, type RoundResult } from './round.js';
@@ -12,6 +14,9 @@ export interface CrashOptions {
   readonly killsPerRound?: number;
   readonly load?: object;
   readonly say?: (text: string) => void;
+  readonly living?: Set<CrashInstance>;
+  /** Where each machine gets its folder. Default: the folder for temporary files. */
+  readonly folder?: string;
 }
 
 export interface CrashReport {
@@ -74,6 +79,8 @@ export async function crash(options: CrashOptions): Promise<CrashReport> {
     const result: RoundResult = await playRound({
       load: { ...LOAD, ...options.load, seed: random.below(2 ** 31) },
       say,
+      living: options.living ?? new Set(),
+      folder: options.folder ?? tmpdir(),
       restartDelayMs: () => random.below(RESTART_DELAY_MAX_MS),
       next: (struck) => {
         for (; counted < struck.length; counted++) {

@@ -6,6 +6,7 @@ import { invoke } from '../../src/client/invoke.js';
 import { VmStorageError } from '../../src/model/errors.js';
 import { GuestFailure, Stuck, VM_NAME, disks, isAway, other, sleep, until, type CrashInstance, type Side } from './instance.js';
 import type { KillPoint } from './points.js';
+import { watchTogether } from './together.js';
 
 export type Victim = 'worker' | 'host' | 'both';
 
@@ -18,6 +19,8 @@ export interface Struck {
   /** Of a random kill that fell into the move: the phase it fell into. */
   readonly phase: string | null;
   readonly moved: boolean;
+  /** Of a move struck around its switch: how often all disks were seen at the side they left, and at the one they went to. */
+  readonly together: { readonly before: number; readonly after: number } | null;
   readonly message: string;
 }
 
@@ -61,19 +64,29 @@ class RunningMove {
 export async function strike(instance: CrashInstance, from: Side, how: Strike): Promise<Struck> {
   const armed = how.kind === 'points' ? how.points.map((point) => point.name) : [];
   if (armed.length > 0) instance.arm(armed);
+  const together = how.kind === 'points' && how.points.some((point) => point.phase === 'switch') ? watchTogether(instance) : null;
   const move = new RunningMove(instance, other(from));
   let phase: string | null = null;
   if (how.kind === 'random') phase = await killAtRandom(instance, move, how);
   else if (how.points.some((point) => point.ofStop)) await stopMove(instance, move);
-  await until('the move ends', SETTLE_LIMIT_MS, () => (move.ended ? true : undefined));
-  await settled(instance);
+  try {
+    await until('the move ends', SETTLE_LIMIT_MS, () => (move.ended ? true : undefined));
+    await settled(instance);
+  } finally {
+    await together?.end();
+  }
   const points = instance.disarm();
   const side = await instance.side();
   const moved = side !== from;
   if (move.failure === null && !moved) throw new Error('Move-VMStorage reported success, but the machine is where it was');
   await checkOneSide(instance, side);
   await guestGoesOn(instance);
-  return { points, phase, moved, message: move.failure?.message ?? '' };
+  return {
+    points, phase, moved,
+    together: together && { before: together.seen[from], after: together.seen[other(from)] },
+    // A client whose host was killed knows no more; how it ended was seen above.
+    message: move.failure === null || isAway(move.failure) ? '' : move.failure.message,
+  };
 }
 
 async function killAtRandom(instance: CrashInstance, move: RunningMove, how: Strike & { kind: 'random' }): Promise<string | null> {
