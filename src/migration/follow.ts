@@ -44,6 +44,7 @@ export async function follow(scene: Scene): Promise<void> {
       if (wake.wasRestored()) known = false;
       if (!known && mayBeKnown(status, scene)) {
         await rememberTargets(scene);
+        killPoint('host:targets');
         known = true;
       }
       targets.look();

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::moving::Moving;
+use super::receipt;
 use super::recover::{Rolled, recover};
 use super::status::{DiskStatus, JournalStatus, WorkerStatus};
 use crate::disk::{DiskError, ErrorKind};
@@ -90,7 +91,11 @@ impl Worker {
         let journal = find_journal(journal_path, wait)?;
         let rolled = match &journal {
             Some((journal, _)) => Some(Rolled::read(journal, journal_path)?),
-            None => None,
+            None if journal_path.as_os_str().is_empty() => None,
+            None => {
+                receipt::remove(journal_path)?;
+                None
+            }
         };
         let mut wanted = disks.to_vec();
         if let Some(rolled) = &rolled {
