@@ -139,13 +139,13 @@ export class Machine implements AsyncDisposable {
     return this.instance.run('Get-VMStorageMove', { Name: [this.name] }).then(([move]) => move);
   }
 
-  /** Resolves with the outcome of the VM's last move once it has one; for moves whose client is gone. */
-  moveEnds(limitMs = 120_000): Promise<WireObject> {
+  /** Resolves with a move once it has an outcome; for moves whose client is gone. */
+  moveEnds(moveId: string, limitMs = 120_000): Promise<WireObject> {
     return until(
-      `the move of ${this.name} has ended`,
+      `move ${moveId} of ${this.name} has ended`,
       async () => {
-        const move = await this.lastMove();
-        return move !== undefined && move['Outcome'] !== null ? move : undefined;
+        const moves = await this.instance.run('Get-VMStorageMove', { Name: [this.name] });
+        return moves.find((move) => move['MoveId'] === moveId && move['Outcome'] !== null);
       },
       limitMs,
     );

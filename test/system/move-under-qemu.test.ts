@@ -6,11 +6,11 @@ import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Instance } from '../support/instance.js';
-import { filesBelow, Machine } from '../support/machine.js';
+import { filesBelow, formatOf, Machine } from '../support/machine.js';
 import { lacks } from '../support/requires.js';
 
 const run = promisify(execFile);
-const missing = lacks('qemu-system-x86_64', 'qemu-img', 'guest');
+const missing = lacks('qemu-system-x86_64', 'qemu-img', 'qemu-io', 'guest');
 /** A guest that is not its own bottleneck: its latencies are the disks'. */
 const GUEST = 'w.span=64 w.qd=4 w.iops=300 w.fsync=4';
 /** Far above what any move of ours may hold a guest, also on a machine that has other things to do; 100 ms is the aim on a quiet one. */
@@ -68,7 +68,13 @@ describe.skipIf(missing)('a running guest whose storage is moved', () => {
   });
 
   it('has disk images that qemu-img refuses as locked', async () => {
-    for (const path of disksAt('fast')) await expect(run('qemu-img', ['info', path])).rejects.toThrow(/[Ff]ailed to get shared "write" lock/);
+    for (const path of disksAt('fast')) {
+      const copied = run('qemu-img', ['convert', '-O', 'raw', path, at('stolen')]);
+      await expect(copied).rejects.toThrow(/Failed to get shared "write" lock/);
+      const written = run('qemu-io', ['-f', formatOf(path), '-c', 'write 0 4k', path]);
+      await expect(written).rejects.toThrow(/Failed to get "write" lock/);
+    }
+    expect(existsSync(at('stolen'))).toBe(false);
   });
 
   it('is moved back by -Vhds, which moves the named disks and nothing else', async () => {
