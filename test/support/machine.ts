@@ -10,7 +10,7 @@ import { checkDisk, fillImage, makeSeed, type ImageFormat } from '../../scripts/
 import { Qmp } from '../../src/hypervisor/qmp.js';
 import type { Collected } from '../../src/client/invoke.js';
 import type { WireObject, WireValue } from '../../src/protocol/messages.js';
-import { GuestConsole } from './guest.js';
+import { DONE_LIMIT_MS, GuestConsole } from './guest.js';
 import { guestKernel } from './guest-kernel.js';
 import type { CmdletCall, Instance } from './instance.js';
 import { until } from './until.js';
@@ -37,7 +37,7 @@ export class Machine implements AsyncDisposable {
   readonly disks: readonly string[];
   readonly probe: WorkerProbe;
   readonly console: GuestConsole;
-  /** Every boot of QEMU the guest's console position it began at. */
+  /** The console's position when its QEMU was started last. */
   startedAt = 0;
 
   private constructor(
@@ -171,7 +171,10 @@ export class Machine implements AsyncDisposable {
 
   /** For a guest that was told to stop already: its last words since `from`, and every byte. */
   async checkDone(from: number, paths: readonly string[]): Promise<void> {
-    const { verified, tables } = await this.console.done(from);
+    // Its tables before that, told while it wrote, may be cut by `from`.
+    await this.console.waitForLine('stopping', DONE_LIMIT_MS, from);
+    const stopping = this.console.lines.findIndex((line, i) => i >= from && line.ev === 'stopping');
+    const { verified, tables } = await this.console.done(stopping);
     this.expectNoGuestError();
     expect(verified).toHaveLength(this.disks.length);
     await this.is('Off');

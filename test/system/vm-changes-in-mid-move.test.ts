@@ -135,7 +135,7 @@ describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img', 'guest'))('a move whose 
       await vm.is('Off');
       await expectStillMoving();
     });
-    const table = versionTables(vm.console.lines.slice(from)).find(({ disk }) => disk === 'vdb')!;
+    const table = versionTables(vm.console.lines.slice(vm.startedAt)).find(({ disk }) => disk === 'vdb')!;
     expect(table.final).toBe(false);
     expect(verifyGuestImage(disksAt(here)[1]!, table)).toMatchObject({ blocksWrong: 0, blocksUnsure: 0 });
     await vm.start();
