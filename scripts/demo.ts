@@ -30,6 +30,8 @@ if (unknown.length > 0) {
   console.error(`demo: unknown argument ${unknown.join(' ')}; there are ${switches.join(', ')}.`);
   process.exit(2);
 }
+/** Once its VM is removed, a worker ends by itself. */
+const WORKERS_END_MS = 5000;
 const json = given.includes('--json');
 /** The story; with --json standard output belongs to the document. */
 const out = json ? process.stderr : process.stdout;
@@ -105,7 +107,7 @@ async function run(): Promise<DemoReport> {
       [
         'the host',
         async () => {
-          const left = host ? await host.end() : await endProcessesOf(home);
+          const left = host ? await host.end(told ? WORKERS_END_MS : 0) : await endProcessesOf(home);
           // After a failure the guest is still running; after a story told to its end nothing may be.
           if (told) troubles.push(...left.map(({ what }) => `left behind: ${what}`));
         },

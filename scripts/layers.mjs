@@ -66,7 +66,7 @@ export const rustLayers = {
   file: { may: ['disk'], why: 'host files for the formats: direct I/O, locks, fsync' },
   formats: { may: ['disk', 'file'], why: 'metadata only: where a guest byte lies in a file' },
   image: { may: ['disk', 'file', 'formats', 'reactor'], why: 'a format and the reactor together are a disk' },
-  mirror: { may: ['disk'], why: 'a pure state machine: testable without disks' },
+  mirror: { may: ['disk', 'file'], why: 'a pure state machine, testable without disks; only its journal touches files' },
   exports: { may: ['disk', 'reactor'], why: 'a front end knows a disk and nothing behind it' },
   service: { may: ['*'], why: 'composes the others into what the addon offers' },
   worker: { may: ['*'], why: 'one VM: its disks, its exports, its moves' },

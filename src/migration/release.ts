@@ -6,6 +6,7 @@
  * | --- | --- |
  * | committed | the ledger: this move is to be completed, whatever happens to the worker's journal |
  * | receipt | hashes and identities of both files |
+ * | targets | (nothing: they are at their paths) |
  * | configuration, registry | the VM's `.vmcx` names the new files and the registry names it |
  * | released | the worker has closed the sources |
  * | seen | (nothing: the proof that the VM uses the new files, see seen.ts) |
@@ -13,13 +14,15 @@
  * | old configuration | old `.vmcx` deleted |
  * | journal, receipt, ledger | (cleanUp) the move is over |
  */
+import { isDeepStrictEqual } from 'node:util';
 import { VmStorageError } from '../model/errors.js';
+import type { VmConfiguration } from '../model/vm.js';
 import { readIdentity, sameFile } from './identity.js';
 import { inPhase } from './phases.js';
 import { afterMove } from './plan.js';
 import type { MoveReceipt } from './receipts.js';
 import { see } from './seen.js';
-import { wouldBeSeen } from './vanished.js';
+import { lostTarget, wouldBeSeen } from './vanished.js';
 import { isAtIt, type Scene } from './scene.js';
 import { withBackOff, type BackOff } from './repeat.js';
 
@@ -28,6 +31,7 @@ type Step = (scene: Scene) => Promise<void>;
 const releaseSteps: readonly Step[] = [
   markCommitted,
   saveReceipt,
+  findTargets,
   switchConfiguration,
   closeSources,
   see,
@@ -75,6 +79,13 @@ async function saveReceipt(scene: Scene): Promise<void> {
   await scene.receipts.save(scene.plan, scene.tracker.status, scene.kept, null);
 }
 
+/** A destination that is not mounted now gets no configuration: the folders would be made on whatever lies below it. */
+async function findTargets(scene: Scene): Promise<void> {
+  const lost = await lostTarget(scene);
+  if (lost === null) return;
+  throw new VmStorageError('StorageFailure', `There is no '${lost}' at present; its file system is not mounted.`, { target: lost });
+}
+
 /** Hash and blackout may come a moment after the switch; asked again before the journal is ended, with which the worker forgets them. */
 async function lastFigures(scene: Scene): Promise<void> {
   if (scene.plan.disks.length === 0) return;
@@ -87,9 +98,21 @@ async function switchConfiguration(scene: Scene): Promise<void> {
   await ports.locks.exclusive(plan.vmId, async () => {
     // The configuration of now, not of when the move began: only its paths are the move's business.
     const current = ports.registry.byId(plan.vmId)?.configuration ?? plan.after;
-    await ports.registry.writeConfiguration(afterMove(current, plan), plan.configurationTarget);
+    const wanted = afterMove(current, plan);
+    // Usually it is there since `prepare`: then a destination that is full by now cannot hold up the end.
+    if (!(await isWritten(scene, wanted))) await ports.registry.writeConfiguration(wanted, plan.configurationTarget);
     await ports.registry.repoint(plan.vmId, plan.configurationTarget);
   });
+}
+
+async function isWritten(scene: Scene, wanted: VmConfiguration): Promise<boolean> {
+  const text = await scene.ports.files.readText(scene.plan.configurationTarget);
+  try {
+    return text !== null && isDeepStrictEqual(JSON.parse(text), wanted);
+  } catch {
+    // Half a file: it is written again as a whole.
+    return false;
+  }
 }
 
 async function closeSources(scene: Scene): Promise<void> {

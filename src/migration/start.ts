@@ -1,6 +1,5 @@
 /** Hands the move to the VM's worker: targets and journal are made there, and the copy begins. */
 import { VmStorageError } from '../model/errors.js';
-import { writeIdentity } from './identity.js';
 import { refuseStopped } from './prepare.js';
 import type { Scene } from './scene.js';
 import { isLost } from './repeat.js';
@@ -10,11 +9,6 @@ import { removeTargets } from './undo.js';
 const START_ATTEMPTS = 3;
 
 export async function startEngine(scene: Scene): Promise<void> {
-  await startOnce(scene);
-  await rememberTargets(scene);
-}
-
-async function startOnce(scene: Scene): Promise<void> {
   const { plan, journalPath } = scene;
   for (let attempt = 1; ; attempt++) {
     const worker = await scene.needWorker();
@@ -36,15 +30,4 @@ async function startOnce(scene: Scene): Promise<void> {
       await removeTargets(scene);
     }
   }
-}
-
-/** From here on the targets are known by identity: nothing else at their paths will ever be deleted in their stead. */
-async function rememberTargets(scene: Scene): Promise<void> {
-  const targets = await Promise.all(
-    scene.entry.targets.map(async (target) => {
-      const facts = await scene.ports.files.facts(target.path);
-      return facts ? { ...target, identity: writeIdentity(facts) } : target;
-    }),
-  );
-  await scene.record({ targets });
 }

@@ -29,7 +29,9 @@ pub fn invalid(message: &str) -> napi::Error {
 }
 
 /// Runs a blocking call of the engine off Node's thread and off its small libuv pool.
-pub async fn blocking<T: Send + 'static>(call: impl FnOnce() -> Result<T, DiskError> + Send + 'static) -> napi::Result<T> {
+pub async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
+) -> napi::Result<T> {
     match tokio::task::spawn_blocking(call).await {
         Ok(result) => result.map_err(|e| to_napi(&e)),
         Err(panic) => Err(to_napi(&DiskError::new(ErrorKind::InvalidState, format!("the engine panicked: {panic}")))),

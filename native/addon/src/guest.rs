@@ -123,7 +123,8 @@ pub struct NativeGuest {
 impl NativeGuest {
     #[napi(factory)]
     pub fn start(options_json: String) -> napi::Result<Self> {
-        let o: Options = serde_json::from_str(&options_json).map_err(|e| invalid(&format!("the guest's options: {e}")))?;
+        let o: Options =
+            serde_json::from_str(&options_json).map_err(|e| invalid(&format!("the guest's options: {e}")))?;
         let d = GuestOptions::default();
         let ledger = match (&o.ledger_folder, o.continue_ledger.unwrap_or(false)) {
             (None, _) => LedgerFile::None,
@@ -145,7 +146,8 @@ impl NativeGuest {
             ledger,
             ..d
         };
-        let handle = Guest::start(&o.sockets, &options).map_err(|e| invalid(&format!("the guest cannot start: {e}")))?;
+        let handle =
+            Guest::start(&o.sockets, &options).map_err(|e| invalid(&format!("the guest cannot start: {e}")))?;
         Ok(Self { handle: Mutex::new(Some(handle)) })
     }
 

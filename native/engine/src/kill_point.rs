@@ -18,7 +18,8 @@ fn armed() -> Option<&'static Armed> {
     ARMED
         .get_or_init(|| {
             let text = std::env::var("VMSTORAGE_KILL_AT").ok()?;
-            let (name, pass) = text.split_once('#').map_or((text.as_str(), 1), |(name, n)| (name, n.parse().unwrap_or(1)));
+            let (name, pass) =
+                text.split_once('#').map_or((text.as_str(), 1), |(name, n)| (name, n.parse().unwrap_or(1)));
             Some(Armed { name: name.to_owned(), pass, seen: AtomicU32::new(0) })
         })
         .as_ref()

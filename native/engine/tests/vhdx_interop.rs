@@ -3,6 +3,8 @@
 //! A peer that is missing is a skip with its reason; with `CI=true` it is an error. Foreign images are looked for in
 //! `VMSTORAGE_IMAGES`, or `../shared/images` beside the repository.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test fails by panicking
+
 mod vhdx_support;
 
 use std::fs::{File, OpenOptions};
@@ -414,6 +416,18 @@ fn a_file_left_without_a_clean_close_is_replayed_by_qemu_img_at_every_length_of_
         write_blocks(&vhdx, &raw, 700 * MIB, MIB, count);
         replayed_by_qemu(&vhdx, &raw);
     }
+}
+
+#[test]
+fn a_fixed_file_left_without_a_clean_close_has_a_log_without_changes_and_is_replayed_too() {
+    if !has_qemu_img() {
+        return;
+    }
+    let scratch = TempDir::new().unwrap();
+    let (raw, vhdx) = (scratch.path().join("disk.img"), scratch.path().join("disk.vhdx"));
+    create_at(&vhdx, &options(VhdxKind::Fixed, 20 * MIB, MIB));
+    write_blocks(&vhdx, &raw, 20 * MIB, MIB, 20);
+    replayed_by_qemu(&vhdx, &raw);
 }
 
 #[test]

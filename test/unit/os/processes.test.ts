@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { systemClock } from '../../../src/os/clock.js';
+import { systemClock, waitUntil } from '../../../src/os/clock.js';
 import { instancePaths } from '../../../src/os/paths.js';
 import { systemProcesses as processes, waitForExit } from '../../../src/os/processes.js';
 
@@ -28,10 +28,12 @@ describe('a detached process', () => {
     expect(processes.isAlive({ ...identity, startTicks: '1' })).toBe(false);
     expect(processes.isAlive({ ...identity, bootId: 'another' })).toBe(false);
     expect(processes.signal({ ...identity, startTicks: '1' }, 'SIGKILL')).toBe(false);
+    expect(await waitUntil(systemClock, 30_000, 5, async () => ((await readFile(logFile, 'utf8')) === 'hello\n' ? true : undefined))).toBe(
+      true,
+    );
     expect(processes.signal(identity, 'SIGKILL')).toBe(true);
     expect(await waitForExit(processes, systemClock, identity, 5_000)).toBe(true);
     expect((await exited).signal).toBe('SIGKILL');
-    expect(await readFile(logFile, 'utf8')).toBe('hello\n');
   });
 
   it('that cannot be run is an error of its starter', async () => {

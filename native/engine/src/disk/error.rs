@@ -60,6 +60,11 @@ impl DiskError {
             Some(libc::EROFS) => ErrorKind::ReadOnly,
             _ => ErrorKind::Io,
         };
-        Self { kind, message: format!("cannot {what} '{}'", path.display()), path: Some(path.to_owned()), source: Some(source) }
+        Self {
+            kind,
+            message: format!("cannot {what} '{}'", path.display()),
+            path: Some(path.to_owned()),
+            source: Some(source),
+        }
     }
 }

@@ -108,7 +108,8 @@ impl ChunkMap {
 
     /// True when a bit of `span` is set.
     pub fn any(&self, span: Range<u64>) -> bool {
-        self.count != 0 && words_of(span.start..span.end.min(self.len)).any(|(index, mask)| self.words[index] & mask != 0)
+        self.count != 0
+            && words_of(span.start..span.end.min(self.len)).any(|(index, mask)| self.words[index] & mask != 0)
     }
 
     /// The first set bit at or after `from`.

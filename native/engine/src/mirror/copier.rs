@@ -104,7 +104,13 @@ impl Move {
     }
 
     /// The next run that may be copied. Goes once around the disk at most; the very first time around (`swept`) only to its end.
-    fn pick_run(&mut self, disk: DiskIndex, unit_chunks: u64, now_us: u64, out: &mut Vec<Action>) -> Option<Range<u64>> {
+    fn pick_run(
+        &mut self,
+        disk: DiskIndex,
+        unit_chunks: u64,
+        now_us: u64,
+        out: &mut Vec<Action>,
+    ) -> Option<Range<u64>> {
         let first_sweep = !self.disks[disk as usize].swept;
         let begin = self.disks[disk as usize].cursor;
         let mut from = begin;
@@ -161,7 +167,12 @@ impl Move {
         }
         let limit = ((chunk / unit_chunks + 1) * unit_chunks).min(state.chunks);
         let mut end = chunk + 1;
-        while end < limit && state.dirty.get(end) && !state.copying.get(end) && !contended(end) && !self.is_locked(disk, end) {
+        while end < limit
+            && state.dirty.get(end)
+            && !state.copying.get(end)
+            && !contended(end)
+            && !self.is_locked(disk, end)
+        {
             end += 1;
         }
         for busy in state.writes.in_flight_in(chunk..end) {

@@ -2,7 +2,6 @@
 
 use super::disk_state::units_of;
 use super::machine::Move;
-use super::stage::Stage;
 use super::vocabulary::*;
 use super::writes::chunks_of;
 use crate::disk::ByteRange;
@@ -24,7 +23,6 @@ impl Move {
             slot.collide(disk, &chunks);
         }
         self.disturb_verifies(disk, range);
-        self.spoiled |= matches!(self.stage, Stage::Switch(_));
     }
 
     /// A write goes to both sides. Its intent is in the journal before it is submitted: if the process dies, the halves may differ.

@@ -89,7 +89,8 @@ pub(super) struct DiskState {
 
 impl DiskState {
     pub(super) fn new(setup: DiskSetup) -> Result<Self, DiskError> {
-        let refuse = |what: &str| Err(DiskError::new(ErrorKind::InvalidArgument, format!("cannot move a disk: {what}")));
+        let refuse =
+            |what: &str| Err(DiskError::new(ErrorKind::InvalidArgument, format!("cannot move a disk: {what}")));
         let size_bytes = setup.size_bytes;
         if size_bytes > i64::MAX as u64 {
             return refuse("it is larger than a file may be");

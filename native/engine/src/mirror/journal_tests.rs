@@ -40,7 +40,13 @@ fn put(path: &Path, at: u64, bytes: &[u8]) {
 fn what_was_recorded_is_found_again() {
     let folder = folder();
     let path = made(folder.path());
-    for phase in [JournalPhase::Copy, JournalPhase::Mirror, JournalPhase::Verify, JournalPhase::Prepared, JournalPhase::Committed] {
+    for phase in [
+        JournalPhase::Copy,
+        JournalPhase::Mirror,
+        JournalPhase::Verify,
+        JournalPhase::Prepared,
+        JournalPhase::Committed,
+    ] {
         let (_, mut writer) = Journal::open(&path).expect("open");
         assert_eq!(writer.record(phase).0, RecordResult::Durable);
         drop(writer);
@@ -54,7 +60,13 @@ fn what_was_recorded_is_found_again() {
 fn a_record_torn_at_any_sector_leaves_the_one_before() {
     let folder = folder();
     let path = made(folder.path());
-    let phases = [JournalPhase::Copy, JournalPhase::Mirror, JournalPhase::Prepared, JournalPhase::Committed, JournalPhase::Released];
+    let phases = [
+        JournalPhase::Copy,
+        JournalPhase::Mirror,
+        JournalPhase::Prepared,
+        JournalPhase::Committed,
+        JournalPhase::Released,
+    ];
     let mut before = JournalPhase::Started;
     for phase in phases {
         let old = [slot(&path, 0), slot(&path, 1)];
@@ -75,7 +87,11 @@ fn a_record_torn_at_any_sector_leaves_the_one_before() {
             let (journal, writer) = Journal::open(&path).expect("always one valid slot");
             let whole = torn == new;
             assert_eq!(journal.phase(), if whole { phase } else { before }, "sectors {landed:08b}");
-            assert_eq!(writer.slot, if whole { target ^ 1 } else { target }, "the next record never hits the good slot");
+            assert_eq!(
+                writer.slot,
+                if whole { target ^ 1 } else { target },
+                "the next record never hits the good slot"
+            );
         }
         put(&path, target * 4096, &new);
         before = phase;
@@ -136,7 +152,10 @@ fn numbers_that_make_no_sense_are_refused_even_with_a_right_checksum() {
     assert_eq!(with(28, &257u32.to_le_bytes()), Err(Flaw::Rule("a move has at most 256 disks")));
     assert_eq!(with(48, &u64::MAX.to_le_bytes()), Err(Flaw::Rule("the plan has at most 16 MiB")));
     assert_eq!(with(72, &u64::MAX.to_le_bytes()), Err(Flaw::Rule("a disk has at most 64 TiB")));
-    assert_eq!(with(72, &(1u64 << 40).to_le_bytes()), Err(Flaw::Rule("the length of the file follows from the plan and the disks")));
+    assert_eq!(
+        with(72, &(1u64 << 40).to_le_bytes()),
+        Err(Flaw::Rule("the length of the file follows from the plan and the disks"))
+    );
     assert_eq!(with(8, &2u32.to_le_bytes()), Err(Flaw::Version(2)));
 }
 

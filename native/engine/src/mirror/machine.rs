@@ -55,8 +55,6 @@ pub struct Move {
     /// Number of the attempt to switch; records and flushes of earlier ones count for nothing.
     pub(super) attempt: u32,
     pub(super) switch_failures: u32,
-    /// Something became dirty since the attempt began: what its flushes covered is not all any more.
-    pub(super) spoiled: bool,
     pub(super) switch_after_us: u64,
     pub(super) ready_since_us: u64,
     /// COMMITTED may be found by whoever opens the journal.
@@ -127,7 +125,6 @@ impl Move {
             recorder: Recorder::new(),
             attempt: 0,
             switch_failures: 0,
-            spoiled: false,
             switch_after_us: 0,
             ready_since_us: 0,
             committed_may_be_seen: false,
@@ -224,13 +221,14 @@ impl Move {
 
     /// Moves the stage on where its condition holds, then gives the copier and the verifier work.
     fn advance(&mut self, now_us: u64, out: &mut Vec<Action>) {
-        if self.spoiled && matches!(self.stage, Stage::Switch(_)) {
+        if matches!(self.stage, Stage::Switch(_)) && !self.is_synchronized() {
             self.abort_switch(now_us, out);
         }
         if self.stage == Stage::Copy && self.may_mirror(now_us) {
             self.begin_mirror(out);
         }
-        if self.stage == Stage::Mirror && self.disks.iter().all(|disk| disk.dirty.is_empty() && disk.copying.is_empty()) {
+        if self.stage == Stage::Mirror && self.disks.iter().all(|disk| disk.dirty.is_empty() && disk.copying.is_empty())
+        {
             self.enter(Stage::Verify, out);
             self.recorder.want(JournalPhase::Verify, self.attempt);
         }

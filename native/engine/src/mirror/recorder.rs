@@ -77,7 +77,13 @@ impl Recorder {
 }
 
 impl Move {
-    pub(super) fn record_done(&mut self, phase: JournalPhase, result: RecordResult, now_us: u64, out: &mut Vec<Action>) {
+    pub(super) fn record_done(
+        &mut self,
+        phase: JournalPhase,
+        result: RecordResult,
+        now_us: u64,
+        out: &mut Vec<Action>,
+    ) {
         let Some(done) = self.recorder.under_way.take_if(|wanted| wanted.phase == phase) else {
             debug_assert!(false, "no record {phase:?} is under way");
             return;

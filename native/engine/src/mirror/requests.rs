@@ -12,7 +12,14 @@ use super::writes::{Owner, chunks_of};
 use crate::disk::{ByteRange, Errno};
 
 impl Move {
-    pub(super) fn guest_write(&mut self, disk: DiskIndex, id: WriteId, range: ByteRange, now_us: u64, out: &mut Vec<Action>) {
+    pub(super) fn guest_write(
+        &mut self,
+        disk: DiskIndex,
+        id: WriteId,
+        range: ByteRange,
+        now_us: u64,
+        out: &mut Vec<Action>,
+    ) {
         let state = &mut self.disks[disk as usize];
         if !state.contains(range) {
             debug_assert!(false, "the service checks ranges: {range:?} of {}", state.size_bytes);
@@ -30,7 +37,10 @@ impl Move {
     /// A write the source got before the move began: dirty, and in flight to the source alone.
     pub(super) fn adopt(&mut self, disk: DiskIndex, id: WriteId, range: ByteRange, now_us: u64) {
         let state = &mut self.disks[disk as usize];
-        if self.stage != Stage::Copy || !state.contains(range) || state.writes.add(Owner::Guest(id), range, false).is_none() {
+        if self.stage != Stage::Copy
+            || !state.contains(range)
+            || state.writes.add(Owner::Guest(id), range, false).is_none()
+        {
             debug_assert!(false, "cannot adopt write {id} of disk {disk}");
             return;
         }
@@ -191,7 +201,8 @@ impl Move {
             batch.sort_unstable_by_key(|(disk, sequence, _)| (*disk, *sequence));
             for (disk, _, owner) in batch.drain(..) {
                 let table = &self.disks[disk as usize].writes;
-                let may_start = table.find(owner).map(|place| table.at(place)).is_some_and(|e| e.waiting && e.blockers == 0);
+                let may_start =
+                    table.find(owner).map(|place| table.at(place)).is_some_and(|e| e.waiting && e.blockers == 0);
                 match owner {
                     _ if !may_start => {}
                     Owner::Guest(id) => self.start_write(disk, id, now_us, out),

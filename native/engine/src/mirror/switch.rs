@@ -8,9 +8,10 @@
 //!                     write the target only                   flip back in the same call; nothing half done is answered
 //!                                                             until a record has taken COMMITTED's place
 //! ```
-//! Why the flushes suffice: they begin when everything is equal, and from that moment guest flushes go to both sides. If anything becomes dirty before the
-//! flip the attempt is given up (`spoiled`), so no copy can reach the target behind the flush. After a power cut the side the journal names therefore
-//! holds every flushed write; after kill -9 it holds every acknowledged one, because in between a write is acknowledged only when both sides have it.
+//! Why the flushes suffice: they begin when everything is equal, and from that moment guest flushes go to both sides. The copier stands
+//! still meanwhile, and if anything becomes dirty before the flip the attempt is given up: so no copy can reach the target behind the
+//! flush. After a power cut the side the journal names therefore holds every flushed write; after kill -9 it holds every acknowledged
+//! one, because between flip and COMMITTED a write is acknowledged only when both sides have it.
 
 use super::machine::Move;
 use super::stage::{Stage, SwitchStep};
@@ -36,7 +37,6 @@ impl Move {
     pub(super) fn begin_switch(&mut self, now_us: u64, out: &mut Vec<Action>) {
         self.drop_all_locks();
         self.attempt += 1;
-        self.spoiled = false;
         self.counters.switch_attempts += 1;
         out.push(Action::PhaseChanged { phase: Phase::Synchronized, bound_bytes: None });
         self.enter(Stage::Switch(SwitchStep::Flush), out);
@@ -152,18 +152,12 @@ impl Move {
     }
 
     pub(super) fn postpone_switch(&mut self, now_us: u64) {
-        self.spoiled = false;
         self.switch_after_us = now_us + (self.limits.switch_pause_us << self.switch_failures.min(6));
         self.switch_failures += 1;
     }
 
-    /// PREPARED is durable: flips all disks in this call, or none.
+    /// PREPARED is durable and both sides are equal (the caller looked in this very call): flips all disks in this call, or none.
     pub(super) fn try_flip(&mut self, now_us: u64, out: &mut Vec<Action>) {
-        if !self.is_synchronized() {
-            // Nothing becomes dirty without `spoiled`, so this cannot be; if it is, the switch can wait.
-            self.abort_switch(now_us, out);
-            return;
-        }
         let waited_us = now_us - self.ready_since_us.min(now_us);
         // A moment without overlapping writes is preferred. It is not needed: those that wait have been submitted to neither side,
         // and a guest that overlaps all the time must not keep the move from ending.

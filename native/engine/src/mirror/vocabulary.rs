@@ -59,7 +59,9 @@ pub enum Flush {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyOutcome {
     /// The target now holds what the source held at some moment during the copy. `was_zero`: it was all zeros and nothing was transferred.
-    Copied { was_zero: bool },
+    Copied {
+        was_zero: bool,
+    },
     SourceError(Errno),
     TargetError(Errno),
 }
@@ -195,24 +197,70 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A write, discard or write-zeroes of the guest arrived; nothing has been submitted. `range` is inside the disk and not empty.
-    GuestWrite { disk: DiskIndex, id: WriteId, range: ByteRange, kind: WriteKind },
+    GuestWrite {
+        disk: DiskIndex,
+        id: WriteId,
+        range: ByteRange,
+        kind: WriteKind,
+    },
     /// A write that was already submitted to the source when the move began. Given for all of them before `AllocationKnown`,
     /// and before the driver looks at what is allocated.
-    Adopt { disk: DiskIndex, id: WriteId, range: ByteRange },
-    SourceWriteDone { disk: DiskIndex, id: WriteId, result: Result<(), Errno> },
-    TargetWriteDone { disk: DiskIndex, id: WriteId, result: Result<(), Errno> },
-    GuestFlush { disk: DiskIndex, id: FlushId },
-    SourceFlushDone { disk: DiskIndex, flush: Flush, result: Result<(), Errno> },
-    TargetFlushDone { disk: DiskIndex, flush: Flush, result: Result<(), Errno> },
+    Adopt {
+        disk: DiskIndex,
+        id: WriteId,
+        range: ByteRange,
+    },
+    SourceWriteDone {
+        disk: DiskIndex,
+        id: WriteId,
+        result: Result<(), Errno>,
+    },
+    TargetWriteDone {
+        disk: DiskIndex,
+        id: WriteId,
+        result: Result<(), Errno>,
+    },
+    GuestFlush {
+        disk: DiskIndex,
+        id: FlushId,
+    },
+    SourceFlushDone {
+        disk: DiskIndex,
+        flush: Flush,
+        result: Result<(), Errno>,
+    },
+    TargetFlushDone {
+        disk: DiskIndex,
+        flush: Flush,
+        result: Result<(), Errno>,
+    },
     /// The source holds data here (a hole is never copied: a fresh target reads as zeros).
-    MarkAllocated { disk: DiskIndex, range: ByteRange },
+    MarkAllocated {
+        disk: DiskIndex,
+        range: ByteRange,
+    },
     /// `MarkAllocated` has been given for all of the disk.
-    AllocationKnown { disk: DiskIndex },
-    CopyDone { disk: DiskIndex, slot: SlotId, outcome: CopyOutcome },
-    VerifyDone { disk: DiskIndex, slot: SlotId, outcome: VerifyOutcome },
-    RecordDone { phase: JournalPhase, result: RecordResult },
+    AllocationKnown {
+        disk: DiskIndex,
+    },
+    CopyDone {
+        disk: DiskIndex,
+        slot: SlotId,
+        outcome: CopyOutcome,
+    },
+    VerifyDone {
+        disk: DiskIndex,
+        slot: SlotId,
+        outcome: VerifyOutcome,
+    },
+    RecordDone {
+        phase: JournalPhase,
+        result: RecordResult,
+    },
     /// How many bytes the copier may have in flight over all disks (the governor's word).
-    SetShare { bytes: u64 },
+    SetShare {
+        bytes: u64,
+    },
     /// An explicit stop. Answered by `Ending` or by `StopTooLate`, perhaps later.
     Stop,
     Tick,
@@ -221,39 +269,93 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Submit the write to the source, straight from the guest's memory.
-    WriteSource { disk: DiskIndex, id: WriteId },
+    WriteSource {
+        disk: DiskIndex,
+        id: WriteId,
+    },
     /// Submit the write to the target only (after COMMITTED).
-    WriteTarget { disk: DiskIndex, id: WriteId },
+    WriteTarget {
+        disk: DiskIndex,
+        id: WriteId,
+    },
     /// Bounce the data once, then submit it to both sides in parallel. Answered by one `SourceWriteDone` and one `TargetWriteDone`.
-    WriteBoth { disk: DiskIndex, id: WriteId },
+    WriteBoth {
+        disk: DiskIndex,
+        id: WriteId,
+    },
     /// Answer the guest.
-    Acknowledge { disk: DiskIndex, id: WriteId, result: Result<(), Errno> },
+    Acknowledge {
+        disk: DiskIndex,
+        id: WriteId,
+        result: Result<(), Errno>,
+    },
     /// Nothing refers to the write any more: its id and buffers are free. After its `Acknowledge`, once.
-    Retire { disk: DiskIndex, id: WriteId },
-    FlushSource { disk: DiskIndex, flush: Flush },
-    FlushTarget { disk: DiskIndex, flush: Flush },
-    AcknowledgeFlush { disk: DiskIndex, id: FlushId, result: Result<(), Errno> },
+    Retire {
+        disk: DiskIndex,
+        id: WriteId,
+    },
+    FlushSource {
+        disk: DiskIndex,
+        flush: Flush,
+    },
+    FlushTarget {
+        disk: DiskIndex,
+        flush: Flush,
+    },
+    AcknowledgeFlush {
+        disk: DiskIndex,
+        id: FlushId,
+        result: Result<(), Errno>,
+    },
     /// As `Retire`, for a guest's flush.
-    RetireFlush { disk: DiskIndex, id: FlushId },
+    RetireFlush {
+        disk: DiskIndex,
+        id: FlushId,
+    },
     /// Read `range` from the source, then write it to the target, or make the target read as zeros there. With `target_fresh` the target
     /// still reads as zeros in all of `range`: zeros need no write at all.
-    Copy { disk: DiskIndex, slot: SlotId, range: ByteRange, target_fresh: bool },
+    Copy {
+        disk: DiskIndex,
+        slot: SlotId,
+        range: ByteRange,
+        target_fresh: bool,
+    },
     /// Compare both sides in `range` (one verify unit), bypassing caches of the target.
-    Verify { disk: DiskIndex, slot: SlotId, range: ByteRange, expect: Expect },
+    Verify {
+        disk: DiskIndex,
+        slot: SlotId,
+        range: ByteRange,
+        expect: Expect,
+    },
     /// From now on the guest reads from `side`.
-    SetReadSide { disk: DiskIndex, side: Side },
+    SetReadSide {
+        disk: DiskIndex,
+        side: Side,
+    },
     /// Make the record durable, in the order given; at most one is under way.
-    Record { phase: JournalPhase },
+    Record {
+        phase: JournalPhase,
+    },
     /// `bound_bytes`: with `Mirror`, the most bytes the copier will still move before both sides are equal, provided the target keeps
     /// answering; `None` with the other phases. A phase may come again (a target that stopped answering leads back to `Copy`).
-    PhaseChanged { phase: Phase, bound_bytes: Option<u64> },
+    PhaseChanged {
+        phase: Phase,
+        bound_bytes: Option<u64>,
+    },
     /// A write to the target was older than the limit: the guest has been (or will be) answered from the source alone, the move is back in `Copy`.
-    TargetFellBehind { disk: DiskIndex, id: WriteId },
+    TargetFellBehind {
+        disk: DiskIndex,
+        id: WriteId,
+    },
     /// The move ends on the source. No new I/O to the target from here on; report it. `Finished` follows when the target is quiet.
-    Ending { reason: EndReason },
+    Ending {
+        reason: EndReason,
+    },
     /// A stop came after COMMITTED: the move goes on.
     StopTooLate,
     /// The losing side is quiet. Writes still in flight to the other side go on being answered through the machine until `Move::is_idle`;
     /// new ones may bypass it.
-    Finished { outcome: Outcome },
+    Finished {
+        outcome: Outcome,
+    },
 }

@@ -32,17 +32,48 @@ impl Token {
 /// One operation. Offsets and lengths in bytes; `offset` follows the rules of pread(2).
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
-    Readv { fd: RawFd, offset: u64, iov: *const libc::iovec, count: u32 },
-    Writev { fd: RawFd, offset: u64, iov: *const libc::iovec, count: u32 },
+    Readv {
+        fd: RawFd,
+        offset: u64,
+        iov: *const libc::iovec,
+        count: u32,
+    },
+    Writev {
+        fd: RawFd,
+        offset: u64,
+        iov: *const libc::iovec,
+        count: u32,
+    },
     /// fdatasync(2), or fsync(2) when `data_only` is false.
-    Sync { fd: RawFd, data_only: bool },
+    Sync {
+        fd: RawFd,
+        data_only: bool,
+    },
     /// fallocate(2) with `mode`.
-    Fallocate { fd: RawFd, mode: i32, offset: u64, len: u64 },
-    Truncate { fd: RawFd, len: u64 },
+    Fallocate {
+        fd: RawFd,
+        mode: i32,
+        offset: u64,
+        len: u64,
+    },
+    Truncate {
+        fd: RawFd,
+        len: u64,
+    },
     /// Completes once when `fd` is readable (or hung up). Level triggered; submit again to wait again.
-    PollIn { fd: RawFd },
-    Recv { fd: RawFd, buf: *mut u8, len: u32 },
-    Send { fd: RawFd, buf: *const u8, len: u32 },
+    PollIn {
+        fd: RawFd,
+    },
+    Recv {
+        fd: RawFd,
+        buf: *mut u8,
+        len: u32,
+    },
+    Send {
+        fd: RawFd,
+        buf: *const u8,
+        len: u32,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -83,7 +83,10 @@ impl Engine {
     }
 
     /// Runs `call` on the reactor thread and waits for its answer.
-    pub fn call<R: Send + 'static>(&self, call: impl FnOnce(&mut Service) -> R + Send + 'static) -> Result<R, ServiceGone> {
+    pub fn call<R: Send + 'static>(
+        &self,
+        call: impl FnOnce(&mut Service) -> R + Send + 'static,
+    ) -> Result<R, ServiceGone> {
         let (answer, wait) = sync_channel(1);
         self.post(move |service| drop(answer.try_send(call(service))))?;
         wait.recv().map_err(|_| ServiceGone)
@@ -94,7 +97,11 @@ impl Engine {
         self.call(move |service| service.attach(disk, image, read_only))?
     }
 
-    pub fn add_export(&self, disk: DiskId, export: Box<dyn Export>) -> Result<(ExportId, Arc<dyn ExportDoor>), DiskError> {
+    pub fn add_export(
+        &self,
+        disk: DiskId,
+        export: Box<dyn Export>,
+    ) -> Result<(ExportId, Arc<dyn ExportDoor>), DiskError> {
         let id = self.call(move |service| service.add_export(disk, export))??;
         Ok((id, Arc::new(Door { engine: self.clone(), export: id })))
     }

@@ -275,8 +275,8 @@ impl Service {
         let Some(Some(image)) = self.images.get_mut(disk.image as usize) else { return };
         let entry = disk.requests.get(id);
         let op = match entry.kind {
+            _ if entry.flushing => ImageOp::Flush,
             Some(RequestKind::Read) => ImageOp::Read,
-            Some(RequestKind::Write) if entry.flushing => ImageOp::Flush,
             Some(RequestKind::Write) => ImageOp::Write,
             Some(RequestKind::Flush) | None => ImageOp::Flush,
             Some(RequestKind::Discard) => ImageOp::Zero { unmap: true },
@@ -309,7 +309,7 @@ impl Service {
         }
         let Some(Some(disk)) = self.disks.get_mut(disk_id as usize) else { return };
         let entry = disk.requests.get(slot);
-        if done.result.is_ok() && entry.fua && !entry.flushing && entry.kind == Some(RequestKind::Write) {
+        if done.result.is_ok() && entry.fua && !entry.flushing && is_write(entry.kind) {
             entry.flushing = true;
             self.start_guest_op(disk_id, slot);
             return;
@@ -388,6 +388,15 @@ impl Service {
         Ok(())
     }
 
+    /// Takes disks out that no export serves yet, for a start that failed half way.
+    pub fn detach_all(&mut self) {
+        for disk in self.disks.iter_mut().filter_map(Option::take) {
+            if let Some(image) = self.images.get_mut(disk.image as usize) {
+                *image = None;
+            }
+        }
+    }
+
     pub fn add_export(&mut self, disk: DiskId, export: Box<dyn Export>) -> Result<ExportId, DiskError> {
         if !self.disks.get(disk.0 as usize).is_some_and(Option::is_some) {
             return Err(DiskError::new(ErrorKind::NotFound, format!("disk {} is not attached", disk.0)));
@@ -442,6 +451,10 @@ impl Service {
     }
 }
 
+fn is_write(kind: Option<RequestKind>) -> bool {
+    !matches!(kind, None | Some(RequestKind::Read | RequestKind::Flush))
+}
+
 /// Form and place of a request: whole sectors, inside the disk, and a write only where writing is allowed.
 fn check(request: &Request, facts: &DiskFacts) -> Result<(), Errno> {
     let write = !matches!(request.kind, RequestKind::Read | RequestKind::Flush);
@@ -452,7 +465,10 @@ fn check(request: &Request, facts: &DiskFacts) -> Result<(), Errno> {
         return Ok(());
     }
     let range = ByteRange::checked(request.offset, request.len).ok_or(libc::EINVAL)?;
-    if range.is_empty() || range.end() > facts.geometry.size_bytes || (range.start | range.len) % SECTOR_BYTES != 0 {
+    if range.is_empty()
+        || range.end() > facts.geometry.size_bytes
+        || !(range.start | range.len).is_multiple_of(SECTOR_BYTES)
+    {
         return Err(libc::EINVAL);
     }
     let in_memory: u64 = request.iov.iter().map(|part| part.iov_len as u64).sum();

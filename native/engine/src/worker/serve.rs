@@ -14,7 +14,7 @@ use crate::file::LockWait;
 use crate::formats::Format;
 use crate::image::{OpenImage, open_image};
 use crate::mirror::{Journal, JournalWriter, Side};
-use crate::service::{DiskId, Engine};
+use crate::service::{DiskId, Engine, Service};
 
 #[derive(Clone, Debug)]
 pub struct ServeDisk {
@@ -62,7 +62,9 @@ fn find_journal(path: &Path, wait: Duration) -> Result<Option<(Journal, JournalW
     let deadline = Instant::now() + wait;
     loop {
         match Journal::open(path) {
-            Err(error) if error.kind == ErrorKind::Locked && Instant::now() < deadline => std::thread::sleep(JOURNAL_RETRY),
+            Err(error) if error.kind == ErrorKind::Locked && Instant::now() < deadline => {
+                std::thread::sleep(JOURNAL_RETRY)
+            }
             other => return other.map(Some),
         }
     }
@@ -104,8 +106,9 @@ impl Worker {
             let waiting = format!("the lock of '{}'", disk.path.display());
             lock(&self.served).push(Served { disk: disk.clone(), waiting_for: Some(waiting), listener: None });
         }
-        let opened = wanted.iter().try_for_each(|disk| self.open(disk, wait));
-        if let Err(error) = opened {
+        if let Err(error) = wanted.iter().try_for_each(|disk| self.open(disk, wait)) {
+            // Nothing is exported yet: the next attempt starts afresh.
+            self.engine.call(Service::detach_all)?;
             lock(&self.served).clear();
             return Err(error);
         }
@@ -126,7 +129,10 @@ impl Worker {
 
     fn export(&self, disk: &ServeDisk) -> Result<(), DiskError> {
         let id = DiskId(disk.index);
-        let facts = self.engine.call(move |s| s.facts(id))?.ok_or_else(|| DiskError::new(ErrorKind::NotFound, "the disk is gone"))?;
+        let facts = self
+            .engine
+            .call(move |s| s.facts(id))?
+            .ok_or_else(|| DiskError::new(ErrorKind::NotFound, "the disk is gone"))?;
         let mut listener = None;
         if let Some(path) = &disk.vhost_user_socket {
             let serial = format!("vmstorage-{}", disk.index);
@@ -185,7 +191,14 @@ impl Worker {
     pub fn status(&self) -> Result<WorkerStatus, DiskError> {
         let asked: Vec<_> = lock(&self.served)
             .iter()
-            .map(|s| (s.disk.index, s.disk.path.clone(), s.waiting_for.clone(), s.listener.as_ref().and_then(|l| l.peer_pid())))
+            .map(|s| {
+                (
+                    s.disk.index,
+                    s.disk.path.clone(),
+                    s.waiting_for.clone(),
+                    s.listener.as_ref().and_then(|l| l.peer_pid()),
+                )
+            })
             .collect();
         let mut disks = Vec::with_capacity(asked.len());
         for (index, path, waiting_for, peer_pid) in asked {

@@ -10,7 +10,7 @@ pub struct SimDisk {
     /// What a read finds (page cache, or the device's).
     pub now: Vec<u32>,
     /// What survives a power cut for certain.
-    durable: Vec<u32>,
+    pub durable: Vec<u32>,
     /// Written since, in order: any of it may survive, in any combination over grains.
     unflushed: Vec<(u32, u32)>,
     /// Entries ever removed from the front of `unflushed`.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use plan::Plan;
 use world::{End, World};
 
-const SEEDS: u64 = 4000;
+const SEEDS: u64 = 3000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -56,7 +56,10 @@ fn a_mirror_under_random_faults_and_crashes_never_loses_a_byte() {
             Ok(end) => end,
             Err(error) => panic!("seed {seed}: {error}\nrun it alone: VMSTORAGE_MIRROR_SEED={seed}"),
         };
-        assert!(!calm || matches!(end, End::Committed | End::KilledAfterCommit), "seed {seed}: a calm move ended {end:?}");
+        assert!(
+            !calm || matches!(end, End::Committed | End::KilledAfterCommit),
+            "seed {seed}: a calm move ended {end:?}"
+        );
         assert!(
             patient || world.longest_wait_us < guest_may_wait_us,
             "seed {seed}: the guest waited {} us for one request",

@@ -4,6 +4,16 @@ use vmstorage_engine::mirror::MoveLimits;
 
 use crate::random::Random;
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PowerCut {
+    /// After so many steps.
+    After(u64),
+    /// At some moment between the flip and the report that COMMITTED is durable.
+    InWindow,
+    /// So many steps after that report.
+    AfterCommit(u64),
+}
+
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
@@ -29,12 +39,22 @@ pub struct Plan {
     pub target_delay_us: u64,
     /// The target answers nothing in these intervals.
     pub hangs: Vec<(u64, u64)>,
+    /// Between the flip and COMMITTED: writes under way fail so often, of a thousand steps ...
+    pub window_target_error_permille: u64,
+    pub window_source_error_permille: u64,
+    /// ... the target hangs ...
+    pub window_hang: bool,
+    /// ... a stop arrives.
+    pub window_stop: bool,
+    /// A record takes so long.
+    pub record_delay_us: u64,
     pub stop_after: Option<u64>,
     /// Steps after which the process is killed, one after the other.
     pub kills: Vec<u64>,
     /// Kill as soon as reads were flipped (in addition).
     pub kill_in_window: bool,
-    pub power_cut_after: Option<u64>,
+    pub power_cut: Option<PowerCut>,
+    pub settle_every_us: u64,
     pub adopted: u64,
 }
 
@@ -44,10 +64,11 @@ impl Plan {
         let r = &mut random;
         let disks = (0..[1, 1, 2, 2, 3][r.below(5) as usize]).map(|_| r.within(1, 45) * 16 - r.below(16)).collect();
         let faults = r.permille(500);
-        let sometimes = |r: &mut Random, permille: u64, value: u64| if faults && r.permille(permille) { value } else { 0 };
+        let sometimes =
+            |r: &mut Random, permille: u64, value: u64| if faults && r.permille(permille) { value } else { 0 };
         let kills = if r.permille(500) { (0..r.within(1, 4)).map(|_| r.below(6000)).collect() } else { Vec::new() };
         let hang_start = r.below(100_000);
-        Self {
+        let mut plan = Self {
             seed,
             disks,
             allocated_permille: [0, 300, 700, 1000][r.below(4) as usize],
@@ -69,12 +90,34 @@ impl Plan {
             } else {
                 Vec::new()
             },
+            window_target_error_permille: sometimes(r, 300, 20),
+            window_source_error_permille: sometimes(r, 200, 20),
+            window_hang: faults && r.permille(100),
+            window_stop: faults && r.permille(100),
+            record_delay_us: [0, 0, 2_000, 40_000][r.below(4) as usize],
             stop_after: (r.permille(150)).then(|| r.below(8000)),
             kills,
             kill_in_window: r.permille(250),
-            power_cut_after: (r.permille(150)).then(|| r.below(10_000)),
+            power_cut: (r.permille(250)).then(|| match r.below(5) {
+                0 | 1 => PowerCut::After(r.below(10_000)),
+                2 => PowerCut::InWindow,
+                _ => PowerCut::AfterCommit(r.below(100)),
+            }),
+            settle_every_us: [3_000, 3_000, 1_000_000][r.below(3) as usize],
             adopted: if r.permille(300) { r.within(1, 8) } else { 0 },
+        };
+        if plan.source_error_permyriad > 0 {
+            // A source that fails a write during every attempt to switch never lets one succeed.
+            plan.record_delay_us = plan.record_delay_us.min(100);
         }
+        if plan.power_cut.is_some() {
+            // Without flushes a power cut may leave anything: nothing could be found out.
+            plan.flush_permille = plan.flush_permille.max(20);
+        }
+        if plan.target_delay_us > 0 || plan.record_delay_us > 2_000 {
+            plan.step_us = plan.step_us.max(5);
+        }
+        plan
     }
 
     /// Nothing goes wrong and nobody interferes: the move has to succeed, and keep its bound.
@@ -87,8 +130,12 @@ impl Plan {
             && self.rotten_copy_permille == 0
             && self.target_delay_us == 0
             && self.hangs.is_empty()
+            && self.window_target_error_permille == 0
+            && self.window_source_error_permille == 0
+            && !self.window_hang
+            && !self.window_stop
             && self.stop_after.is_none()
-            && self.power_cut_after.is_none()
+            && self.power_cut.is_none()
     }
 
     /// Small disks want small limits: the same relations as in production, a tenth of the time.
@@ -103,8 +150,8 @@ impl Plan {
             silence_limit_us: 150_000,
             fallback_pause_us: 5_000,
             forgive_after_us: 200_000,
-            settle_every_us: 3_000,
-            settle_every_bytes: 512 * 1024,
+            settle_every_us: self.settle_every_us,
+            settle_every_bytes: if self.settle_every_us < 1_000_000 { 512 * 1024 } else { u64::MAX },
             switch_pause_us: 500,
             overlap_patience_us: 500,
             prepared_patience_us: 50_000,

@@ -153,9 +153,15 @@ impl Op {
             Work::Write { side: Side::Source, id, .. } => Event::SourceWriteDone { disk, id: *id, result: Err(errno) },
             Work::Write { side: Side::Target, id, .. } => Event::TargetWriteDone { disk, id: *id, result: Err(errno) },
             Work::Copy { slot, .. } => Event::CopyDone { disk, slot: *slot, outcome: CopyOutcome::TargetError(errno) },
-            Work::Verify { slot, .. } => Event::VerifyDone { disk, slot: *slot, outcome: VerifyOutcome::TargetError(errno) },
-            Work::Flush { side: Side::Source, flush, .. } => Event::SourceFlushDone { disk, flush: *flush, result: Err(errno) },
-            Work::Flush { side: Side::Target, flush, .. } => Event::TargetFlushDone { disk, flush: *flush, result: Err(errno) },
+            Work::Verify { slot, .. } => {
+                Event::VerifyDone { disk, slot: *slot, outcome: VerifyOutcome::TargetError(errno) }
+            }
+            Work::Flush { side: Side::Source, flush, .. } => {
+                Event::SourceFlushDone { disk, flush: *flush, result: Err(errno) }
+            }
+            Work::Flush { side: Side::Target, flush, .. } => {
+                Event::TargetFlushDone { disk, flush: *flush, result: Err(errno) }
+            }
             Work::Record { phase, .. } => Event::RecordDone { phase: *phase, result: RecordResult::Failed },
         }
     }

@@ -8,7 +8,7 @@ use vmstorage_engine::mirror::*;
 
 use crate::disks::{GRAIN, SimDisk};
 use crate::oracle::{Issued, Oracle};
-use crate::plan::Plan;
+use crate::plan::{Plan, PowerCut};
 use crate::random::Random;
 use crate::work::{Op, Pair, Superblock, Work};
 
@@ -18,6 +18,8 @@ const STEPS_MAX: u64 = 600_000;
 /// Steps the guest goes on after the end of the move.
 const AFTERMATH_STEPS: u64 = 200;
 
+/// A target that hangs in the window answers again after so long.
+const WINDOW_HANG_US: u64 = 60_000;
 /// Steps for which a move that ends bears a silent target.
 const ENDING_STEPS: u64 = 3_000;
 
@@ -84,6 +86,8 @@ pub struct World {
     outcome: Option<Outcome>,
     stop_answered: bool,
     ending_steps: u64,
+    steps_since_commit: u64,
+    flipped_us: u64,
     bound: Option<u64>,
     copied_since_bound: u64,
     pub longest_wait_us: u64,
@@ -111,7 +115,7 @@ impl World {
             disks.push(Disk {
                 grains,
                 setup: (SharedWords::in_memory(chunks), SharedWords::in_memory(chunks)),
-                oracle: Oracle::new(&content, plan.power_cut_after.is_some()),
+                oracle: Oracle::new(&content, plan.power_cut.is_some()),
                 writes: Vec::new(),
                 flushes: Vec::new(),
                 unanswered: 0,
@@ -139,6 +143,8 @@ impl World {
             outcome: None,
             stop_answered: false,
             ending_steps: 0,
+            steps_since_commit: 0,
+            flipped_us: 0,
             bound: None,
             copied_since_bound: 0,
             longest_wait_us: 0,
@@ -159,7 +165,7 @@ impl World {
             if self.steps > STEPS_MAX {
                 return Err(format!("stuck: {:?}, {} operations under way", self.machine.progress(), self.ops.len()));
             }
-            if self.plan.power_cut_after == Some(self.steps) {
+            if self.must_cut_power() {
                 return self.power_cut();
             }
             if self.outcome.is_none() && self.must_kill()
@@ -287,10 +293,41 @@ impl World {
             return false;
         }
         let since = self.now_us - 1_000_000;
-        self.plan.hangs.iter().any(|(from, to)| (*from..*to).contains(&since))
+        let in_window = self.in_window() && self.plan.window_hang && self.now_us < self.flipped_us + WINDOW_HANG_US;
+        in_window || self.plan.hangs.iter().any(|(from, to)| (*from..*to).contains(&since))
+    }
+
+    /// Reads were flipped, or the journal may say COMMITTED, and nobody knows for certain.
+    fn in_window(&self) -> bool {
+        !self.released && (self.read_side == Side::Target || self.superblock.visible == JournalPhase::Committed)
+    }
+
+    /// Trouble at the worst moment.
+    fn trouble_in_window(&mut self) -> Check {
+        if !self.in_window() {
+            return Ok(());
+        }
+        if self.plan.window_stop && self.random.permille(20) {
+            self.plan.window_stop = false;
+            self.give(Event::Stop)?;
+        }
+        let plan = &self.plan;
+        for (side, permille) in
+            [(Side::Target, plan.window_target_error_permille), (Side::Source, plan.window_source_error_permille)]
+        {
+            if self.random.permille(permille) {
+                let errno = if self.random.permille(700) { libc::EAGAIN } else { libc::EIO };
+                let on_side = |op: &&mut Op| matches!(op.work, Work::Write { side: at, .. } if at == side);
+                if let Some(op) = self.ops.iter_mut().find(on_side) {
+                    op.error = Some(errno);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn io_happens(&mut self) -> Check {
+        self.trouble_in_window()?;
         // A target that would never come back does so once the move has given it up long ago, so that the run has an end.
         self.ending_steps += u64::from(self.ending);
         if self.ending_steps > ENDING_STEPS {
@@ -384,6 +421,9 @@ impl World {
                 op.error = self.random.permille(plan.target_flush_error_permille).then_some(libc::EIO);
             }
         }
+        if matches!(op.work, Work::Record { .. }) {
+            op.not_before_us = self.now_us + self.random.below(plan.record_delay_us + 1);
+        }
         op.rotten = matches!(op.work, Work::Copy { .. }) && self.random.permille(plan.rotten_copy_permille);
         self.ops.push(op);
     }
@@ -474,12 +514,13 @@ impl World {
             }
             Action::SetReadSide { disk, side } => {
                 self.read_side = side;
+                self.flipped_us = self.now_us;
                 if side == Side::Target {
                     self.check_equal(disk as usize)?;
                 }
             }
             Action::Record { phase } => {
-                let critical = matches!(phase, JournalPhase::Committed | JournalPhase::Cancelled) || self.machine_reverts();
+                let critical = matches!(phase, JournalPhase::Committed | JournalPhase::Cancelled) || self.in_window();
                 let trouble = self.plan.record_trouble_permille / if critical { 1 } else { 20 };
                 let result = match self.random.below(1000) {
                     n if n >= trouble => RecordResult::Durable,
@@ -520,10 +561,6 @@ impl World {
             return Err(format!("the bound of {:?} bytes was broken: {}", self.bound, self.copied_since_bound));
         }
         Ok(())
-    }
-
-    fn machine_reverts(&self) -> bool {
-        self.superblock.visible == JournalPhase::Committed
     }
 
     fn open_flush(&mut self, disk: DiskIndex, flush: Flush, side: Side) -> Check {
@@ -567,7 +604,7 @@ impl World {
     // Ends.
 
     fn must_kill(&mut self) -> bool {
-        if self.plan.kill_in_window && self.read_side == Side::Target && !self.released && self.random.permille(300) {
+        if self.plan.kill_in_window && self.in_window() && self.random.permille(30) {
             self.plan.kill_in_window = false;
             return true;
         }
@@ -575,6 +612,16 @@ impl World {
         let before = self.plan.kills.len();
         self.plan.kills.retain(|at| *at != steps);
         self.plan.kills.len() < before
+    }
+
+    fn must_cut_power(&mut self) -> bool {
+        self.steps_since_commit += u64::from(self.released);
+        match self.plan.power_cut {
+            None => false,
+            Some(PowerCut::After(steps)) => self.steps == steps,
+            Some(PowerCut::InWindow) => self.in_window() && self.random.permille(30),
+            Some(PowerCut::AfterCommit(steps)) => self.steps_since_commit > steps,
+        }
     }
 
     /// kill -9: the machine is gone, I/O in flight may land, the guest waits for its answers.
@@ -617,14 +664,16 @@ impl World {
         Ok(None)
     }
 
-    /// Whatever differs is known to the journal.
+    /// Whatever differs is known to the journal, and stays known until a flush of the target has covered the repair.
     fn check_bitmaps(&mut self) -> Check {
         for (index, disk) in self.disks.iter().enumerate() {
             let chunks = disk.grains.div_ceil(16);
             let map = |words: &SharedWords| SavedMap::new(words.clone(), chunks).ok_or("too few words".to_string());
             let (dirty, intent) = (map(&disk.setup.0)?, map(&disk.setup.1)?);
             for grain in 0..disk.grains {
-                let differs = self.pairs[index].source.now[grain as usize] != self.pairs[index].target.now[grain as usize];
+                let source = self.pairs[index].source.now[grain as usize];
+                let target = &self.pairs[index].target;
+                let differs = source != target.now[grain as usize] || source != target.durable[grain as usize];
                 if differs && !dirty.get(grain / 16) && !intent.get(grain / 16) {
                     return Err(format!("disk {index} grain {grain} differs and no bit says so"));
                 }

@@ -1,7 +1,7 @@
 //! A file in memory that knows what of it is durable.
 //!
 //! * kill: what was written is there (the kernel lives on).
-//! * power cut: what was synced is there; of everything since, any subset of 512-byte sectors, in any combination, and the
+//! * power cut: what was synced is there; of everything since, any subset of whole writes or of 512-byte sectors, and the
 //!   length is any of those the file had since.
 
 use std::cell::RefCell;
@@ -88,7 +88,8 @@ impl CrashFile {
         self.clone()
     }
 
-    /// The file as it is found after the power failed. `keep` of 100 sectors written since the last sync have survived.
+    /// The file as it is found after the power failed. `keep` of 100 writes, or of 100 sectors (a die says which), since the
+    /// last sync have survived.
     pub fn power_cut(&self, dice: &mut Dice, keep: u64) -> Self {
         let state = self.0.borrow();
         let mut found = state.durable.clone();
@@ -103,8 +104,15 @@ impl CrashFile {
             100 => lengths[lengths.len() - 1],
             _ => lengths[dice.roll(lengths.len() as u64) as usize],
         };
+        let whole_writes = dice.roll(2) == 0;
         for effect in &state.since {
             let Effect::Write { offset, bytes } = effect else { continue };
+            if whole_writes {
+                if dice.roll(100) < keep {
+                    found.write(bytes, *offset);
+                }
+                continue;
+            }
             for (index, sector) in bytes.chunks(SECTOR).enumerate() {
                 if dice.roll(100) < keep {
                     found.write(sector, offset + (index * SECTOR) as u64);

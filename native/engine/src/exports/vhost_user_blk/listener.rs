@@ -105,6 +105,8 @@ impl Listener {
 
     /// Ends the connection, waits for the control thread and asks the service to drop the export. Requests in flight are
     /// not waited for: the service drops the export when they are done.
+    ///
+    /// Not from the reactor thread: the control thread may be waiting for it.
     pub fn close(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         self.shared.closing.store(true, Ordering::Release);

@@ -222,6 +222,10 @@ mod tests {
         }
     }
 
+    fn entry_at(mib: u64, state: u64) -> u64 {
+        mib << 20 | state
+    }
+
     fn table(entries: &[(usize, u64)], file_len: u64) -> Result<Bat, Refusal> {
         let geometry = BatGeometry::new(&metadata(10 * MIB + 512, MIB, 512));
         let mut bat = Bat { geometry, entries: vec![0; BAT_ENTRIES_PER_PAGE], allocated_blocks: 0, space_end: 0 };
@@ -251,42 +255,45 @@ mod tests {
     #[test]
     fn the_last_block_may_end_early_in_the_file() {
         let last = 10;
-        assert!(table(&[(last, 4 * MIB | 6)], 4 * MIB + 512).is_ok());
-        assert!(matches!(table(&[(last, 4 * MIB | 6)], 4 * MIB), Err(Refusal::BatBeyondEnd { index: 10, .. })));
-        assert!(matches!(table(&[(0, 4 * MIB | 6)], 4 * MIB + 512), Err(Refusal::BatBeyondEnd { index: 0, .. })));
+        assert!(table(&[(last, entry_at(4, 6))], 4 * MIB + 512).is_ok());
+        assert!(matches!(table(&[(last, entry_at(4, 6))], 4 * MIB), Err(Refusal::BatBeyondEnd { index: 10, .. })));
+        assert!(matches!(table(&[(0, entry_at(4, 6))], 4 * MIB + 512), Err(Refusal::BatBeyondEnd { index: 0, .. })));
     }
 
     #[test]
     fn blocks_that_share_space_are_refused() {
         let len = 64 * MIB;
-        assert_eq!(table(&[(0, 5 * MIB | 6), (3, 5 * MIB | 6)], len).err(), Some(Refusal::BatOverlap(5 * MIB)));
-        assert_eq!(table(&[(0, 3 * MIB | 6)], len).err(), Some(Refusal::BatOverlap(3 * MIB)));
-        assert_eq!(table(&[(0, 20 * MIB | 6), (1, 30 * MIB | 6)], len).err(), Some(Refusal::BatOverlap(20 * MIB)));
+        assert_eq!(table(&[(0, entry_at(5, 6)), (3, entry_at(5, 6))], len).err(), Some(Refusal::BatOverlap(5 * MIB)));
+        assert_eq!(table(&[(0, entry_at(3, 6))], len).err(), Some(Refusal::BatOverlap(3 * MIB)));
+        assert_eq!(
+            table(&[(0, entry_at(20, 6)), (1, entry_at(30, 6))], len).err(),
+            Some(Refusal::BatOverlap(20 * MIB))
+        );
         assert_eq!(table(&[(0, 6)], len).err(), Some(Refusal::BatMisplaced { index: 0, offset: 0 }));
     }
 
     #[test]
     fn states_without_content_read_as_zeros_and_keep_their_space() {
-        let bat = table(&[(0, 1), (1, 40 * MIB | 1), (2, 2), (3, 50 * MIB | 3)], 64 * MIB).unwrap();
+        let bat = table(&[(0, 1), (1, entry_at(40, 1)), (2, 2), (3, entry_at(50, 3))], 64 * MIB).unwrap();
         assert!((0..11).all(|block| bat.offset_of(block).is_none()));
         assert_eq!((bat.allocated_blocks, bat.space_end), (0, 51 * MIB));
     }
 
     #[test]
     fn reserved_bits_and_states_are_refused() {
-        assert!(matches!(table(&[(0, 5 * MIB | 6 | 8)], 64 * MIB), Err(Refusal::BatReserved { .. })));
+        assert!(matches!(table(&[(0, entry_at(5, 6) | 8)], 64 * MIB), Err(Refusal::BatReserved { .. })));
         for state in [4, 5, 7] {
-            assert_eq!(table(&[(2, 5 * MIB | state)], 64 * MIB).err(), Some(Refusal::BatState { index: 2, state }));
+            assert_eq!(table(&[(2, entry_at(5, state))], 64 * MIB).err(), Some(Refusal::BatState { index: 2, state }));
         }
-        assert!(matches!(table(&[(0, 1 << 62 | 3)], 64 * MIB), Err(Refusal::BatBeyondEnd { .. })));
+        assert!(matches!(table(&[(0, (1 << 62) | 3)], 64 * MIB), Err(Refusal::BatBeyondEnd { .. })));
     }
 
     #[test]
     fn a_page_image_holds_memory_and_changes() {
-        let mut bat = table(&[(0, 5 * MIB | 6)], 64 * MIB).unwrap();
+        let mut bat = table(&[(0, entry_at(5, 6))], 64 * MIB).unwrap();
         bat.set_present(2, 7 * MIB);
         let image = bat.page_image(0, &[(1, 6 * MIB)]);
         let entry = |index: usize| u64::from_le_bytes(image[index * 8..index * 8 + 8].try_into().unwrap());
-        assert_eq!([entry(0), entry(1), entry(2), entry(3)], [5 * MIB | 6, 6 * MIB | 6, 7 * MIB | 6, 0]);
+        assert_eq!([entry(0), entry(1), entry(2), entry(3)], [entry_at(5, 6), entry_at(6, 6), entry_at(7, 6), 0]);
     }
 }

@@ -127,8 +127,10 @@ fn choose(pages: &[[u8; PAGE_BYTES]; 2], file_len: u64) -> Result<Headers, Refus
     if !header.log_guid.is_nil() && raw.log_version.get() != LOG_VERSION {
         return Err(Refusal::LogVersion(raw.log_version.get()));
     }
-    let aligned =
-        log.start % ALIGNMENT == 0 && log.len % ALIGNMENT == 0 && log.len > 0 && log.start >= HEADER_SECTION_BYTES;
+    let aligned = log.start.is_multiple_of(ALIGNMENT)
+        && log.len.is_multiple_of(ALIGNMENT)
+        && log.len > 0
+        && log.start >= HEADER_SECTION_BYTES;
     let end = log.start.checked_add(log.len);
     match end {
         Some(end) if aligned && end <= file_len => Ok(Headers { current: header, current_slot }),

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use super::allocation::AllocationQueue;
 use super::bat::Bat;
+use super::extents::push;
 use super::header::Headers;
 use super::lap::{ENTRY_PAGES_MAX, FileLengths, LogLap};
 use super::layout::*;
@@ -282,20 +283,11 @@ fn growth_errno(errno: Errno) -> Errno {
     }
 }
 
-/// Appends an extent, merging it with the one before if that was appended in the same call (`from` on).
-fn push(out: &mut Vec<Extent>, from: usize, offset: Option<u64>, len: u64) {
-    let last = if out.len() > from { out.last_mut() } else { None };
-    match (last, offset) {
-        (Some(Extent::Data { file_offset, len: before }), Some(offset)) if *file_offset + *before == offset => {
-            *before += len
-        }
-        (Some(Extent::Zero { len: before }), None) => *before += len,
-        (_, Some(file_offset)) => out.push(Extent::Data { file_offset, len }),
-        (_, None) => out.push(Extent::Zero { len }),
-    }
-}
-
 impl ImageMap for VhdxMap {
+    fn flush_failed(&mut self) {
+        self.poison("a flush of the file failed: what was written before may be lost");
+    }
+
     fn geometry(&self) -> Geometry {
         self.geometry
     }

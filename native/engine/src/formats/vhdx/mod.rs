@@ -11,6 +11,7 @@ mod allocation;
 mod bat;
 mod create;
 mod error;
+mod extents;
 mod header;
 mod lap;
 mod layout;

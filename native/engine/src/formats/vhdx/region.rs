@@ -73,8 +73,10 @@ fn judge(entries: &[Entry], file_len: u64, log: ByteRange) -> Result<Regions, Re
         }
     }
     for &Entry { guid, offset, length, required } in entries {
-        let aligned =
-            offset % ALIGNMENT == 0 && length % ALIGNMENT == 0 && length > 0 && offset >= HEADER_SECTION_BYTES;
+        let aligned = offset.is_multiple_of(ALIGNMENT)
+            && length.is_multiple_of(ALIGNMENT)
+            && length > 0
+            && offset >= HEADER_SECTION_BYTES;
         let range = match offset.checked_add(length) {
             Some(end) if aligned && end > file_len => {
                 return Err(Refusal::RegionBeyondEnd { guid, end, len: file_len });

@@ -11,39 +11,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_S_OK, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
-    VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+    VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
 };
 
 use super::connection::Connection;
-use super::machine::{Machine, SLOT_HEAD_BYTES};
+use super::machine::Machine;
 use super::options::{GuestOptions, LedgerFile};
-use super::split_ring::{Buffer, SplitRing};
+use super::request::{Chain, MOST_BUFFERS, StatusAt};
+use super::split_ring::SplitRing;
 use super::{DiskStats, lock};
-use crate::disk::{ByteRange, SECTOR_BYTES};
+use crate::disk::ByteRange;
 use crate::testing::block;
 use crate::testing::oracle::{Ledger, ReadInFlight};
 use crate::testing::random::Random;
 
 /// As QEMU's `reconnect-ms=100`.
 const RECONNECT: Duration = Duration::from_millis(100);
-/// How long a wait for completions may last before stop and connection are looked at again.
-const LOOK: Duration = Duration::from_millis(20);
-/// An interrupt may follow its completion this much later on a busy machine.
-const INTERRUPT_GRACE: Duration = Duration::from_millis(500);
-/// Descriptors one request needs at most: two for the header, four for data, a segment, the status.
-const MOST_BUFFERS: usize = 8;
-
-// Offsets in the first page of a request.
-const HEADER: usize = 0;
-const SEGMENT: usize = 16;
-const STATUS: usize = 64;
-const TABLE: usize = 1024;
-
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Work {
+pub(super) enum Work {
     Read,
     Write { number: u64 },
     Zero { number: u64, discard: bool, unmap: bool },
@@ -51,47 +37,46 @@ enum Work {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
+pub(super) enum Phase {
     Load,
     Drain,
     ReadBack { next: u64 },
 }
 
-struct Slot {
-    work: Option<Work>,
-    started: Instant,
-    /// Where in the request region the status byte is.
-    status_at: usize,
-    range: ByteRange,
-    read: ReadInFlight,
+pub(super) struct Slot {
+    pub(super) work: Option<Work>,
+    pub(super) started: Instant,
+    pub(super) status: StatusAt,
+    pub(super) range: ByteRange,
+    pub(super) read: ReadInFlight,
 }
 
 pub struct DiskLoad {
-    disk: u32,
-    socket: PathBuf,
-    options: GuestOptions,
-    stats: Arc<Mutex<DiskStats>>,
-    stop: Arc<AtomicBool>,
-    abandon: Arc<AtomicBool>,
+    pub(super) disk: u32,
+    pub(super) socket: PathBuf,
+    pub(super) options: GuestOptions,
+    pub(super) stats: Arc<Mutex<DiskStats>>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) abandon: Arc<AtomicBool>,
 }
 
 /// Everything a connected disk needs. Made when the first worker has told the disk's size.
-struct Running {
-    machine: Machine,
-    rings: Vec<SplitRing>,
-    connection: Option<Connection>,
-    ledger: Ledger,
-    slots: Vec<Slot>,
-    free: Vec<usize>,
+pub(super) struct Running {
+    pub(super) machine: Machine,
+    pub(super) rings: Vec<SplitRing>,
+    pub(super) connection: Option<Connection>,
+    pub(super) ledger: Ledger,
+    pub(super) slots: Vec<Slot>,
+    pub(super) free: Vec<usize>,
     /// Slot by head, per ring.
-    by_head: Vec<Vec<usize>>,
-    random: Random,
-    writes_since_flush: u32,
-    next_ring: usize,
-    next_due: Instant,
-    next_connect: Instant,
-    phase: Phase,
-    span: u64,
+    pub(super) by_head: Vec<Vec<usize>>,
+    pub(super) random: Random,
+    pub(super) writes_since_flush: u32,
+    pub(super) next_ring: usize,
+    pub(super) next_due: Instant,
+    pub(super) next_connect: Instant,
+    pub(super) phase: Phase,
+    pub(super) span: u64,
 }
 
 impl DiskLoad {
@@ -108,17 +93,21 @@ impl DiskLoad {
 
     /// Runs until stopped; returns the requests that were never answered.
     pub fn run(self) -> u64 {
+        let mut give_up: Option<Instant> = None;
         let mut running = loop {
             match self.first_connection() {
                 Ok(running) => break running,
                 Err(error) => lock(&self.stats).last_connect_error = Some(error.to_string()),
             }
             if self.stop.load(Ordering::Acquire) {
-                return 0;
+                let limit = *give_up.get_or_insert_with(|| Instant::now() + self.options.patience);
+                if Instant::now() > limit || self.abandon.load(Ordering::Acquire) {
+                    return 1; // a disk that was never there is not a disk without errors
+                }
             }
             std::thread::sleep(RECONNECT);
         };
-        let mut give_up: Option<Instant> = None;
+        give_up = None;
         loop {
             running.keep_connected(&self);
             if self.stop.load(Ordering::Acquire) && running.phase == Phase::Load {
@@ -161,7 +150,7 @@ impl DiskLoad {
         let slot = |_| Slot {
             work: None,
             started: now,
-            status_at: 0,
+            status: StatusAt::default(),
             range: ByteRange::default(),
             read: ReadInFlight::default(),
         };
@@ -206,7 +195,7 @@ impl DiskLoad {
 }
 
 impl Running {
-    fn outstanding(&self) -> usize {
+    pub(super) fn outstanding(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
@@ -337,62 +326,36 @@ impl Running {
 
     fn submit(&mut self, load: &DiskLoad, work: Work, range: ByteRange, now: Instant) {
         let Some(index) = self.free.pop() else { return };
-        let page = self.machine.slot(index);
-        let data = page + SLOT_HEAD_BYTES;
-        let header = |kind: u32| {
-            let mut bytes = [0; 16];
-            bytes[..4].copy_from_slice(&kind.to_le_bytes());
-            bytes[8..].copy_from_slice(&(range.start / SECTOR_BYTES).to_le_bytes());
-            bytes
-        };
-        let mut segment = [0; 16];
-        segment[..8].copy_from_slice(&(range.start / SECTOR_BYTES).to_le_bytes());
-        segment[8..12].copy_from_slice(&((range.len / SECTOR_BYTES) as u32).to_le_bytes());
-        let mut buffers = Vec::with_capacity(MOST_BUFFERS);
+        let odd = load.options.odd_splits;
+        let mut chain = Chain::new(&self.machine, index, &mut self.random, odd);
         match work {
             Work::Read => {
-                self.put(page + HEADER, &header(VIRTIO_BLK_T_IN));
-                self.cut_header(page, &mut buffers);
+                chain.header(VIRTIO_BLK_T_IN, range.start);
+                chain.data_to_read(range.len as u32);
                 self.ledger.start_read(range, &mut self.slots[index].read);
             }
             Work::Write { number } => {
-                self.put(page + HEADER, &header(VIRTIO_BLK_T_OUT));
-                // SAFETY: the slot's data area, which the device does not use until the chain is made available.
-                let bytes =
-                    unsafe { std::slice::from_raw_parts_mut(self.machine.requests.host(data), range.len as usize) };
-                block::fill(bytes, load.disk, range.start, number);
-                self.cut_header(page, &mut buffers);
-                self.cut_data(data, range.len as u32, false, load.options.odd_splits, &mut buffers);
+                chain.header(VIRTIO_BLK_T_OUT, range.start);
+                block::fill(chain.data_to_write(range.len as u32), load.disk, range.start, number);
             }
             Work::Zero { discard, unmap, .. } => {
-                self.put(
-                    page + HEADER,
-                    &header(if discard { VIRTIO_BLK_T_DISCARD } else { VIRTIO_BLK_T_WRITE_ZEROES }),
-                );
-                if unmap && !discard {
-                    segment[12..].copy_from_slice(&VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP.to_le_bytes());
-                }
-                self.put(page + SEGMENT, &segment);
-                self.cut_header(page, &mut buffers);
-                buffers.push(self.buffer(page + SEGMENT, 16, false));
-                self.allow_zeros_in_reads(range);
+                chain.header(if discard { VIRTIO_BLK_T_DISCARD } else { VIRTIO_BLK_T_WRITE_ZEROES }, 0);
+                chain.segment(range, unmap && !discard);
             }
-            Work::Flush => {
-                self.put(page + HEADER, &header(VIRTIO_BLK_T_FLUSH));
-                self.cut_header(page, &mut buffers);
-            }
+            Work::Flush => chain.header(VIRTIO_BLK_T_FLUSH, 0),
         }
-        let status_at = self.cut_answer(work, page, range.len as u32, load.options.odd_splits, &mut buffers);
-        self.put(status_at, &[0xff]);
+        let status = chain.status();
+        let indirect = self.connection.as_ref().is_some_and(|c| c.agreed.indirect);
+        let (buffers, table) = chain.finish(indirect);
         let queue = self.next_ring;
-        let indirect = self.connection.as_ref().is_some_and(|c| c.agreed.indirect) && self.random.below(2) == 0;
-        let requests = &self.machine.requests;
-        let table = indirect.then(|| (requests.host(page + TABLE), requests.guest(page + TABLE)));
-        let slot = &mut self.slots[index];
-        (slot.work, slot.started, slot.range, slot.status_at) = (Some(work), now, range, status_at);
         // There is room: `submit_what_fits` looked.
         if let Some(head) = self.rings[queue].add(&self.machine, &buffers, table) {
             self.by_head[queue][usize::from(head)] = index;
+        }
+        let slot = &mut self.slots[index];
+        (slot.work, slot.started, slot.range, slot.status) = (Some(work), now, range, status);
+        if let Work::Zero { .. } = work {
+            self.allow_zeros_in_reads(range);
         }
     }
 
@@ -402,167 +365,4 @@ impl Running {
             slot.read.zeros_meanwhile |= slot.read.range().overlaps(&range);
         }
     }
-
-    fn put(&self, offset: usize, bytes: &[u8]) {
-        for (index, byte) in bytes.iter().enumerate() {
-            // SAFETY: `host` checks the offset of each byte; the device does not write there while the slot is ours.
-            unsafe { self.machine.requests.host(offset + index).write_volatile(*byte) };
-        }
-    }
-
-    fn buffer(&self, offset: usize, len: u32, device_writes: bool) -> Buffer {
-        Buffer { guest: self.machine.requests.guest(offset), len, device_writes }
-    }
-
-    /// The header in one piece, or in two.
-    fn cut_header(&mut self, page: usize, buffers: &mut Vec<Buffer>) {
-        let cut = if self.random.below(8) == 0 { 1 + self.random.below(15) as u32 } else { 16 };
-        buffers.push(self.buffer(page + HEADER, cut, false));
-        if cut < 16 {
-            buffers.push(self.buffer(page + HEADER + cut as usize, 16 - cut, false));
-        }
-    }
-
-    /// Data in up to four pieces.
-    fn cut_data(&mut self, start: usize, len: u32, device_writes: bool, odd: bool, buffers: &mut Vec<Buffer>) {
-        let unit = if odd { 1 } else { SECTOR_BYTES as u32 };
-        let (mut at, mut left) = (start, len);
-        for piece in 0..4 {
-            let whole = piece == 3 || left <= unit || self.random.below(2) == 0;
-            let here =
-                if whole { left } else { unit * (1 + self.random.below(u64::from(left / unit)) as u32) }.min(left);
-            buffers.push(self.buffer(at, here, device_writes));
-            (at, left) = (at + here as usize, left - here);
-            if left == 0 {
-                return;
-            }
-        }
-    }
-
-    /// What the device writes: data of a read, and the status, which may share the last piece. Returns where the status is.
-    fn cut_answer(&mut self, work: Work, page: usize, len: u32, odd: bool, buffers: &mut Vec<Buffer>) -> usize {
-        if work != Work::Read {
-            buffers.push(self.buffer(page + STATUS, 1, true));
-            return page + STATUS;
-        }
-        self.cut_data(page + SLOT_HEAD_BYTES, len, true, odd, buffers);
-        let behind = page + SLOT_HEAD_BYTES + len as usize;
-        let room = behind < page + self.machine.slot(1); // a slot's length
-        if room
-            && self.random.below(8) == 0
-            && let Some(last) = buffers.last_mut()
-        {
-            last.len += 1;
-            return behind;
-        }
-        buffers.push(self.buffer(page + STATUS, 1, true));
-        page + STATUS
-    }
-
-    // ---- completions ----
-
-    fn reap(&mut self, load: &DiskLoad) -> bool {
-        let mut any = false;
-        for queue in 0..self.rings.len() {
-            while let Some(used) = self.rings[queue].take_used(&self.machine) {
-                any = true;
-                match used {
-                    Ok(head) => self.complete(load, self.by_head[queue][usize::from(head)]),
-                    Err(head) => {
-                        let mut stats = lock(&load.stats);
-                        stats.unexpected_completions += 1;
-                        let what = format!("ring {queue} completed head {head}, which was not in flight");
-                        stats.first_wrong.get_or_insert(what);
-                    }
-                }
-            }
-        }
-        if any {
-            let oldest = self.slots.iter().filter(|slot| slot.work.is_some()).map(|slot| slot.started).min();
-            let mut stats = lock(&load.stats);
-            stats.in_flight = self.outstanding() as u64;
-            stats.oldest_wait = oldest.map(|started| started.elapsed()).unwrap_or_default();
-        }
-        any
-    }
-
-    fn complete(&mut self, load: &DiskLoad, index: usize) {
-        let slot = &mut self.slots[index];
-        let Some(work) = slot.work.take() else { return };
-        let (range, wait) = (slot.range, slot.started.elapsed());
-        self.free.push(index);
-        // SAFETY: the status byte of a request the device has finished.
-        let status = unsafe { self.machine.requests.host(slot.status_at).read_volatile() };
-        let good = status == VIRTIO_BLK_S_OK as u8;
-        let mut stats = lock(&load.stats);
-        stats.latency.add(wait);
-        stats.window.add(wait);
-        if !good {
-            stats.io_errors += 1;
-            stats
-                .first_wrong
-                .get_or_insert_with(|| format!("status {status} for bytes {}..{}", range.start, range.end()));
-        }
-        match work {
-            Work::Write { number } | Work::Zero { number, .. } if !good => self.ledger.fail(range, number),
-            Work::Write { number } => {
-                self.ledger.acknowledge(range, number);
-                stats.writes += 1;
-                stats.bytes_written += range.len;
-            }
-            Work::Zero { number, .. } => {
-                self.ledger.acknowledge(range, number);
-                stats.zeroes += 1;
-            }
-            Work::Flush => stats.flushes += 1,
-            Work::Read if good => {
-                let data = self.machine.requests.host(self.machine.slot(index) + SLOT_HEAD_BYTES);
-                // SAFETY: the data area of a finished read: the device does not write there any more.
-                let data = unsafe { std::slice::from_raw_parts(data, range.len as usize) };
-                let DiskStats { wrong_blocks, first_wrong, .. } = &mut *stats;
-                *wrong_blocks += self.ledger.judge(&self.slots[index].read, data, first_wrong);
-                stats.reads += 1;
-                stats.bytes_read += range.len;
-            }
-            Work::Read => {}
-        }
-    }
-
-    /// Sleeps until something completes, the connection ends, or there is something else to do.
-    fn wait(&mut self, load: &DiskLoad) {
-        for ring in &mut self.rings {
-            if ring.want_interrupt(&self.machine) {
-                return;
-            }
-        }
-        let now = Instant::now();
-        let mut sleep = LOOK;
-        if self.connection.is_none() {
-            sleep = sleep.min(self.next_connect.saturating_duration_since(now));
-        }
-        if load.options.rate.is_some() && !self.free.is_empty() {
-            sleep = sleep.min(self.next_due.saturating_duration_since(now));
-        }
-        let calls: Vec<_> = self.machine.calls.iter().map(borrow).collect();
-        let mut set: Vec<PollFd<'_>> = calls.iter().map(|call| PollFd::new(call, PollFlags::IN)).collect();
-        if let Some(connection) = &self.connection {
-            set.push(PollFd::new(connection.socket(), PollFlags::IN | PollFlags::RDHUP));
-        }
-        let timeout = Timespec { tv_sec: 0, tv_nsec: sleep.as_nanos() as _ };
-        let woken = poll(&mut set, Some(&timeout)).is_ok_and(|count| count > 0); // else: time, or a signal
-        if !woken && self.connection.is_some() && self.rings.iter_mut().any(|ring| ring.want_interrupt(&self.machine)) {
-            // Completions, and no word of them. The word may be on its way; if not, it was forgotten.
-            let grace = Timespec { tv_sec: 0, tv_nsec: INTERRUPT_GRACE.as_nanos() as _ };
-            lock(&load.stats).lost_interrupts += u64::from(poll(&mut set, Some(&grace)) == Ok(0));
-        }
-        for call in &self.machine.calls {
-            drop(call.read()); // empty: nobody called
-        }
-    }
-}
-
-fn borrow(event: &vmm_sys_util::eventfd::EventFd) -> std::os::fd::BorrowedFd<'_> {
-    use std::os::fd::AsRawFd;
-    // SAFETY: the event stays open as long as the borrow of it lasts.
-    unsafe { std::os::fd::BorrowedFd::borrow_raw(event.as_raw_fd()) }
 }

@@ -10,10 +10,12 @@
 //! to connect every 100 ms, and says what QEMU says on a reconnect. Requests in flight are not submitted again; they are the
 //! worker's to finish. So a killed worker shows as a long wait, never as an error.
 
+mod completions;
 mod connection;
 mod load;
 mod machine;
 mod options;
+mod request;
 mod split_ring;
 
 use std::io;
@@ -67,7 +69,7 @@ pub struct DiskStats {
 #[derive(Clone)]
 pub struct Report {
     pub disks: Vec<DiskStats>,
-    /// Requests that were still not answered when the guest gave up waiting at the end.
+    /// Requests that were still not answered when the guest gave up waiting at the end; 1 for a disk that was never there.
     pub stuck: u64,
     pub elapsed: Duration,
 }
@@ -106,6 +108,7 @@ pub struct Guest;
 impl Guest {
     /// Starts one thread per socket. The sockets need not be there yet: the guest keeps trying to connect.
     pub fn start(sockets: &[PathBuf], options: &GuestOptions) -> io::Result<GuestHandle> {
+        options.check()?;
         let (stop, abandon) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let mut disks = Vec::new();
         for (number, socket) in sockets.iter().enumerate() {

@@ -1,9 +1,16 @@
 //! How hard the guest works, and how it speaks.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::request::MOST_BUFFERS;
+use crate::disk::SECTOR_BYTES;
+use crate::exports::vhost_user_blk::MAX_QUEUES;
 use crate::testing::oracle::InitialContent;
+
+/// Bytes of one request at most: what one segment of a vhost-user disk may hold.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// Where the guest keeps what its disks may hold.
 #[derive(Clone, Debug)]
@@ -54,6 +61,26 @@ pub struct GuestOptions {
     pub patience: Duration,
     /// Read back every written block at the end.
     pub verify_at_end: bool,
+}
+
+impl GuestOptions {
+    pub(super) fn check(&self) -> io::Result<()> {
+        let block = u64::from(self.block_bytes);
+        let wrong = [
+            (self.queues == 0 || self.queues > MAX_QUEUES, "queues: 1 to 16"),
+            (!self.ring_size.is_power_of_two() || self.ring_size > 1024, "ring_size: a power of two up to 1024"),
+            (usize::from(self.ring_size) < MOST_BUFFERS, "ring_size: at least 8"),
+            (self.depth == 0, "depth: at least 1"),
+            (block == 0 || !block.is_multiple_of(SECTOR_BYTES), "block_bytes: a multiple of 512"),
+            (self.longest_blocks == 0 || block * u64::from(self.longest_blocks) > MOST_BYTES, "longest_blocks: 1 MiB"),
+            (self.span_bytes.is_some_and(|span| span < block), "span_bytes: at least one block"),
+            (self.write_percent + self.zero_percent > 100, "write_percent and zero_percent: at most 100 together"),
+        ];
+        match wrong.iter().find(|(wrong, _)| *wrong) {
+            Some((_, what)) => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("the guest's {what}"))),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Default for GuestOptions {
