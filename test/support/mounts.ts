@@ -82,7 +82,7 @@ export class DaemonDisk implements Mount {
     await run('mkfs.ext4', ['-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0,nodiscard', back]);
     await writeFile(exported, '');
     const errors = brokenSectors.map((sector) => ({ event: 'none', iotype: 'write', errno: 5, sector, once: false, immediately: false }));
-    const blockdev = { driver: 'blkdebug', 'node-name': 'disk', image: { driver: 'file', filename: back }, 'inject-error': errors };
+    const blockdev = { driver: 'blkdebug', 'node-name': 'disk', image: { driver: 'file', filename: back }, ...(errors.length > 0 && { 'inject-error': errors }) };
     const daemon = spawn(
       'qemu-storage-daemon',
       [

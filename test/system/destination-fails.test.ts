@@ -69,7 +69,11 @@ describe.skipIf(lacks('root', 'qemu-system-x86_64', 'qemu-img', 'guest'))('a gue
   it('is filled by somebody else', async () => {
     await using full = await mountTmpfs(at('full'), 'size=1200m');
     const moving = vm.move(full.path);
-    const fails = expect(moving).rejects.toMatchObject({ code: 'NoSpace', category: 'ResourceUnavailable' });
+    const fails = expect(moving).rejects.toMatchObject({
+      code: 'NoSpace',
+      category: 'ResourceUnavailable',
+      message: expect.stringMatching(/No space left on device/) as string,
+    });
     expect(await vm.probe.inPhase(['copy'], moving)).toBe('copy');
     {
       using _ = standStill(vm.probe.pid!);
