@@ -53,6 +53,8 @@ export interface NativeEngine {
 export interface NativeGuest {
   /** JSON of its counters so far. */
   stats(): string;
+  /** JSON of the waits since the last call. */
+  takeWindow(): string;
   /** Stops the load, reads everything back, and gives the JSON report. */
   stop(): Promise<string>;
 }
