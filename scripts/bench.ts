@@ -49,7 +49,8 @@ function readArguments() {
     });
     const whole = (name: 'rounds' | 'size', least: number, most: number): number => {
       const value = Number(values[name]);
-      if (!Number.isInteger(value) || value < least || value > most) refuse(`--${name} ${values[name]}: a whole number from ${least} to ${most}`);
+      if (!Number.isInteger(value) || value < least || value > most)
+        refuse(`--${name} ${values[name]}: a whole number from ${least} to ${most}`);
       return value;
     };
     const windowSeconds = Number(values.window);
@@ -57,7 +58,13 @@ function readArguments() {
     const names = cases.flatMap(({ rows }) => rows.map(({ name }) => name));
     const only = values.only ?? null;
     if (!names.some((name) => isAsked(name, only))) refuse(`--only ${only}: there is no such row; there are ${names.join(', ')}`);
-    return { rounds: whole('rounds', 1, 1000), sizeMiB: whole('size', SIZE_LEAST_MIB, SIZE_MOST_MIB), windowSeconds, only, json: values.json };
+    return {
+      rounds: whole('rounds', 1, 1000),
+      sizeMiB: whole('size', SIZE_LEAST_MIB, SIZE_MOST_MIB),
+      windowSeconds,
+      only,
+      json: values.json,
+    };
   } catch (error) {
     return refuse(error instanceof Error ? error.message : String(error));
   }

@@ -74,8 +74,14 @@ export class BenchWorker {
         if (message.status.outcome !== null) resolve(message.status);
       }),
     );
-    await this.link.call('startMove', { plan: planOf(this.disk, target), journalPath: this.files.journalPath }, { timeoutMs: SERVE_LIMIT_MS });
-    const lost = this.link.closed.then((why) => Promise.reject(new Error(`The worker ended in the middle of a move: ${why} ${this.child.said}`)));
+    await this.link.call(
+      'startMove',
+      { plan: planOf(this.disk, target), journalPath: this.files.journalPath },
+      { timeoutMs: SERVE_LIMIT_MS },
+    );
+    const lost = this.link.closed.then((why) =>
+      Promise.reject(new Error(`The worker ended in the middle of a move: ${why} ${this.child.said}`)),
+    );
     const status = await Promise.race([over, lost]);
     const seconds = secondsSince();
     if (status.outcome?.ok !== true) throw new Error(`The move failed: ${status.outcome?.message}`);

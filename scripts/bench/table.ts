@@ -18,7 +18,11 @@ export function renderTable({ machine, rows }: BenchDocument): string {
     ...[withSpread(row.ratioSpread), standing(row), row.peer.name],
   ]);
   const widths = head.map((_, column) => Math.max(...[head, ...cells].map((line) => line[column]!.length)));
-  const line = (texts: readonly string[]): string => texts.map((text, column) => text.padEnd(widths[column]!)).join('  ').trimEnd();
+  const line = (texts: readonly string[]): string =>
+    texts
+      .map((text, column) => text.padEnd(widths[column]!))
+      .join('  ')
+      .trimEnd();
   const where = `${machine.processor}, ${machine.processors} processors, ${machine.memoryGiB} GiB, ${machine.kernel}, ${machine.fileSystem}`;
   return [
     where,

@@ -59,7 +59,13 @@ const common = { unit: 'MiB/s', better: 'higher' } as const;
 export const idleMoves: readonly Case[] = [
   {
     rows: [
-      { ...common, name: 'idle-copy-raw', ours: ['move', 'copy'], peer: ['convert', 'copy'], peerName: 'qemu-img convert -W -m 16 -t none -T none' },
+      {
+        ...common,
+        name: 'idle-copy-raw',
+        ours: ['move', 'copy'],
+        peer: ['convert', 'copy'],
+        peerName: 'qemu-img convert -W -m 16 -t none -T none',
+      },
       {
         ...{ ...common, name: 'whole-move-raw', ours: ['move', 'whole'], peer: ['mirror', 'verified'] },
         peerName: 'qemu-storage-daemon blockdev-mirror, then qemu-img compare -T none',

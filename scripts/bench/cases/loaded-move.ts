@@ -16,52 +16,52 @@ import type { Bench, Case } from './case.js';
 const STEADY: Omit<Load, 'spanBytes'> = { queueDepth: 8, writePercent: 50, rate: 1000, flushEvery: 16 };
 /** The guest's part of the disk at most. */
 const SPAN_MOST_BYTES = 256 * 1024 * 1024;
-/** Less is not a window: percentiles of a move of a small disk are taken from what there is. */
+/** First touches of memory and disk are no part of a window. */
 const WARM_UP_MS = 500;
 /** Above what any server here needs to be quiet after its start. */
 const SETTLE_MS = 300;
 
 interface Served {
   readonly pid: number;
-  readonly io: string | null;
   move(): Promise<{ readonly seconds: number; readonly blackoutUs: number }>;
   end(): Promise<void>;
 }
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-const measure = (start: (bench: Bench, socket: string, target: string) => Promise<Served>) => async (bench: Bench): Promise<Figures> => {
-  const [socket, target] = [join(bench.folder, 'disk.sock'), join(bench.folder, 'target.img')];
-  const served = await start(bench, socket, target);
-  try {
-    await sleep(SETTLE_MS);
-    const idleMiB = await privateDirtyMiB(served.pid);
-    const spanBytes = Math.min(SPAN_MOST_BYTES, (bench.sizeMiB / 2) * 1024 * 1024);
-    const guest = await GuestLoad.start(socket, { ...STEADY, spanBytes });
-    await sleep(WARM_UP_MS);
-    guest.takeWaits();
-    await sleep(bench.windowSeconds * 1000);
-    const rest = guest.takeWaits();
-    const { mostMiB, result } = await mostWhile(served.pid, () => served.move());
-    const moving = guest.takeWaits();
-    await guest.stop();
-    if (rest.count === 0 || moving.count === 0) throw new Error('The guest had no request answered in a whole window.');
-    return {
-      ...{ restP50: rest.p50Us, restP99: rest.p99Us, restMax: rest.longestUs },
-      ...{ movingP50: moving.p50Us, movingP99: moving.p99Us, movingMax: moving.longestUs },
-      ...{ rate: bench.sizeMiB / result.seconds, blackout: result.blackoutUs, idleMiB, movingMiB: mostMiB },
-    };
-  } finally {
-    await served.end();
-    await Promise.all([socket, target].map((path) => rm(path, { force: true })));
-  }
-};
+const measure =
+  (start: (bench: Bench, socket: string, target: string) => Promise<Served>) =>
+  async (bench: Bench): Promise<Figures> => {
+    const [socket, target] = [join(bench.folder, 'disk.sock'), join(bench.folder, 'target.img')];
+    const served = await start(bench, socket, target);
+    try {
+      await sleep(SETTLE_MS);
+      const idleMiB = await privateDirtyMiB(served.pid);
+      const spanBytes = Math.min(SPAN_MOST_BYTES, (bench.sizeMiB / 2) * 1024 * 1024);
+      const guest = await GuestLoad.start(socket, { ...STEADY, spanBytes });
+      await sleep(WARM_UP_MS);
+      guest.takeWaits();
+      await sleep(bench.windowSeconds * 1000);
+      const rest = guest.takeWaits();
+      const { mostMiB, result } = await mostWhile(served.pid, () => served.move());
+      const moving = guest.takeWaits();
+      await guest.stop();
+      if (rest.count === 0 || moving.count === 0) throw new Error('The guest had no request answered in a whole window.');
+      return {
+        ...{ restP50: rest.p50Us, restP99: rest.p99Us, restMax: rest.longestUs },
+        ...{ movingP50: moving.p50Us, movingP99: moving.p99Us, movingMax: moving.longestUs },
+        ...{ rate: bench.sizeMiB / result.seconds, blackout: result.blackoutUs, idleMiB, movingMiB: mostMiB },
+      };
+    } finally {
+      await served.end();
+      await Promise.all([socket, target].map((path) => rm(path, { force: true })));
+    }
+  };
 
 async function startOurs(bench: Bench, socket: string, target: string): Promise<Served> {
   const worker = await BenchWorker.start(bench.children, bench.folder, { path: bench.rawImage, format: 'raw', vhostUserSocket: socket });
   return {
     pid: worker.pid,
-    io: worker.io,
     move: async () => {
       const { seconds, status } = await worker.move(target);
       if (status.blackoutUs === null) throw new Error('The worker did not say how long its switch held requests.');
@@ -77,7 +77,6 @@ async function startPeer(bench: Bench, socket: string, target: string): Promise<
   const daemon = await StorageDaemon.start(bench.children, { source: bench.rawImage, target, vhostUserSocket: socket, qmpSocket });
   return {
     pid: daemon.pid,
-    io: null,
     move: async () => {
       const { seconds, switchUs } = await daemon.mirror();
       return { seconds, blackoutUs: switchUs };

@@ -46,28 +46,32 @@ async function loadOn(bench: Bench, socket: string, pid: number, { queueDepth, w
   return { perSecond: count / seconds, processorUs: (Math.max(usedMs, 10) * 1000) / Math.max(count, 1) };
 }
 
-const ours = (profile: Profile) => async (bench: Bench): Promise<Figures> => {
-  const socket = join(bench.folder, 'disk.sock');
-  const worker = await BenchWorker.start(bench.children, bench.folder, { path: bench.rawImage, format: 'raw', vhostUserSocket: socket });
-  try {
-    return await loadOn(bench, socket, worker.pid, profile);
-  } finally {
-    await worker.end();
-    await rm(socket, { force: true });
-  }
-};
+const ours =
+  (profile: Profile) =>
+  async (bench: Bench): Promise<Figures> => {
+    const socket = join(bench.folder, 'disk.sock');
+    const worker = await BenchWorker.start(bench.children, bench.folder, { path: bench.rawImage, format: 'raw', vhostUserSocket: socket });
+    try {
+      return await loadOn(bench, socket, worker.pid, profile);
+    } finally {
+      await worker.end();
+      await rm(socket, { force: true });
+    }
+  };
 
-const peer = (profile: Profile) => async (bench: Bench): Promise<Figures> => {
-  const [socket, qmpSocket] = [join(bench.folder, 'disk.sock'), join(bench.folder, 'qmp.sock')];
-  const place = { source: bench.rawImage, target: null, vhostUserSocket: socket, qmpSocket };
-  const daemon = await StorageDaemon.start(bench.children, place);
-  try {
-    return await loadOn(bench, socket, daemon.pid, profile);
-  } finally {
-    await daemon.end();
-    await Promise.all([socket, qmpSocket].map((path) => rm(path, { force: true })));
-  }
-};
+const peer =
+  (profile: Profile) =>
+  async (bench: Bench): Promise<Figures> => {
+    const [socket, qmpSocket] = [join(bench.folder, 'disk.sock'), join(bench.folder, 'qmp.sock')];
+    const place = { source: bench.rawImage, target: null, vhostUserSocket: socket, qmpSocket };
+    const daemon = await StorageDaemon.start(bench.children, place);
+    try {
+      return await loadOn(bench, socket, daemon.pid, profile);
+    } finally {
+      await daemon.end();
+      await Promise.all([socket, qmpSocket].map((path) => rm(path, { force: true })));
+    }
+  };
 
 const peerName = 'qemu-storage-daemon vhost-user-blk export';
 
