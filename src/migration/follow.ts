@@ -14,6 +14,7 @@
  */
 import { VmStorageError, errorTable, type ErrorCode } from '../model/errors.js';
 import type { JournalPhase } from '../model/move.js';
+import { killPoint } from '../os/kill-point.js';
 import { writeIdentity } from './identity.js';
 import { stopped } from './prepare.js';
 import type { WorkerClient, WorkerEvent, WorkerLifeEvent, WorkerStatus } from './ports.js';

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use vmstorage_engine::image::ImageReader;
 use vmstorage_engine::testing::guest::{DiskStats, Guest, GuestHandle, GuestOptions, LedgerFile};
 use vmstorage_engine::testing::latency::Histogram;
-use vmstorage_engine::testing::oracle::{Ledger, verify_image};
+use vmstorage_engine::testing::oracle::{InitialContent, Ledger, verify_image};
 
 use crate::error::{blocking, invalid};
 use crate::image::format_of;
@@ -28,6 +28,9 @@ struct Options {
     zero_percent: Option<u32>,
     flush_every: Option<u32>,
     rate: Option<u32>,
+    /// The disk may hold anything: blocks the guest never wrote are not judged.
+    unknown_content: Option<bool>,
+    plain_chains: Option<bool>,
     ledger_folder: Option<PathBuf>,
     continue_ledger: Option<bool>,
     verify_at_end: Option<bool>,
@@ -142,6 +145,8 @@ impl NativeGuest {
             zero_percent: o.zero_percent.unwrap_or(d.zero_percent),
             flush_every: o.flush_every.unwrap_or(d.flush_every),
             rate: o.rate.or(d.rate),
+            plain_chains: o.plain_chains.unwrap_or(d.plain_chains),
+            initial: if o.unknown_content == Some(true) { InitialContent::Unknown } else { d.initial },
             verify_at_end: o.verify_at_end.unwrap_or(d.verify_at_end),
             ledger,
             ..d
