@@ -48,9 +48,14 @@ pub async fn create_image(
     logical_sector_bytes: Option<u32>,
     physical_sector_bytes: Option<u32>,
 ) -> napi::Result<()> {
+    let kind = match kind.as_str() {
+        "fixed" => ImageKind::Fixed,
+        "dynamic" => ImageKind::Dynamic,
+        other => return Err(invalid(&format!("'{other}' is not a kind of disk; use fixed or dynamic"))),
+    };
     let options = CreateImage {
         format: format_of(&format)?,
-        kind: if kind == "fixed" { ImageKind::Fixed } else { ImageKind::Dynamic },
+        kind,
         size_bytes: size_bytes.parse().map_err(|_| invalid(&format!("'{size_bytes}' is not a number of bytes")))?,
         block_bytes: block_size_bytes,
         logical_sector_bytes,
