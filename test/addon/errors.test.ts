@@ -1,0 +1,152 @@
+/** An error of the engine arrives with its code, its words and its cause; and none arrives as something else. */
+import { readFileSync } from 'node:fs';
+import { mkdir, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { ErrorCode } from '../../src/model/errors.js';
+import { VmStorageError } from '../../src/model/errors.js';
+import { native, type NativeServedDisk } from '../../src/native/binding.js';
+import { callNative, fromNative } from '../../src/native/errors.js';
+import { checkoutFolder } from '../../src/powershell/checkout.js';
+import { makeScratch, type Scratch } from '../support/scratch.js';
+
+const MIB = 1 << 20;
+const source = (path: string): string => readFileSync(join(checkoutFolder(), path), 'utf8');
+
+describe('kinds of errors', () => {
+  const body = /pub enum ErrorKind \{(.*?)\n\}/s.exec(source('native/engine/src/disk/error.rs'))![1]!;
+  const kinds = [...body.matchAll(/^ {4}(\w+),/gm)].map(([, kind]) => kind!);
+
+  it.each(kinds)('%s has a name at the seam and a code here', (kind) => {
+    expect(source('native/addon/src/error.rs')).toContain(`ErrorKind::${kind} => "${kind}"`);
+    expect(fromNative(new Error(`${kind}\u001fit failed\u001f`)).code).not.toBe('HostInternalError');
+  });
+
+  it('the table here has no kind that the engine does not know', () => {
+    const table = /const codes[^{]*\{(.*?)\n\}/s.exec(source('src/native/errors.ts'))![1]!;
+    expect([...table.matchAll(/^ {2}(\w+):/gm)].map(([, kind]) => kind).sort()).toEqual([...kinds].sort());
+  });
+
+  it('an error without a kind is a fault of ours, told whole', () => {
+    const error = fromNative(new TypeError('Missing field `index`'));
+    expect(error).toMatchObject({ code: 'HostInternalError', message: 'The engine failed: Missing field `index`' });
+    expect(error.cause).toBeInstanceOf(TypeError);
+  });
+
+  it('the system’s words follow the message, and an error of ours passes unchanged', () => {
+    expect(fromNative(new Error('NoSpace\u001fcannot write\u001fNo space left')).message).toBe('cannot write: No space left.');
+    const own = new VmStorageError('InvalidState', 'x');
+    expect(fromNative(own)).toBe(own);
+  });
+});
+
+describe('errors that happen', () => {
+  let scratch: Scratch;
+  const at = (name: string): string => join(scratch.path, name);
+  beforeEach(async () => {
+    scratch = await makeScratch('addon');
+  });
+  afterEach(() => scratch[Symbol.asyncDispose]());
+
+  async function expectError(call: Promise<unknown>, code: ErrorCode, words: RegExp): Promise<void> {
+    const error = await callNative(call).then(
+      () => expect.fail(`it did not fail with ${code}`),
+      (reason: unknown) => reason,
+    );
+    expect(error).toBeInstanceOf(VmStorageError);
+    expect(error).toMatchObject({ code });
+    expect((error as Error).message).toMatch(words);
+    expect((error as Error).cause).toBeInstanceOf(Error);
+  }
+  const create = (path: string, format = 'vhdx', kind = 'dynamic', bytes = String(8 * MIB)): Promise<void> =>
+    native().createImage(path, format, kind, bytes, null, null, null);
+  const disk = (path: string, more: Partial<NativeServedDisk> = {}): NativeServedDisk => ({
+    index: 0,
+    path,
+    format: 'vhdx',
+    readOnly: false,
+    vhostUserSocket: null,
+    nbdSocket: null,
+    ...more,
+  });
+
+  it('what is not there, is there already, or is no image', async () => {
+    await expectError(native().inspectImage(at('none.img'), 'raw'), 'ObjectNotFound', /none\.img'.*: No such file/);
+    await create(at('a.vhdx'));
+    await expectError(create(at('a.vhdx')), 'AlreadyExists', /a\.vhdx'.*: File exists/);
+    await writeFile(at('text.vhdx'), 'text');
+    await expectError(native().inspectImage(at('text.vhdx'), 'vhdx'), 'ImageCorrupt', /text\.vhdx'.*corrupt/);
+    await mkdir(at('folder.img'));
+    await expectError(native().hashImage(at('folder.img'), 'raw'), 'InvalidParameter', /folder\.img'/);
+  });
+
+  it('words that are none', async () => {
+    await expectError(native().inspectImage(at('a.vhd'), 'vhd'), 'InvalidParameter', /'vhd' is not a disk format/);
+    await expectError(create(at('a.img'), 'raw', 'thin'), 'InvalidParameter', /'thin' is not a kind of disk/);
+    await expectError(create(at('a.img'), 'raw', 'dynamic', '8 MB'), 'InvalidParameter', /'8 MB' is not a number of bytes/);
+    await expectError(create(at('a.img'), 'raw', 'dynamic', '1000'), 'InvalidParameter', /1000 bytes is not a whole number/);
+    await expectError(create(at('a.img'), 'raw', 'dynamic', String(2n ** 62n)), 'NoSpace', /a\.img'/);
+    await expectError(native().inspectImage(at('a.img'), 'raw'), 'ObjectNotFound', /a\.img/);
+  });
+
+  it('an engine refuses what does not fit its state, its numbers and its locks, and goes on', async () => {
+    await create(at('a.vhdx'));
+    const engine = native().NativeEngine.start(() => undefined);
+    const other = native().NativeEngine.start(() => undefined);
+    try {
+      await expectError(engine.serve([disk(at('a.vhdx'), { index: -1 })], '', 0), 'InvalidParameter', /not the number of a disk/);
+      await engine.serve([disk(at('a.vhdx'))], '', 0);
+      await expectError(engine.serve([disk(at('a.vhdx'))], '', 0), 'InvalidState', /serves its disks already/);
+      await expectError(other.serve([disk(at('a.vhdx'))], '', 0), 'ObjectInUse', /a\.vhdx' is in use/);
+      await expectError(engine.stopMove(), 'InvalidState', /no move is under way/);
+      await expectError(engine.startMove('{', at('journal')), 'InvalidParameter', /./);
+      expect(JSON.parse(await engine.status())).toMatchObject({ disks: [{ index: 0, path: at('a.vhdx') }], move: null });
+    } finally {
+      await other.close();
+      await engine.close();
+    }
+  });
+
+  it('a property or parameter that is missing fails, where null is none', async () => {
+    await truncate(await writeFile(at('a.img'), '').then(() => at('a.img')), MIB);
+    const engine = native().NativeEngine.start(() => undefined);
+    try {
+      const whole = disk(at('a.img'), { format: 'raw' });
+      for (const name of Object.keys(whole)) {
+        const { [name as keyof NativeServedDisk]: _gone, ...rest } = whole;
+        await expect(engine.serve([rest as NativeServedDisk], '', 0), name).rejects.toThrow(name);
+        await expect(engine.serve([{ ...whole, [name]: undefined }], '', 0), name).rejects.toThrow(name);
+      }
+      await expect(engine.serve([{ ...whole, readOnly: null as unknown as boolean }], '', 0)).rejects.toThrow('readOnly');
+      await expect((engine.serve as (disks: object[]) => Promise<void>)([whole])).rejects.toThrow();
+      await expect((native().inspectImage as (path: string) => Promise<unknown>)(at('a.img'))).rejects.toThrow();
+      await engine.serve([whole], '', 0);
+    } finally {
+      await engine.close();
+    }
+    expect(await native().inspectImage(at('a.img'), 'raw')).toMatchObject({ diskIdentifier: null, sizeBytes: BigInt(MIB) });
+  });
+
+  it('a handle may be closed twice, at once and again; what is asked of a closed one is InvalidState', async () => {
+    await create(at('a.vhdx'));
+    const engine = native().NativeEngine.start(() => undefined);
+    await engine.serve([disk(at('a.vhdx'), { nbdSocket: at('a.sock') })], '', 0);
+    await Promise.all([engine.close(), engine.close()]);
+    await engine.close();
+    expect(engine.hasPeer()).toBe(false);
+    await expectError(engine.status(), 'InvalidState', /ended/);
+    const next = native().NativeEngine.start(() => undefined);
+    await next.close();
+    await expectError(next.serve([disk(at('a.vhdx'))], '', 0), 'InvalidState', /ended/);
+    // Its lock is free and its socket gone.
+    await expectError(native().inspectImage(at('a.sock'), 'raw'), 'ObjectNotFound', /a\.sock/);
+    const third = native().NativeEngine.start(() => undefined);
+    await third.serve([disk(at('a.vhdx'))], '', 0);
+    await third.close();
+  });
+
+  it('a guest’s handle is stopped once', async () => {
+    expect(() => native().NativeGuest.start('{"sockets":1}')).toThrow(/InvalidArgument.*options/);
+    expect(() => native().NativeGuest.start('{"sockets":[],"depth":1}')).toThrow(/unknown field/);
+  });
+});
