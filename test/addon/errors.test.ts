@@ -48,16 +48,15 @@ describe('errors that happen', () => {
   });
   afterEach(() => scratch[Symbol.asyncDispose]());
 
-  async function expectError(call: Promise<unknown>, code: ErrorCode, words: RegExp): Promise<void> {
-    const error = await callNative(call).then(
-      () => expect.fail(`it did not fail with ${code}`),
-      (reason: unknown) => reason,
+  const failureOf = (call: Promise<unknown>): Promise<unknown> =>
+    callNative(call).then(
+      () => 'it did not fail',
+      (error: unknown) => error,
     );
-    expect(error).toBeInstanceOf(VmStorageError);
-    expect(error).toMatchObject({ code });
-    expect((error as Error).message).toMatch(words);
-    expect((error as Error).cause).toBeInstanceOf(Error);
-  }
+  /** An error of ours, with the addon's own below it. */
+  const failure = (code: ErrorCode, words: RegExp): unknown =>
+    expect.objectContaining({ name: 'VmStorageError', code, message: expect.stringMatching(words), cause: expect.any(Error) });
+
   const create = (path: string, format = 'vhdx', kind = 'dynamic', bytes = String(8 * MIB)): Promise<void> =>
     native().createImage(path, format, kind, bytes, null, null, null);
   const disk = (path: string, more: Partial<NativeServedDisk> = {}): NativeServedDisk => ({
@@ -71,22 +70,26 @@ describe('errors that happen', () => {
   });
 
   it('what is not there, is there already, or is no image', async () => {
-    await expectError(native().inspectImage(at('none.img'), 'raw'), 'ObjectNotFound', /none\.img'.*: No such file/);
+    expect(await failureOf(native().inspectImage(at('none.img'), 'raw'))).toEqual(failure('ObjectNotFound', /none\.img'.*: No such file/));
     await create(at('a.vhdx'));
-    await expectError(create(at('a.vhdx')), 'AlreadyExists', /a\.vhdx'.*: File exists/);
+    expect(await failureOf(create(at('a.vhdx')))).toEqual(failure('AlreadyExists', /a\.vhdx'.*: File exists/));
     await writeFile(at('text.vhdx'), 'text');
-    await expectError(native().inspectImage(at('text.vhdx'), 'vhdx'), 'ImageCorrupt', /text\.vhdx'.*corrupt/);
+    expect(await failureOf(native().inspectImage(at('text.vhdx'), 'vhdx'))).toEqual(failure('ImageCorrupt', /text\.vhdx'.*corrupt/));
     await mkdir(at('folder.img'));
-    await expectError(native().hashImage(at('folder.img'), 'raw'), 'InvalidParameter', /folder\.img'/);
+    expect(await failureOf(native().hashImage(at('folder.img'), 'raw'))).toEqual(failure('InvalidParameter', /folder\.img'/));
   });
 
   it('words that are none', async () => {
-    await expectError(native().inspectImage(at('a.vhd'), 'vhd'), 'InvalidParameter', /'vhd' is not a disk format/);
-    await expectError(create(at('a.img'), 'raw', 'thin'), 'InvalidParameter', /'thin' is not a kind of disk/);
-    await expectError(create(at('a.img'), 'raw', 'dynamic', '8 MB'), 'InvalidParameter', /'8 MB' is not a number of bytes/);
-    await expectError(create(at('a.img'), 'raw', 'dynamic', '1000'), 'InvalidParameter', /1000 bytes is not a whole number/);
-    await expectError(create(at('a.img'), 'raw', 'dynamic', String(2n ** 62n)), 'NoSpace', /a\.img'/);
-    await expectError(native().inspectImage(at('a.img'), 'raw'), 'ObjectNotFound', /a\.img/);
+    expect(await failureOf(native().inspectImage(at('a.vhd'), 'vhd'))).toEqual(failure('InvalidParameter', /'vhd' is not a disk format/));
+    expect(await failureOf(create(at('a.img'), 'raw', 'thin'))).toEqual(failure('InvalidParameter', /'thin' is not a kind of disk/));
+    expect(await failureOf(create(at('a.img'), 'raw', 'dynamic', '8 MB'))).toEqual(
+      failure('InvalidParameter', /'8 MB' is not a number of bytes/),
+    );
+    expect(await failureOf(create(at('a.img'), 'raw', 'dynamic', '1000'))).toEqual(
+      failure('InvalidParameter', /1000 bytes is not a whole number/),
+    );
+    expect(await failureOf(create(at('a.img'), 'raw', 'dynamic', String(2n ** 62n)))).toEqual(failure('NoSpace', /a\.img'/));
+    expect(await failureOf(native().inspectImage(at('a.img'), 'raw'))).toEqual(failure('ObjectNotFound', /a\.img/));
   });
 
   it('an engine refuses what does not fit its state, its numbers and its locks, and goes on', async () => {
@@ -94,12 +97,14 @@ describe('errors that happen', () => {
     const engine = native().NativeEngine.start(() => undefined);
     const other = native().NativeEngine.start(() => undefined);
     try {
-      await expectError(engine.serve([disk(at('a.vhdx'), { index: -1 })], '', 0), 'InvalidParameter', /not the number of a disk/);
+      expect(await failureOf(engine.serve([disk(at('a.vhdx'), { index: -1 })], '', 0))).toEqual(
+        failure('InvalidParameter', /not the number of a disk/),
+      );
       await engine.serve([disk(at('a.vhdx'))], '', 0);
-      await expectError(engine.serve([disk(at('a.vhdx'))], '', 0), 'InvalidState', /serves its disks already/);
-      await expectError(other.serve([disk(at('a.vhdx'))], '', 0), 'ObjectInUse', /a\.vhdx' is in use/);
-      await expectError(engine.stopMove(), 'InvalidState', /no move is under way/);
-      await expectError(engine.startMove('{', at('journal')), 'InvalidParameter', /./);
+      expect(await failureOf(engine.serve([disk(at('a.vhdx'))], '', 0))).toEqual(failure('InvalidState', /serves its disks already/));
+      expect(await failureOf(other.serve([disk(at('a.vhdx'))], '', 0))).toEqual(failure('ObjectInUse', /a\.vhdx' is in use/));
+      expect(await failureOf(engine.stopMove())).toEqual(failure('InvalidState', /no move is under way/));
+      expect(await failureOf(engine.startMove('{', at('journal')))).toEqual(failure('InvalidParameter', /./));
       expect(JSON.parse(await engine.status())).toMatchObject({ disks: [{ index: 0, path: at('a.vhdx') }], move: null });
     } finally {
       await other.close();
@@ -113,7 +118,10 @@ describe('errors that happen', () => {
     try {
       const whole = disk(at('a.img'), { format: 'raw' });
       // What does not fit is thrown at once: nothing has begun.
-      const serve = (...words: readonly unknown[]) => (): unknown => (engine.serve as (...all: unknown[]) => unknown)(...words);
+      const serve =
+        (...words: readonly unknown[]) =>
+        (): unknown =>
+          (engine.serve as (...all: unknown[]) => unknown)(...words);
       for (const name of Object.keys(whole)) {
         const { [name as keyof NativeServedDisk]: _gone, ...rest } = whole;
         expect(serve([rest], '', 0), name).toThrow(name);
@@ -121,8 +129,8 @@ describe('errors that happen', () => {
       }
       expect(serve([{ ...whole, readOnly: null }], '', 0)).toThrow('readOnly');
       expect(serve([{ ...whole, path: null }], '', 0)).toThrow('path');
-      expect(serve([whole])).toThrow();
-      expect(() => (native().inspectImage as (path: string) => Promise<unknown>)(at('a.img'))).toThrow();
+      expect(serve([whole])).toThrow('String');
+      expect(() => (native().inspectImage as (path: string) => Promise<unknown>)(at('a.img'))).toThrow('String');
       await engine.serve([whole], '', 0);
     } finally {
       await engine.close();
@@ -137,12 +145,12 @@ describe('errors that happen', () => {
     await Promise.all([engine.close(), engine.close()]);
     await engine.close();
     expect(engine.hasPeer()).toBe(false);
-    await expectError(engine.status(), 'InvalidState', /ended/);
+    expect(await failureOf(engine.status())).toEqual(failure('InvalidState', /ended/));
     const next = native().NativeEngine.start(() => undefined);
     await next.close();
-    await expectError(next.serve([disk(at('a.vhdx'))], '', 0), 'InvalidState', /ended/);
+    expect(await failureOf(next.serve([disk(at('a.vhdx'))], '', 0))).toEqual(failure('InvalidState', /ended/));
     // Its lock is free and its socket gone.
-    await expectError(native().inspectImage(at('a.sock'), 'raw'), 'ObjectNotFound', /a\.sock/);
+    expect(await failureOf(native().inspectImage(at('a.sock'), 'raw'))).toEqual(failure('ObjectNotFound', /a\.sock/));
     const third = native().NativeEngine.start(() => undefined);
     await third.serve([disk(at('a.vhdx'))], '', 0);
     await third.close();

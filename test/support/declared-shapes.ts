@@ -46,7 +46,8 @@ export function declaredIn(path: string): Declared {
   const program = parseSync(path, source).program as unknown as { readonly body: readonly Node[] };
   // A type annotation's text begins with its colon.
   const typeText = (annotation: Node | null | undefined): string =>
-    aliases.reduce((text, [from, to]) => text.replaceAll(from, to), annotation ? source.slice(annotation.start, annotation.end) : '')
+    aliases
+      .reduce((text, [from, to]) => text.replaceAll(from, to), annotation ? source.slice(annotation.start, annotation.end) : '')
       .replace(/^:\s*/, '');
   const signature = (params: readonly Node[], returns: Node | null | undefined): string =>
     `(${params.map((one) => `${one.name}: ${typeText(one.typeAnnotation)}`).join(', ')}): ${typeText(returns)}`;

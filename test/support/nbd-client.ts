@@ -96,7 +96,7 @@ export class NbdClient {
     await closed;
     const all = Buffer.concat(chunks);
     const answers: Answer[] = [];
-    for (let at = 0; at < all.length; ) {
+    for (let at = 0; at < all.length;) {
       if (all.length - at < 16) throw new Error(`${all.length - at} bytes of an answer, then nothing`);
       if (all.readUInt32BE(at) !== SIMPLE_REPLY_MAGIC) throw new Error('not an answer');
       const error = all.readUInt32BE(at + 4);

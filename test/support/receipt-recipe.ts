@@ -10,8 +10,14 @@ const run = promisify(execFile);
 
 /** The two lines under "The receipt": make plain content of disk.vhdx, hash it. */
 export function recipeLines(): readonly [plain: string, hash: string] {
-  const section = readFileSync(join(checkoutFolder(), 'README.md'), 'utf8').split(/^## /m).find((text) => text.startsWith('The receipt'));
-  const lines = /```sh\n(.*?)```/s.exec(section ?? '')?.[1]?.trim().split('\n') ?? [];
+  const section = readFileSync(join(checkoutFolder(), 'README.md'), 'utf8')
+    .split(/^## /m)
+    .find((text) => text.startsWith('The receipt'));
+  const lines =
+    /```sh\n(.*?)```/s
+      .exec(section ?? '')?.[1]
+      ?.trim()
+      .split('\n') ?? [];
   if (lines.length !== 2) throw new Error('the README has no recipe of two lines under "The receipt"');
   return [lines[0]!, lines[1]!];
 }
