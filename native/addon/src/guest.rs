@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use napi::bindgen_prelude::{Either, Null};
 use napi_derive::napi;
 use serde::{Deserialize, Serialize};
 use vmstorage_engine::image::ImageReader;
@@ -11,7 +12,7 @@ use vmstorage_engine::testing::latency::Histogram;
 use vmstorage_engine::testing::oracle::{InitialContent, Ledger, verify_image};
 
 use crate::error::{blocking, invalid};
-use crate::image::format_of;
+use crate::image::{format_of, or_null};
 
 /// What JavaScript may choose; the rest is `GuestOptions::default`.
 #[derive(Deserialize)]
@@ -191,7 +192,7 @@ impl NativeGuest {
 pub struct NativeVerdict {
     pub blocks_checked: u64,
     pub blocks_wrong: u64,
-    pub first_wrong: Option<String>,
+    pub first_wrong: Either<String, Null>,
 }
 
 /// Judges an image at rest by the ledger its guest kept: every block holds what was acknowledged last, or one of the writes that
@@ -211,7 +212,7 @@ pub async fn verify_by_ledger(path: String, format: String, ledger: String) -> n
         Ok(NativeVerdict {
             blocks_checked: verdict.blocks_checked,
             blocks_wrong: verdict.blocks_wrong,
-            first_wrong: verdict.wrong.into_iter().next(),
+            first_wrong: or_null(verdict.wrong.into_iter().next()),
         })
     })
     .await
