@@ -103,7 +103,7 @@ function planOf(disk: ServedDisk, target: string): MovePlan {
   const createdAt = new Date().toISOString();
   return {
     schema: 1,
-    ...{ moveId: crypto.randomUUID(), vmId: VM_ID, vmName: 'bench', createdAt, bootId: currentBootId() },
+    ...{ moveId: crypto.randomUUID(), vmId: VM_ID, vmName: 'bench', createdAt, bootId: currentBootId(), generation: 1 },
     disks: [{ disk: 0, source: disk.path, target, format: disk.format }],
     after: {
       schema: 1,

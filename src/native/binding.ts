@@ -123,11 +123,7 @@ export interface NativeGuest {
 export interface NativeVerdict {
   readonly blocksChecked: bigint;
   readonly blocksWrong: bigint;
-<<<<<<< HEAD
-  readonly firstWrong?: string | null;
-=======
   readonly firstWrong: string | null;
->>>>>>> serve
 }
 
 export interface NativeModule {
