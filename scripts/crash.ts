@@ -48,7 +48,15 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     void Promise.all([...living].map((instance) => instance.end().then(() => instance.remove()))).finally(() => process.exit(130));
   });
 }
-const report = await crash({ living, folder: resolve(values.folder), kills: whole('kills', values.kills), seed, only, killsPerRound: whole('per-round', values['per-round']), say });
+const report = await crash({
+  living,
+  folder: resolve(values.folder),
+  kills: whole('kills', values.kills),
+  seed,
+  only,
+  killsPerRound: whole('per-round', values['per-round']),
+  say,
+});
 if (values.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
 else say(JSON.stringify(report, null, 2));
 if (!report.ok) say(`FAILED with --seed ${seed}`);

@@ -20,7 +20,8 @@ export interface Comparison {
   readonly findings: readonly string[];
 }
 
-export const qemuImgMissing = (): string | null => (findProgram('qemu-img') ? null : 'there is no qemu-img: each VHDX is judged by our reader alone');
+export const qemuImgMissing = (): string | null =>
+  findProgram('qemu-img') ? null : 'there is no qemu-img: each VHDX is judged by our reader alone';
 
 export async function compare(instance: CrashInstance, side: Side): Promise<Comparison> {
   let [blocksChecked, blocksWrong] = [0, 0];
@@ -29,7 +30,10 @@ export async function compare(instance: CrashInstance, side: Side): Promise<Comp
     const verdict = await callNative(native().verifyByLedger(path, format, instance.ledger(index)));
     blocksChecked += Number(verdict.blocksChecked);
     blocksWrong += Number(verdict.blocksWrong);
-    if (verdict.blocksWrong > 0n) findings.push(`${path}, read by ${reader}: ${verdict.blocksWrong} of ${verdict.blocksChecked} blocks are wrong: ${verdict.firstWrong}`);
+    if (verdict.blocksWrong > 0n)
+      findings.push(
+        `${path}, read by ${reader}: ${verdict.blocksWrong} of ${verdict.blocksChecked} blocks are wrong: ${verdict.firstWrong}`,
+      );
   };
   for (const [index, disk] of disks.entries()) {
     const path = instance.image(side, disk);

@@ -7,7 +7,19 @@
  * ```
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { invokeAndCollect, type Collected } from '../../src/client/invoke.js';
 import { askGuest } from '../../src/hypervisor/built-in-control.js';
@@ -98,7 +110,10 @@ export class CrashInstance {
 
   startHost(): void {
     const log = openSync(join(this.home, 'host-output.log'), 'a', 0o600);
-    const host = spawn(process.execPath, [join(repository, 'dist/src/host/main.js')], { env: this.#environment, stdio: ['ignore', log, log] });
+    const host = spawn(process.execPath, [join(repository, 'dist/src/host/main.js')], {
+      env: this.#environment,
+      stdio: ['ignore', log, log],
+    });
     closeSync(log);
     this.#host = host;
     this.hostStarts++;
@@ -117,12 +132,19 @@ export class CrashInstance {
   async reachable(): Promise<void> {
     await until('the host answers', HOST_LIMIT_MS, async () => {
       if (this.hostFailure) throw new Error(this.hostFailure);
-      return this.cmdlet('Get-VMHost', {}).then(() => true, (error: unknown) => (isAway(error) ? undefined : Promise.reject(error as Error)));
+      return this.cmdlet('Get-VMHost', {}).then(
+        () => true,
+        (error: unknown) => (isAway(error) ? undefined : Promise.reject(error as Error)),
+      );
     });
   }
 
   async cmdlet(name: string, bound: { readonly [parameter: string]: WireValue }, parameterSet = 'Name'): Promise<Collected> {
-    const collected = await invokeAndCollect(name, parameterSet, bound, { address: this.paths.hostSocket, client: 'crash', signal: AbortSignal.timeout(CMDLET_LIMIT_MS) });
+    const collected = await invokeAndCollect(name, parameterSet, bound, {
+      address: this.paths.hostSocket,
+      client: 'crash',
+      signal: AbortSignal.timeout(CMDLET_LIMIT_MS),
+    });
     if (collected.errors[0]) throw collected.errors[0];
     return collected;
   }
@@ -130,7 +152,8 @@ export class CrashInstance {
   /** A query, asked again while the host is away. */
   async ask(name: string, bound: { readonly [parameter: string]: WireValue }, parameterSet = 'Name'): Promise<Collected> {
     return until(`${name} is answered`, HOST_LIMIT_MS, () =>
-      this.cmdlet(name, bound, parameterSet).catch((error: unknown) => (isAway(error) ? undefined : Promise.reject(error as Error))));
+      this.cmdlet(name, bound, parameterSet).catch((error: unknown) => (isAway(error) ? undefined : Promise.reject(error as Error))),
+    );
   }
 
   // --- the machine ---------------------------------------------------------------------------------------------------------------
@@ -141,7 +164,12 @@ export class CrashInstance {
     const [first, ...rest] = disks.map(({ leaf }) => join(folder, leaf));
     for (const { leaf, format, sizeBytes } of disks) {
       const path = [join(folder, leaf)];
-      if (format === 'vhdx') await this.cmdlet('New-VHD', { Path: path, SizeBytes: String(sizeBytes), Dynamic: true, BlockSizeBytes: MIB }, 'DynamicWithoutSource');
+      if (format === 'vhdx')
+        await this.cmdlet(
+          'New-VHD',
+          { Path: path, SizeBytes: String(sizeBytes), Dynamic: true, BlockSizeBytes: MIB },
+          'DynamicWithoutSource',
+        );
       else await this.cmdlet('New-VHD', { Path: path, SizeBytes: String(sizeBytes), Fixed: true }, 'FixedWithoutSource');
     }
     const { output } = await this.cmdlet('New-VM', { Name: VM_NAME, Path: this.place('a'), VHDPath: first! }, 'Existing VHD');
@@ -170,7 +198,9 @@ export class CrashInstance {
   /** The process that serves the machine's disks now. */
   workerPid(): number | null {
     const socket = this.paths.workerSocket(this.#vmId);
-    return markedProcesses(this.home, [process.pid], 'VMSTORAGE_HOME').find((pid) => commandLine(pid).includes(`--socket\0${socket}\0`)) ?? null;
+    return (
+      markedProcesses(this.home, [process.pid], 'VMSTORAGE_HOME').find((pid) => commandLine(pid).includes(`--socket\0${socket}\0`)) ?? null
+    );
   }
 
   /** Where the registry says that its disks are: all on one side, or it throws. */
@@ -203,7 +233,9 @@ export class CrashInstance {
 
   /** Files of this side that any process of the instance has open, deleted ones too. */
   openAt(side: Side): string[] {
-    return markedProcesses(this.home, [process.pid], 'VMSTORAGE_HOME').flatMap((pid) => openFiles(pid).filter((path) => path.startsWith(`${this.place(side)}/`)));
+    return markedProcesses(this.home, [process.pid], 'VMSTORAGE_HOME').flatMap((pid) =>
+      openFiles(pid).filter((path) => path.startsWith(`${this.place(side)}/`)),
+    );
   }
 
   // --- kills ---------------------------------------------------------------------------------------------------------------------
@@ -218,7 +250,11 @@ export class CrashInstance {
   disarm(): string[] {
     rmSync(this.killFile, { force: true });
     const file = `${this.killFile}.hits`;
-    const hits = existsSync(file) ? readFileSync(file, 'utf8').split('\n').filter((line) => line !== '') : [];
+    const hits = existsSync(file)
+      ? readFileSync(file, 'utf8')
+          .split('\n')
+          .filter((line) => line !== '')
+      : [];
     rmSync(file, { force: true });
     return hits;
   }

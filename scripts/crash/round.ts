@@ -98,8 +98,12 @@ async function stopGuest(instance: CrashInstance, figures: { guestErrors: number
 /** The machine is off and does not move: no process but the host, no socket but the host's, no record. */
 async function nothingLeft(instance: CrashInstance, side: Side): Promise<void> {
   const processes = (): number[] => markedProcesses(instance.home, [process.pid, instance.hostPid ?? 0], 'VMSTORAGE_HOME');
-  await until(`no process but the host is left (${processes().join(', ')})`, GONE_LIMIT_MS, () => (processes().length === 0 ? true : undefined));
-  const run = readdirSync(instance.paths.runFolder, { recursive: true, withFileTypes: true }).filter((entry) => !entry.isDirectory()).map((entry) => entry.name);
+  await until(`no process but the host is left (${processes().join(', ')})`, GONE_LIMIT_MS, () =>
+    processes().length === 0 ? true : undefined,
+  );
+  const run = readdirSync(instance.paths.runFolder, { recursive: true, withFileTypes: true })
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => entry.name);
   if (run.length > 0) throw new Error(`left in the run folder: ${run.join(', ')}`);
   if (instance.moveRecords().length > 0) throw new Error(`left in the state folder: ${instance.moveRecords().join(', ')}`);
   await instance.cmdlet('Remove-VM', { Name: [VM_NAME], Force: true });
@@ -107,8 +111,11 @@ async function nothingLeft(instance: CrashInstance, side: Side): Promise<void> {
 }
 
 export function told(how: Strike, { points, phase, moved, message }: Struck): string {
-  const what = how.kind === 'points'
-    ? `${how.points.map((point) => point.name).join(' then ')}${points.length === how.points.length ? '' : `, hit only ${points.join(', ') || 'none'}`}`
-    : phase === null ? `kill -9 of ${how.victim} came too late` : `kill -9 of ${how.victim} in ${phase}`;
+  const what =
+    how.kind === 'points'
+      ? `${how.points.map((point) => point.name).join(' then ')}${points.length === how.points.length ? '' : `, hit only ${points.join(', ') || 'none'}`}`
+      : phase === null
+        ? `kill -9 of ${how.victim} came too late`
+        : `kill -9 of ${how.victim} in ${phase}`;
   return `${what}: ${moved ? 'moved' : 'rolled back'}${message === '' ? '' : ` (${message})`}`;
 }

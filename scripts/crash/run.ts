@@ -53,7 +53,14 @@ export async function crash(options: CrashOptions): Promise<CrashReport> {
   const random = new Random(options.seed);
   const say = options.say ?? ((): void => undefined);
   const owed = new Map(owedPoints(options.kills, options.only).map(({ point, times }) => [point.name, times]));
-  const counts = { byPhase: {} as Record<string, number>, byPoint: {} as Record<string, number>, kills: 0, strikes: 0, moved: 0, rolledBack: 0 };
+  const counts = {
+    byPhase: {} as Record<string, number>,
+    byPoint: {} as Record<string, number>,
+    kills: 0,
+    strikes: 0,
+    moved: 0,
+    rolledBack: 0,
+  };
   for (const name of owed.keys()) counts.byPoint[name] = 0;
   const sums = { lostBytes: 0, guestErrors: 0, stuck: 0, blocksChecked: 0 };
   const problems: string[] = [];
@@ -87,7 +94,8 @@ export async function crash(options: CrashOptions): Promise<CrashReport> {
           count(struck[counted]!);
           killsHere += struck[counted]!.points.length + (struck[counted]!.phase === null ? 0 : 1);
         }
-        if (finished() || killsHere >= (options.killsPerRound ?? KILLS_PER_ROUND) || counts.strikes >= STRIKES_PER_KILL * options.kills) return null;
+        if (finished() || killsHere >= (options.killsPerRound ?? KILLS_PER_ROUND) || counts.strikes >= STRIKES_PER_KILL * options.kills)
+          return null;
         counts.strikes++;
         return nextStrike(random, missing(), options.kills - counts.kills);
       },
@@ -96,7 +104,12 @@ export async function crash(options: CrashOptions): Promise<CrashReport> {
     if (result.problems.length > 0) {
       failed++;
       const last = result.struck.at(-1);
-      problems.push(...result.problems.map((text) => `round ${rounds} (after ${result.struck.length} strikes${last ? `, the last: ${JSON.stringify(last.strike)}` : ''}): ${text}; kept in ${result.folder}`));
+      problems.push(
+        ...result.problems.map(
+          (text) =>
+            `round ${rounds} (after ${result.struck.length} strikes${last ? `, the last: ${JSON.stringify(last.strike)}` : ''}): ${text}; kept in ${result.folder}`,
+        ),
+      );
       for (const problem of problems.slice(-result.problems.length)) say(`  PROBLEM: ${problem}`);
     }
   }
@@ -105,9 +118,17 @@ export async function crash(options: CrashOptions): Promise<CrashReport> {
   const { kills, byPhase, byPoint, moved, rolledBack } = counts;
   return {
     ok: problems.length === 0 && sums.lostBytes + sums.guestErrors + sums.stuck === 0,
-    seed: options.seed, kills, byPhase, byPoint,
-    lostBytes: sums.lostBytes, guestErrors: sums.guestErrors, stuck: sums.stuck,
-    rounds, moved, rolledBack, blocksChecked: sums.blocksChecked,
+    seed: options.seed,
+    kills,
+    byPhase,
+    byPoint,
+    lostBytes: sums.lostBytes,
+    guestErrors: sums.guestErrors,
+    stuck: sums.stuck,
+    rounds,
+    moved,
+    rolledBack,
+    blocksChecked: sums.blocksChecked,
     seconds: Math.round((performance.now() - started) / 100) / 10,
     problems,
   };
@@ -126,9 +147,11 @@ function nextStrike(random: Random, missing: readonly KillPoint[], killsLeft: nu
   }
   const point = random.pick(missing);
   if (point.ofResume) return { kind: 'points', points: [first(random), point] };
-  if (random.below(3) > 0) return { kind: 'points', points: [point] };
+  if (point.ends || random.below(3) > 0) return { kind: 'points', points: [point] };
   // Points are listed in the order in which a move passes them.
-  const later = missing.filter((other) => !other.ofResume && other.ofStop === point.ofStop && points.indexOf(other) > points.indexOf(point));
+  const later = missing.filter(
+    (other) => !other.ofResume && other.ofStop === point.ofStop && points.indexOf(other) > points.indexOf(point),
+  );
   return { kind: 'points', points: later.length === 0 ? [point] : [point, random.pick(later)] };
 }
 

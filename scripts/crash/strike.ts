@@ -50,13 +50,16 @@ class RunningMove {
           if (typeof phase === 'string') this.phase = phase;
         },
       },
-    ).catch((error: unknown) => void (this.failure ??= error instanceof Error ? error : new Error(String(error))))
+    )
+      .catch((error: unknown) => void (this.failure ??= error instanceof Error ? error : new Error(String(error))))
       .finally(() => (this.ended = true));
   }
 
   /** It went on to this phase, or ended before. */
   async reaches(phase: string): Promise<boolean> {
-    await until(`the move reaches ${phase}`, SETTLE_LIMIT_MS, () => (this.ended || phases.indexOf(this.phase) >= phases.indexOf(phase) ? true : undefined));
+    await until(`the move reaches ${phase}`, SETTLE_LIMIT_MS, () =>
+      this.ended || phases.indexOf(this.phase) >= phases.indexOf(phase) ? true : undefined,
+    );
     return !this.ended;
   }
 }
@@ -82,7 +85,9 @@ export async function strike(instance: CrashInstance, from: Side, how: Strike): 
   await checkOneSide(instance, side);
   await guestGoesOn(instance);
   return {
-    points, phase, moved,
+    points,
+    phase,
+    moved,
     together: together && { before: together.seen[from], after: together.seen[other(from)] },
     // A client whose host was killed knows no more; how it ended was seen above.
     message: move.failure === null || isAway(move.failure) ? '' : move.failure.message,
@@ -126,8 +131,13 @@ async function settled(instance: CrashInstance): Promise<void> {
     });
   } catch (error) {
     if (!(error instanceof Stuck)) throw error;
-    const [vm] = await instance.ask('Get-VM', { Name: [VM_NAME] }).then(({ output }) => output, () => []);
-    throw new Stuck(`${error.message}; there are ${instance.moveRecords().join(', ')}; the machine's status is "${String(vm?.['Status'])}"`);
+    const [vm] = await instance.ask('Get-VM', { Name: [VM_NAME] }).then(
+      ({ output }) => output,
+      () => [],
+    );
+    throw new Stuck(
+      `${error.message}; there are ${instance.moveRecords().join(', ')}; the machine's status is "${String(vm?.['Status'])}"`,
+    );
   }
 }
 
@@ -142,7 +152,9 @@ export async function checkOneSide(instance: CrashInstance, side: Side): Promise
   const more = there.filter((path) => !wanted.includes(path) && !path.endsWith(`/Virtual Machines/${instance.vmId}.vmcx`));
   if (more.length > 0) throw new Error(`left beside the machine's files: ${more.join(', ')}`);
   // A worker that was just restarted may still be closing what it looked at.
-  await until(`no file of the losing side is open (${instance.openAt(other(side)).join(', ')})`, 30_000, () => (instance.openAt(other(side)).length === 0 ? true : undefined));
+  await until(`no file of the losing side is open (${instance.openAt(other(side)).join(', ')})`, 30_000, () =>
+    instance.openAt(other(side)).length === 0 ? true : undefined,
+  );
 }
 
 /** Every disk is connected and completes requests, none has failed. */
@@ -159,7 +171,8 @@ export async function guestGoesOn(instance: CrashInstance): Promise<void> {
     throw new Stuck(`${error.message}: ${JSON.stringify(now)}`);
   }
   const bad = now.find((disk) => disk.ioErrors + disk.wrongBlocks + disk.unexpectedCompletions > 0);
-  if (bad) throw new GuestFailure(`the guest saw ${bad.ioErrors} errors, ${bad.wrongBlocks} wrong blocks, ${bad.unexpectedCompletions} unexpected completions: ${bad.firstWrong ?? ''}`);
+  if (bad)
+    throw new GuestFailure(
+      `the guest saw ${bad.ioErrors} errors, ${bad.wrongBlocks} wrong blocks, ${bad.unexpectedCompletions} unexpected completions: ${bad.firstWrong ?? ''}`,
+    );
 }
-
-

@@ -31,7 +31,13 @@ export function noRealGuest(): string | null {
 }
 
 /** Every byte of the image against the guest's ledger; a VHDX is turned into plain bytes by qemu-img where there is one. */
-export async function checkByLedger(image: string, format: ImageFormat, vmLogFolder: string, index: number, scratchRaw: string): Promise<DiskCheck> {
+export async function checkByLedger(
+  image: string,
+  format: ImageFormat,
+  vmLogFolder: string,
+  index: number,
+  scratchRaw: string,
+): Promise<DiskCheck> {
   const ledger = join(ledgerFolder(vmLogFolder), `disk${index}.ledger`);
   const byPeer = format === 'vhdx' && findProgram('qemu-img') !== null;
   const findings: string[] = [];

@@ -100,8 +100,10 @@ export async function tellStory(stage: Stage): Promise<DemoFindings> {
   });
   const sourceFiles = filesBelow(slow);
 
-  await step(stage, `Start-VM: ${stage.builtIn ? 'the built-in' : 'a Linux'} guest that keeps writing checksummed blocks with fsync to both disks`, () =>
-    shell.run('Start-VM', { Name: VM_NAME }),
+  await step(
+    stage,
+    `Start-VM: ${stage.builtIn ? 'the built-in' : 'a Linux'} guest that keeps writing checksummed blocks with fsync to both disks`,
+    () => shell.run('Start-VM', { Name: VM_NAME }),
   );
   await using guest = new GuestConsole(consoleOf(home));
   const abortGuest = stage.stopped;

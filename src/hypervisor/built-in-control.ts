@@ -20,11 +20,17 @@ export interface GuestAnswers {
 export type GuestQuestion = keyof GuestAnswers;
 
 /** Asks; rejects with the socket's error when nobody listens, and with HypervisorFailure when no answer came. */
-export function askGuest<Q extends GuestQuestion>(socketPath: string, ask: Q, limitMs: number, signal?: AbortSignal): Promise<GuestAnswers[Q]> {
+export function askGuest<Q extends GuestQuestion>(
+  socketPath: string,
+  ask: Q,
+  limitMs: number,
+  signal?: AbortSignal,
+): Promise<GuestAnswers[Q]> {
   return new Promise((resolve, reject) => {
     const socket = connect(socketPath);
     const decoder = new FrameDecoder();
-    const fail = (why: string): void => end(() => reject(new VmStorageError('HypervisorFailure', `The built-in guest was asked "${ask}": ${why}.`)));
+    const fail = (why: string): void =>
+      end(() => reject(new VmStorageError('HypervisorFailure', `The built-in guest was asked "${ask}": ${why}.`)));
     const timer = setTimeout(() => fail(`no answer within ${limitMs} ms`), limitMs);
     const onAbort = (): void => fail('the question was given up');
     const end = (finish: () => void): void => {

@@ -10,7 +10,14 @@
 import { appendFileSync, chmodSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { parseArgs } from 'node:util';
-import { native, type NativeGuest, type NativeGuestDisk, type NativeGuestOptions, type NativeGuestReport, type NativeGuestWindow } from '../native/binding.js';
+import {
+  native,
+  type NativeGuest,
+  type NativeGuestDisk,
+  type NativeGuestOptions,
+  type NativeGuestReport,
+  type NativeGuestWindow,
+} from '../native/binding.js';
 import { fromNative } from '../native/errors.js';
 import { encodeFrame, FrameDecoder } from '../protocol/frames.js';
 
@@ -23,7 +30,13 @@ const FLUSH_PATIENCE_MS = 10_000;
 const ANSWER_LIMIT_MS = 2_000;
 
 const { values } = parseArgs({
-  options: { vm: { type: 'string' }, control: { type: 'string' }, console: { type: 'string' }, report: { type: 'string' }, options: { type: 'string' } },
+  options: {
+    vm: { type: 'string' },
+    control: { type: 'string' },
+    console: { type: 'string' },
+    report: { type: 'string' },
+    options: { type: 'string' },
+  },
 });
 const { control, console: consoleFile, report: reportFile } = values;
 if (!values.vm || !control || !consoleFile || !reportFile || !values.options) {
@@ -77,8 +90,24 @@ function tellSecond(): void {
     if (!now.every((disk) => disk.connected && disk.writes + disk.reads > 0)) return;
     const flushed = now.every((disk) => disk.flushes > 0) || options.flushEvery === 0;
     if (!flushed && performance.now() - startedMs < FLUSH_PATIENCE_MS) return;
-    now.forEach((disk, index) => say({ ev: 'disk', disk: nameOf(index), index, cache: disk.flushes > 0 ? 'write back' : 'not flushed', err: disk.ioErrors, bad: disk.wrongBlocks }));
-    say({ ev: 'ready', ms: Math.round(performance.now() - startedMs), disks: now.length, clock: 'host', cpus: now.length, powerButtons: 1 });
+    now.forEach((disk, index) =>
+      say({
+        ev: 'disk',
+        disk: nameOf(index),
+        index,
+        cache: disk.flushes > 0 ? 'write back' : 'not flushed',
+        err: disk.ioErrors,
+        bad: disk.wrongBlocks,
+      }),
+    );
+    say({
+      ev: 'ready',
+      ms: Math.round(performance.now() - startedMs),
+      disks: now.length,
+      clock: 'host',
+      cpus: now.length,
+      powerButtons: 1,
+    });
     ready = true;
   }
   const { p50Us, p99Us, longestUs } = JSON.parse(guest.takeWindow()) as NativeGuestWindow;
@@ -87,9 +116,23 @@ function tellSecond(): void {
     const was = before[index]!;
     const max = Math.max(longestUs, disk.oldestWaitUs);
     say({
-      t: second, disk: nameOf(index), r: disk.reads - was.reads, w: disk.writes + disk.zeroes - was.writes - was.zeroes, f: disk.flushes - was.flushes,
-      rp50: p50Us, rp99: p99Us, rmax: max, wp50: p50Us, wp99: p99Us, wmax: max, fp99: p99Us, fmax: max,
-      err: disk.ioErrors, bad: disk.wrongBlocks + disk.unexpectedCompletions, tick: late, stall: max / 1000,
+      t: second,
+      disk: nameOf(index),
+      r: disk.reads - was.reads,
+      w: disk.writes + disk.zeroes - was.writes - was.zeroes,
+      f: disk.flushes - was.flushes,
+      rp50: p50Us,
+      rp99: p99Us,
+      rmax: max,
+      wp50: p50Us,
+      wp99: p99Us,
+      wmax: max,
+      fp99: p99Us,
+      fmax: max,
+      err: disk.ioErrors,
+      bad: disk.wrongBlocks + disk.unexpectedCompletions,
+      tick: late,
+      stall: max / 1000,
     });
   });
   before = now;
@@ -99,13 +142,19 @@ function tellSecond(): void {
 function stop(): Promise<NativeGuestReport> {
   stopping ??= (async () => {
     clearInterval(clock);
-    say({ ev: 'stopping', why: 'power button', then: 'power off' });
+    say({ ev: 'stopping', why: 'power button' });
     const report = JSON.parse(await guest.stop()) as NativeGuestReport;
     writeFileSync(`${reportFile}.part`, `${JSON.stringify(report, null, 1)}\n`);
     renameSync(`${reportFile}.part`, reportFile!);
     report.disks.forEach((disk, index) => {
       if (disk.firstWrong !== null) say({ ev: 'fatal', text: disk.firstWrong });
-      say({ ev: 'verified', disk: nameOf(index), blocks: Math.floor(disk.bytesRead / 4096), err: disk.ioErrors, bad: disk.wrongBlocks + disk.unexpectedCompletions });
+      say({
+        ev: 'verified',
+        disk: nameOf(index),
+        blocks: Math.floor(disk.bytesRead / 4096),
+        err: disk.ioErrors,
+        bad: disk.wrongBlocks + disk.unexpectedCompletions,
+      });
     });
     if (report.stuck > 0) say({ ev: 'fatal', text: `${report.stuck} requests were never answered` });
     say({ ev: 'done', ms: report.elapsedMs });

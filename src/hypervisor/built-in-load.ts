@@ -22,7 +22,16 @@ export type BuiltInLoad = Omit<NativeGuestOptions, 'sockets' | 'ledgerFolder' | 
 const MIB = 2 ** 20;
 type NumberOption = Exclude<keyof BuiltInLoad, 'verifyAtEnd'>;
 const numbers: readonly NumberOption[] = [
-  'seed', 'queueDepth', 'longestBlocks', 'spanBytes', 'hotBytes', 'hotPercent', 'writePercent', 'zeroPercent', 'flushEvery', 'rate',
+  'seed',
+  'queueDepth',
+  'longestBlocks',
+  'spanBytes',
+  'hotBytes',
+  'hotPercent',
+  'writePercent',
+  'zeroPercent',
+  'flushEvery',
+  'rate',
 ];
 const words: { readonly [word: string]: { readonly option: NumberOption; readonly unit: number } } = {
   'w.seed': { option: 'seed', unit: 1 },
@@ -67,4 +76,5 @@ function parse(text: string): object {
 }
 
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
-const wrong = (what: string): VmStorageError => new VmStorageError('InvalidParameter', `${what}. See src/hypervisor/built-in-load.ts for what there is.`);
+const wrong = (what: string): VmStorageError =>
+  new VmStorageError('InvalidParameter', `${what}. See src/hypervisor/built-in-load.ts for what there is.`);

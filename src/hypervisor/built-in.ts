@@ -84,7 +84,8 @@ export class BuiltInHypervisor implements Hypervisor {
   }
 
   async start(vm: VmConfiguration, { prepare, verify, signal }: StartOptions = {}): Promise<void> {
-    if (this.state(vm.id) !== 'Off') throw new VmStorageError('InvalidState', `Virtual machine "${vm.name}" is not off.`, { target: vm.name });
+    if (this.state(vm.id) !== 'Off')
+      throw new VmStorageError('InvalidState', `Virtual machine "${vm.name}" is not off.`, { target: vm.name });
     const machine: Machine = { vmId: vm.id, state: 'Off', process: null, startedAt: null };
     this.#machines.set(vm.id, machine);
     this.#enter(machine, 'Starting');
@@ -97,15 +98,24 @@ export class BuiltInHypervisor implements Hypervisor {
     } catch (error) {
       await this.#kill(machine);
       await this.#ended(machine);
-      throw error instanceof VmStorageError ? error
-        : new VmStorageError('HypervisorFailure', `Virtual machine "${vm.name}" could not be started: ${error instanceof Error ? error.message : String(error)}.`, { target: vm.name, cause: error });
+      throw error instanceof VmStorageError
+        ? error
+        : new VmStorageError(
+            'HypervisorFailure',
+            `Virtual machine "${vm.name}" could not be started: ${error instanceof Error ? error.message : String(error)}.`,
+            { target: vm.name, cause: error },
+          );
     }
   }
 
   async #launch(machine: Machine, vm: VmConfiguration, signal?: AbortSignal): Promise<void> {
     const { paths, processes, clock, log, environment } = this.options;
     if (vm.disks.length === 0 || vm.disks.some((disk) => disk.passThrough)) {
-      throw new VmStorageError('NotImplemented', `Virtual machine "${vm.name}" cannot run the built-in guest: that needs one disk file or more, and no pass-through disk.`, { target: vm.name });
+      throw new VmStorageError(
+        'NotImplemented',
+        `Virtual machine "${vm.name}" cannot run the built-in guest: that needs one disk file or more, and no pass-through disk.`,
+        { target: vm.name },
+      );
     }
     const control = paths.guestSocket(vm.id);
     const folder = paths.vmLogFolder(vm.id);
@@ -119,24 +129,52 @@ export class BuiltInHypervisor implements Hypervisor {
       sockets: vm.disks.map((_, index) => paths.diskSocket(vm.id, index)),
       ledgerFolder: ledgers,
       // What an earlier guest of this machine wrote is still on its disks.
-      continueLedger: await access(join(ledgers, 'disk0.ledger')).then(() => true, () => false),
+      continueLedger: await access(join(ledgers, 'disk0.ledger')).then(
+        () => true,
+        () => false,
+      ),
     };
     const child = await processes.startDetached({
       command: process.execPath,
       args: [
-        this.options.program ?? PROGRAM, '--vm', vm.id, '--control', control, '--console', paths.vmLog(vm.id, 'console'),
-        '--report', guestReportFile(folder), '--options', JSON.stringify(options),
+        this.options.program ?? PROGRAM,
+        '--vm',
+        vm.id,
+        '--control',
+        control,
+        '--console',
+        paths.vmLog(vm.id, 'console'),
+        '--report',
+        guestReportFile(folder),
+        '--options',
+        JSON.stringify(options),
       ],
-      logFile, cwd: '/',
+      logFile,
+      cwd: '/',
     });
     machine.process = child.identity;
     machine.startedAt = clock.now().toISOString();
     log.info({ vmId: vm.id, guest: child.identity.pid, options }, 'built-in guest started');
-    const answers = await waitUntil(clock, START_LIMIT_MS, 20, async () => {
-      if (!processes.isAlive(child.identity)) throw new VmStorageError('HypervisorFailure', `The built-in guest of "${vm.name}" ended at once. See ${logFile}.`, { target: vm.name });
-      return askGuest(control, 'stats', ANSWER_LIMIT_MS, signal).then(() => true as const, () => undefined);
-    }, signal);
-    if (!answers) throw new VmStorageError('HypervisorFailure', `The built-in guest of "${vm.name}" did not answer. See ${logFile}.`, { target: vm.name });
+    const answers = await waitUntil(
+      clock,
+      START_LIMIT_MS,
+      20,
+      async () => {
+        if (!processes.isAlive(child.identity))
+          throw new VmStorageError('HypervisorFailure', `The built-in guest of "${vm.name}" ended at once. See ${logFile}.`, {
+            target: vm.name,
+          });
+        return askGuest(control, 'stats', ANSWER_LIMIT_MS, signal).then(
+          () => true as const,
+          () => undefined,
+        );
+      },
+      signal,
+    );
+    if (!answers)
+      throw new VmStorageError('HypervisorFailure', `The built-in guest of "${vm.name}" did not answer. See ${logFile}.`, {
+        target: vm.name,
+      });
   }
 
   async shutDown(vmId: string, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
@@ -172,7 +210,9 @@ export class BuiltInHypervisor implements Hypervisor {
   async adopt(vmId: string): Promise<VmState> {
     const { paths, processes, log } = this.options;
     const control = paths.guestSocket(vmId);
-    const identity = processes.find((line) => line[line.indexOf('--control') + 1] === control && line[line.indexOf('--vm') + 1] === vmId)[0];
+    const identity = processes.find(
+      (line) => line[line.indexOf('--control') + 1] === control && line[line.indexOf('--vm') + 1] === vmId,
+    )[0];
     if (!identity) {
       await rm(control, { force: true });
       return 'Off';
@@ -189,7 +229,9 @@ export class BuiltInHypervisor implements Hypervisor {
     this.#looking ??= setInterval(() => {
       for (const machine of this.#machines.values()) {
         if (machine.state === 'Starting' || !machine.process || this.options.processes.isAlive(machine.process)) continue;
-        void this.#ended(machine).catch((error: unknown) => this.options.log.error({ vmId: machine.vmId, error: String(error) }, 'the end of a guest was not handled'));
+        void this.#ended(machine).catch((error: unknown) =>
+          this.options.log.error({ vmId: machine.vmId, error: String(error) }, 'the end of a guest was not handled'),
+        );
       }
     }, LOOK_EVERY_MS).unref();
   }
@@ -198,7 +240,9 @@ export class BuiltInHypervisor implements Hypervisor {
     if (!machine.process) return;
     this.options.processes.signal(machine.process, 'SIGKILL');
     if (await waitForExit(this.options.processes, this.options.clock, machine.process, EXIT_LIMIT_MS)) return;
-    throw new VmStorageError('HypervisorFailure', `The built-in guest (pid ${machine.process.pid}) does not end.`, { target: machine.vmId });
+    throw new VmStorageError('HypervisorFailure', `The built-in guest (pid ${machine.process.pid}) does not end.`, {
+      target: machine.vmId,
+    });
   }
 
   async #ended(machine: Machine): Promise<void> {
@@ -218,6 +262,8 @@ export class BuiltInHypervisor implements Hypervisor {
   #running(vmId: string): Machine {
     const machine = this.#machines.get(vmId);
     if (machine?.process) return machine;
-    throw new VmStorageError('InvalidState', 'The operation cannot be performed while the virtual machine is in its current state.', { target: vmId });
+    throw new VmStorageError('InvalidState', 'The operation cannot be performed while the virtual machine is in its current state.', {
+      target: vmId,
+    });
   }
 }

@@ -26,7 +26,10 @@ export function chooseHypervisor(options: QemuOptions): Hypervisor {
 export class ChosenHypervisor implements Hypervisor {
   readonly remark: string | null;
 
-  constructor(private readonly chosen: Hypervisor, private readonly other: Hypervisor) {
+  constructor(
+    private readonly chosen: Hypervisor,
+    private readonly other: Hypervisor,
+  ) {
     this.remark = chosen.remark;
   }
 

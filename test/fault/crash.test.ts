@@ -27,16 +27,30 @@ afterEach(async () => {
 const point = (name: string) => points.find((one) => one.name === name)!;
 
 describe('a move that is killed', () => {
-  it('resumes or rolls back without losing a byte: the journal at each of its steps, the host after its own, and kills at random', { timeout: LIMIT_MS }, async () => {
-    const only = ['after:started', 'after:copy', 'before:verify', 'before:committed', 'after:committed', 'host:registry', 'host:source', 'before:cancelled', 'after:end'];
-    const report = await crash({ kills: 12, seed: SEED, only, killsPerRound: 12, living, folder: scratch.path });
-    expect(report.problems).toEqual([]);
-    expect(report).toMatchObject({ ok: true, lostBytes: 0, guestErrors: 0, stuck: 0 });
-    for (const name of only) expect(report.byPoint[name], name).toBeGreaterThan(0);
-    expect(report.kills).toBeGreaterThanOrEqual(12);
-    expect(report.rolledBack, 'the one that was stopped').toBeGreaterThan(0);
-    expect(report.blocksChecked).toBeGreaterThan(0);
-  });
+  it(
+    'resumes or rolls back without losing a byte: the journal at each of its steps, the host after its own, and kills at random',
+    { timeout: LIMIT_MS },
+    async () => {
+      const only = [
+        'after:started',
+        'after:copy',
+        'before:verify',
+        'before:committed',
+        'after:committed',
+        'host:registry',
+        'host:source',
+        'before:cancelled',
+        'after:end',
+      ];
+      const report = await crash({ kills: 12, seed: SEED, only, killsPerRound: 12, living, folder: scratch.path });
+      expect(report.problems).toEqual([]);
+      expect(report).toMatchObject({ ok: true, lostBytes: 0, guestErrors: 0, stuck: 0 });
+      for (const name of only) expect(report.byPoint[name], name).toBeGreaterThan(0);
+      expect(report.kills).toBeGreaterThanOrEqual(12);
+      expect(report.rolledBack, 'the one that was stopped').toBeGreaterThan(0);
+      expect(report.blocksChecked).toBeGreaterThan(0);
+    },
+  );
 
   it("two disks switch together or not at all: killed between the disks' last steps", { timeout: LIMIT_MS }, async () => {
     const folder = join(scratch.path, 'together');
@@ -47,7 +61,8 @@ describe('a move that is killed', () => {
       load: { queueDepth: 32, hotPercent: 50, hotBytes: 256 * 1024, writePercent: 60, zeroPercent: 5, flushEvery: 32, seed: SEED },
       restartDelayMs: () => 0,
       say: () => undefined,
-      living, folder,
+      living,
+      folder,
       next: (struck) => {
         seen.splice(0, seen.length, ...struck);
         const name = around[struck.length];
