@@ -17,6 +17,8 @@ export interface KillPoint {
   readonly ofStop?: true;
   /** Only passed by a worker that takes a move up again: another has to die first. */
   readonly ofResume?: true;
+  /** The host dies before there is anything to resume: the move is rolled back and passes no later point. */
+  readonly ends?: true;
   /** One of the journal's records or of the host's durable steps that the order of a move depends on. */
   readonly core: boolean;
 }
@@ -26,8 +28,8 @@ const further = (name: string, phase: string): KillPoint => ({ name, phase, core
 const around = (record: string, phase: string): KillPoint[] => [core(`before:${record}`, phase), core(`after:${record}`, phase)];
 
 export const points: readonly KillPoint[] = [
-  further('host:opened', 'prepare'),
-  further('host:prepared', 'prepare'),
+  { ...further('host:opened', 'prepare'), ends: true },
+  { ...further('host:prepared', 'prepare'), ends: true },
   core('after:started', 'start'),
   core('targets', 'start'),
   further('host:started', 'start'),

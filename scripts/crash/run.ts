@@ -147,7 +147,7 @@ function nextStrike(random: Random, missing: readonly KillPoint[], killsLeft: nu
   }
   const point = random.pick(missing);
   if (point.ofResume) return { kind: 'points', points: [first(random), point] };
-  if (random.below(3) > 0) return { kind: 'points', points: [point] };
+  if (point.ends || random.below(3) > 0) return { kind: 'points', points: [point] };
   // Points are listed in the order in which a move passes them.
   const later = missing.filter(
     (other) => !other.ofResume && other.ofStop === point.ofStop && points.indexOf(other) > points.indexOf(point),

@@ -15,32 +15,36 @@ export interface Together {
 
 export function watchTogether(instance: CrashInstance): Together {
   const seen = { a: 0, b: 0 };
-  let ended = false;
-  let failure: Error | null = null;
-  const work = (async () => {
-    let mixedBefore = 0;
-    while (!ended && !failure) {
-      const link = await WorkerLink.open(instance.paths.workerSocket(instance.vmId)).catch(() => null); // dead now
-      while (link && !ended && !failure) {
-        const status = await link.call('status', {}, { timeoutMs: 5_000 }).catch(() => null);
-        if (!status) break;
-        const sides = new Set(status.disks.map(({ path }) => (path.startsWith(`${instance.place('a')}/`) ? 'a' : 'b')));
-        if (sides.size === 2 && mixedBefore === status.pid) failure = new Error(`one disk at each side: ${JSON.stringify(status)}`);
-        mixedBefore = sides.size === 2 ? status.pid : 0;
-        const [side] = sides;
-        if (sides.size === 1 && status.disks.length === disks.length) seen[side as Side]++;
-        await sleep(ASK_EVERY_MS);
-      }
-      link?.close();
-      await sleep(ASK_EVERY_MS);
-    }
-  })();
+  const ending = new AbortController();
+  let mixedBefore = 0;
+  const work = watch();
+  work.catch(() => undefined); // told by end()
   return {
     seen,
-    async end() {
-      ended = true;
-      await work;
-      if (failure) throw failure;
+    end() {
+      ending.abort();
+      return work;
     },
   };
+
+  async function watch(): Promise<void> {
+    while (!ending.signal.aborted) {
+      const link = await WorkerLink.open(instance.paths.workerSocket(instance.vmId)).catch(() => null);
+      if (link) await askAgainAndAgain(link).finally(() => link.close());
+      await sleep(ASK_EVERY_MS); // it is dead now, and will be back
+    }
+  }
+
+  async function askAgainAndAgain(link: WorkerLink): Promise<void> {
+    while (!ending.signal.aborted) {
+      const status = await link.call('status', {}, { timeoutMs: 5_000 }).catch(() => null);
+      if (!status) return;
+      const sides = new Set<Side>(status.disks.map(({ path }) => (path.startsWith(`${instance.place('a')}/`) ? 'a' : 'b')));
+      if (sides.size === 2 && mixedBefore === status.pid) throw new Error(`one disk at each side: ${JSON.stringify(status)}`);
+      mixedBefore = sides.size === 2 ? status.pid : 0;
+      const [side] = sides;
+      if (side !== undefined && sides.size === 1 && status.disks.length === disks.length) seen[side]++;
+      await sleep(ASK_EVERY_MS);
+    }
+  }
 }

@@ -142,7 +142,7 @@ function tellSecond(): void {
 function stop(): Promise<NativeGuestReport> {
   stopping ??= (async () => {
     clearInterval(clock);
-    say({ ev: 'stopping', why: 'power button', then: 'power off' });
+    say({ ev: 'stopping', why: 'power button' });
     const report = JSON.parse(await guest.stop()) as NativeGuestReport;
     writeFileSync(`${reportFile}.part`, `${JSON.stringify(report, null, 1)}\n`);
     renameSync(`${reportFile}.part`, reportFile!);
