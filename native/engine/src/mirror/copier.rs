@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use super::limits::{CONTENDED_US, SHARE_STEP_BYTES, STRIKES_BEFORE_LOCK};
+use super::limits::{CONTENDED_US, EXAMINED_MAX, SHARE_STEP_BYTES, STRIKES_BEFORE_LOCK};
 use super::machine::Move;
 use super::stage::Stage;
 use super::vocabulary::*;
@@ -71,6 +71,9 @@ pub(super) struct Lock {
 impl Move {
     /// Starts copies while the share lasts, disk by disk in turn.
     pub(super) fn fill_copies(&mut self, now_us: u64, out: &mut Vec<Action>) {
+        if now_us < self.copy_after_us {
+            return;
+        }
         let disks = self.disks.len();
         let mut idle = 0;
         while idle < disks {
@@ -115,7 +118,7 @@ impl Move {
         let begin = self.disks[disk as usize].cursor;
         let mut from = begin;
         let mut wrapped = false;
-        loop {
+        for _ in 0..EXAMINED_MAX {
             let state = &self.disks[disk as usize];
             // A slow target is not given more to do before it has answered for what was given up.
             if state.dirty.is_empty() && state.swept || state.abandoned > 0 {
@@ -153,6 +156,8 @@ impl Move {
             }
             from = chunk + 1;
         }
+        self.disks[disk as usize].cursor = from;
+        None
     }
 
     /// What can be done about the dirty chunk `chunk`.

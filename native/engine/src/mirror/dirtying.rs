@@ -56,13 +56,18 @@ impl Move {
     /// Chunks both halves of a write have reached are equal again, unless something else is going on there.
     pub(super) fn mark_settled(&mut self, disk: DiskIndex, range: ByteRange) {
         let state = &mut self.disks[disk as usize];
-        let mut chunk = range.start / CHUNK_BYTES;
-        let end = range.end().div_ceil(CHUNK_BYTES);
-        while chunk < end {
-            if !state.dirty.get(chunk) && !state.copying.get(chunk) {
-                state.settled.set(chunk..chunk + 1);
+        let chunks = chunks_of(range);
+        let mut at = chunks.start;
+        // Run by run: a discard may cover a whole disk.
+        while let Some(start) = state.dirty.next_clear(at).filter(|start| *start < chunks.end) {
+            if state.copying.get(start) {
+                at = start + 1;
+                continue;
             }
-            chunk += 1;
+            let dirty = state.dirty.next_set(start).unwrap_or(chunks.end);
+            let copying = state.copying.next_set(start).unwrap_or(chunks.end);
+            at = dirty.min(copying).min(chunks.end);
+            state.settled.set(start..at);
         }
     }
 }

@@ -29,7 +29,10 @@ pub(super) struct GuestFlush {
     pub halves: Halves,
     pub acknowledged: bool,
     pub submitted_us: u64,
+    /// When both halves were done without an answer.
     pub due_us: Option<u64>,
+    /// When the source had done it and the target had not.
+    pub source_done_us: Option<u64>,
 }
 
 /// Volatile bitmaps cost 8 bits per chunk: 16 MiB per TiB, beside the two of the journal.
@@ -211,9 +214,9 @@ impl DiskState {
             let chunks = chunks_of(entry.range);
             let mut from = chunks.start;
             while let Some(chunk) = self.flushing.next_set(from).filter(|chunk| *chunk < chunks.end) {
-                self.flushing.clear(chunk..chunk + 1);
-                self.settled.set(chunk..chunk + 1);
-                from = chunk + 1;
+                from = self.flushing.next_clear(chunk).unwrap_or(self.chunks).min(chunks.end);
+                self.flushing.clear(chunk..from);
+                self.settled.set(chunk..from);
             }
         }
     }

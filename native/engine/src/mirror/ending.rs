@@ -43,6 +43,8 @@ impl Move {
             self.fail(EndReason::TargetFailed(errno), now_us, out);
         } else {
             self.share_now_bytes = (self.share_now_bytes / 2).max(SHARE_STEP_BYTES);
+            self.copy_after_us =
+                now_us + (self.limits.target_retry_pause_us << self.target_retries.min(8).saturating_sub(1));
             if self.stage == Stage::Committing {
                 self.revert(None, false, out);
             }

@@ -25,6 +25,8 @@ pub struct MoveLimits {
     pub silence_limit_us: u64,
     /// Target errors that may be transient (EAGAIN, ENOMEM, ETIMEDOUT ...), per move. All others end it at once.
     pub target_retries_max: u32,
+    /// Pause of the copier after such an error; doubles up to 128 times as long, so that the tries span more than a moment.
+    pub target_retry_pause_us: u64,
     /// Net number of times a target may fall behind (one is forgiven per `forgive_after_us` without).
     pub fallbacks_max: u32,
     pub forgive_after_us: u64,
@@ -59,6 +61,9 @@ pub(super) const LOCK_WAIT_FACTOR: u64 = 2;
 /// Attempts to record that a move was cancelled before it is given up (then all bits are set: nothing stale can be resumed).
 pub(super) const CANCEL_RECORD_TRIES: u32 = 3;
 
+/// Dirty chunks looked at per event and disk: most of them in use or waiting for a lock is no reason to look at them all each time.
+pub(super) const EXAMINED_MAX: u32 = 16;
+
 /// After a collision the copier stays careful for so long.
 pub(super) const CONTENDED_US: u64 = 100_000;
 
@@ -78,6 +83,7 @@ impl Default for MoveLimits {
             lock_patience_us: 250_000,
             silence_limit_us: 30_000_000,
             target_retries_max: 16,
+            target_retry_pause_us: 10_000,
             fallbacks_max: 32,
             forgive_after_us: 10_000_000,
             fallback_pause_us: 250_000,

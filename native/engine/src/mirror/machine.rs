@@ -47,6 +47,8 @@ pub struct Move {
     pub(super) share_now_bytes: u64,
     pub(super) contended_until_us: u64,
     pub(super) next_disk: usize,
+    /// No copies before this: the target refused something that may pass.
+    pub(super) copy_after_us: u64,
 
     pub(super) own_flushes: Vec<OwnFlush>,
     pub(super) next_own_flush: u32,
@@ -120,6 +122,7 @@ impl Move {
             share_now_bytes: limits.share_bytes,
             contended_until_us: 0,
             next_disk: 0,
+            copy_after_us: 0,
             own_flushes: Vec::with_capacity(4 * disks.len()),
             next_own_flush: 0,
             recorder: Recorder::new(),
@@ -153,13 +156,15 @@ impl Move {
             }
             out.push(Action::PhaseChanged { phase: self.stage.phase(), bound_bytes: None });
         }
+        // A request that only arrives frees nothing the copier could have waited for.
+        let is_arrival = matches!(event, Event::GuestWrite { .. } | Event::GuestFlush { .. });
         if self.knows_disk_of(&event) {
             self.take(event, now_us, out);
         } else {
             debug_assert!(false, "unknown disk in {event:?}");
         }
         self.start_ready(now_us, out);
-        self.advance(now_us, out);
+        self.advance(is_arrival, now_us, out);
         // What a new stage lets go.
         self.start_ready(now_us, out);
     }
@@ -220,16 +225,16 @@ impl Move {
     }
 
     /// Moves the stage on where its condition holds, then gives the copier and the verifier work.
-    fn advance(&mut self, now_us: u64, out: &mut Vec<Action>) {
+    fn advance(&mut self, is_arrival: bool, now_us: u64, out: &mut Vec<Action>) {
         if matches!(self.stage, Stage::Switch(_)) && !self.is_synchronized() {
             self.abort_switch(now_us, out);
         }
-        if self.stage == Stage::Copy {
-            // The copier finds out here that it has been over everything.
+        if self.stage.copies() && !is_arrival {
+            // In `Copy` this is where the copier finds out that it has been over everything.
             self.fill_copies(now_us, out);
-            if self.may_mirror(now_us) {
-                self.begin_mirror(out);
-            }
+        }
+        if self.stage == Stage::Copy && self.may_mirror(now_us) {
+            self.begin_mirror(out);
         }
         if self.stage == Stage::Mirror && self.disks.iter().all(|disk| disk.dirty.is_empty() && disk.copying.is_empty())
         {
@@ -242,8 +247,7 @@ impl Move {
         if self.stage == Stage::Switch(SwitchStep::Ready) {
             self.try_flip(now_us, out);
         }
-        if self.stage.copies() {
-            self.fill_copies(now_us, out);
+        if self.stage.copies() && !is_arrival {
             if self.stage == Stage::Verify {
                 self.fill_verifies(now_us, out);
             }

@@ -19,11 +19,16 @@ pub(super) struct Counters {
     pub fallbacks: u32,
     pub switch_attempts: u32,
     held_max_us: u64,
+    flush_wait_max_us: u64,
 }
 
 impl Counters {
     pub(super) fn held(&mut self, us: u64) {
         self.held_max_us = self.held_max_us.max(us);
+    }
+
+    pub(super) fn flush_waited(&mut self, us: u64) {
+        self.flush_wait_max_us = self.flush_wait_max_us.max(us);
     }
 }
 
@@ -54,8 +59,11 @@ pub struct Progress {
     /// How often the target fell behind.
     pub fallbacks: u32,
     pub switch_attempts: u32,
-    /// Longest time a request was held for the switch's sake, microseconds; `None` before reads were flipped.
+    /// Longest time a request was held for the switch's sake, microseconds: its I/O was done, its answer had to wait for a record.
+    /// `None` before reads were flipped.
     pub held_max_us: Option<u64>,
+    /// Longest time a guest flush waited for the target after the source had done it (from PREPARED-begin both are flushed).
+    pub flush_wait_max_us: Option<u64>,
 }
 
 impl Move {
@@ -85,6 +93,7 @@ impl Move {
             fallbacks: self.counters.fallbacks,
             switch_attempts: self.counters.switch_attempts,
             held_max_us: switched.then_some(self.counters.held_max_us),
+            flush_wait_max_us: switched.then_some(self.counters.flush_wait_max_us),
         }
     }
 

@@ -239,7 +239,14 @@ impl Move {
             Halves { source: Half::Open, ..Halves::UNSUBMITTED }
         };
         let state = &mut self.disks[disk as usize];
-        state.flushes.push(GuestFlush { id, halves, acknowledged: false, submitted_us: now_us, due_us: None });
+        state.flushes.push(GuestFlush {
+            id,
+            halves,
+            acknowledged: false,
+            submitted_us: now_us,
+            due_us: None,
+            source_done_us: None,
+        });
         if halves.source == Half::Open {
             state.source_open += 1;
             out.push(Action::FlushSource { disk, flush });
@@ -315,11 +322,16 @@ impl Move {
                     if let Some(due_us) = entry.due_us {
                         self.counters.held(now_us.saturating_sub(due_us));
                     }
+                    if let Some(done_us) = entry.source_done_us {
+                        self.counters.flush_waited(now_us.saturating_sub(done_us));
+                    }
                     out.push(Action::AcknowledgeFlush { disk, id, result });
                 }
-                // Without the switch the source's answer would have been enough.
-                None if !matches!(entry.halves.source, Half::Open | Half::Absent) => {
+                None if !entry.halves.any_open() => {
                     entry.due_us.get_or_insert(now_us);
+                }
+                None if entry.halves.target == Half::Open && entry.halves.source != Half::Open => {
+                    entry.source_done_us.get_or_insert(now_us);
                 }
                 None => {}
             }

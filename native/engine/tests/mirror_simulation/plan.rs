@@ -92,7 +92,7 @@ impl Plan {
             } else {
                 Vec::new()
             },
-            window_target_error_permille: sometimes(r, 300, 20),
+            window_target_error_permille: sometimes(r, 400, 20),
             window_source_error_permille: sometimes(r, 200, 20),
             window_hang: faults && r.permille(100),
             window_stop: faults && r.permille(100),
@@ -195,6 +195,7 @@ impl Plan {
             lock_patience_us: 25_000,
             silence_limit_us: 150_000,
             fallback_pause_us: 5_000,
+            target_retry_pause_us: 100,
             forgive_after_us: 200_000,
             settle_every_us: self.settle_every_us,
             settle_every_bytes: if self.settle_every_us < 1_000_000 { 512 * 1024 } else { u64::MAX },
