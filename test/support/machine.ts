@@ -52,7 +52,10 @@ export class Machine implements AsyncDisposable {
     this.console = new GuestConsole(instance.paths.vmLog(id, 'console'));
   }
 
-  static async create(instance: Instance, { name, folder, disks = ['system.vhdx', 'data.img'], guest = '' }: MachineOptions): Promise<Machine> {
+  static async create(
+    instance: Instance,
+    { name, folder, disks = ['system.vhdx', 'data.img'], guest = '' }: MachineOptions,
+  ): Promise<Machine> {
     await mkdir(folder, { recursive: true });
     const paths = disks.map((leaf) => join(folder, leaf));
     const seeds: string[] = [];

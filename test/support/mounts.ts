@@ -26,7 +26,11 @@ export function lacksHangingDisks(): boolean {
       return false;
     }
   };
-  return !requires('FUSE and loop devices', usable('/dev/fuse') && usable('/dev/loop-control'), '/dev/fuse or /dev/loop-control cannot be used');
+  return !requires(
+    'FUSE and loop devices',
+    usable('/dev/fuse') && usable('/dev/loop-control'),
+    '/dev/fuse or /dev/loop-control cannot be used',
+  );
 }
 
 export interface Mount extends AsyncDisposable {
@@ -117,13 +121,15 @@ export class DaemonDisk implements Mount {
     await makeExt4(back, sizeBytes);
     await writeFile(exported, '');
     const errors = brokenSectors.map((sector) => ({ event: 'none', iotype: 'write', errno: 5, sector, once: false, immediately: false }));
-    const blockdev = { driver: 'blkdebug', 'node-name': 'disk', image: { driver: 'file', filename: back }, ...(errors.length > 0 && { 'inject-error': errors }) };
+    const blockdev = {
+      driver: 'blkdebug',
+      'node-name': 'disk',
+      image: { driver: 'file', filename: back },
+      ...(errors.length > 0 && { 'inject-error': errors }),
+    };
     const daemon = spawn(
       'qemu-storage-daemon',
-      [
-        ...['--blockdev', JSON.stringify(blockdev)],
-        ...['--export', `type=fuse,id=disk,node-name=disk,mountpoint=${exported},writable=on`],
-      ],
+      [...['--blockdev', JSON.stringify(blockdev)], ...['--export', `type=fuse,id=disk,node-name=disk,mountpoint=${exported},writable=on`]],
       { stdio: ['ignore', 'ignore', 'inherit'] },
     );
     // A test process that ends early must not leave a mount that hangs.

@@ -58,7 +58,10 @@ describe.skipIf(lacks('root', 'qemu-system-x86_64', 'qemu-img', 'guest'))('a gue
   const isClean = (folder: string): Promise<true> =>
     until(
       `nothing of ours is left in ${folder}`,
-      () => (filesBelow(folder).filter((path) => basename(path) !== 'filler').length === 0 && !existsSync(join(folder, 'Virtual Machines')) ? true : undefined),
+      () =>
+        filesBelow(folder).filter((path) => basename(path) !== 'filler').length === 0 && !existsSync(join(folder, 'Virtual Machines'))
+          ? true
+          : undefined,
       60_000,
     );
 
@@ -130,7 +133,9 @@ describe.skipIf(lacks('root', 'qemu-system-x86_64', 'qemu-img', 'guest'))('a gue
       disksNow = disksAt(disk.path);
       await expectUnaffected();
       const { maxLatencyMs, maxStallMs } = vm.console.spell(from);
-      console.log(`a hang of ${HANG_MS} ms: longest request ${maxLatencyMs} ms, longest silence ${maxStallMs} ms (wanted: below ${WAIT_WANTED_MS} ms)`);
+      console.log(
+        `a hang of ${HANG_MS} ms: longest request ${maxLatencyMs} ms, longest silence ${maxStallMs} ms (wanted: below ${WAIT_WANTED_MS} ms)`,
+      );
       expect(maxLatencyMs).toBeLessThan(WAIT_MOST_MS);
       await expectSecondMoveWorks();
     });

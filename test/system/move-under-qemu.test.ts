@@ -90,7 +90,10 @@ describe.skipIf(missing)('a running guest whose storage is moved', () => {
 
   it('is where it was asked to be: nothing to do, said as a verbose line', async () => {
     const before = await vm.diskPaths();
-    const { verbose, progress } = await vm.moveVhds(before.map((path) => [path, path] as const), { prefs: { verbose: true, progress: true } });
+    const { verbose, progress } = await vm.moveVhds(
+      before.map((path) => [path, path] as const),
+      { prefs: { verbose: true, progress: true } },
+    );
     expect(verbose.join('\n')).toMatch(/already where it was asked to be/);
     expect(progress).toEqual([]);
   });

@@ -54,7 +54,10 @@ describe('a request that cannot be carried out is refused and changes nothing:',
     expectRefused(code, words, 'Move-VMStorage', { Name: name, DestinationStoragePath: to });
   const expectVhdsRefused = (code: ErrorCode, words: RegExp, Vhds: WireValue): Promise<Refusal> =>
     expectRefused(code, words, 'Move-VMStorage', { Name: 'vm', Vhds }, { set: 'NameMultipleDestinations' });
-  const pair = (SourceFilePath: string, DestinationFilePath: string): { [key: string]: WireValue } => ({ SourceFilePath, DestinationFilePath });
+  const pair = (SourceFilePath: string, DestinationFilePath: string): { [key: string]: WireValue } => ({
+    SourceFilePath,
+    DestinationFilePath,
+  });
 
   let disk: string;
   let otherDisk: string;
@@ -145,7 +148,9 @@ describe('a request that cannot be carried out is refused and changes nothing:',
   });
 
   it('a -Vhds pair that is not one of this VM, whose names differ, that lacks a key, that is empty', async () => {
-    await expectVhdsRefused('InvalidParameter', /is not a virtual hard disk of the virtual machine "vm"/, [pair(otherDisk, at('to/other.img'))]);
+    await expectVhdsRefused('InvalidParameter', /is not a virtual hard disk of the virtual machine "vm"/, [
+      pair(otherDisk, at('to/other.img')),
+    ]);
     await expectVhdsRefused('InvalidParameter', /file names must match/, [pair(disk, at('to/renamed.img'))]);
     await expectVhdsRefused('InvalidParameter', /must contain 'DestinationFilePath' key/, [{ SourceFilePath: disk }]);
     await expectVhdsRefused('InvalidParameter', /must contain 'SourceFilePath' key/, [{ DestinationFilePath: at('to/vm.img') }]);

@@ -18,7 +18,7 @@ const strange: Readonly<Record<string, Buffer>> = {
   'a frame of nothing': Buffer.alloc(4),
   'no JSON': Buffer.concat([Buffer.from([5, 0, 0, 0]), Buffer.from('hello')]),
   'JSON that is no message': encodeFrame(['what', 'is', 'this']),
-  'null': encodeFrame(null),
+  null: encodeFrame(null),
   'an unknown message': encodeFrame({ k: 'dance', id: 1, method: 'dance', params: {} }),
   'a name of every object': encodeFrame({ k: 'constructor', id: 1, method: 'constructor', params: {} }),
   'another protocol': Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'),
@@ -46,7 +46,12 @@ describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img', 'guest'))('a strange mes
 
   beforeAll(async () => {
     instance = await Instance.start('strange');
-    vm = await Machine.create(instance, { name: 'calm', folder: `${instance.folder}/a`, disks: ['data.img'], guest: 'w.span=8 w.qd=2 w.iops=200' });
+    vm = await Machine.create(instance, {
+      name: 'calm',
+      folder: `${instance.folder}/a`,
+      disks: ['data.img'],
+      guest: 'w.span=8 w.qd=2 w.iops=200',
+    });
     await vm.start();
     pids = [...instance.processes].sort();
   });

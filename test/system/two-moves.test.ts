@@ -48,7 +48,8 @@ describe.skipIf(lacks('qemu-img', 'guest'))('moves beside each other', () => {
     const moves = await instance.run('Get-VMStorageMove', {});
     return Object.fromEntries(moves.filter((move) => move['Outcome'] === null).map((move) => [String(move['VMName']), move['Phase']]));
   };
-  const queued = (vm: Machine): Promise<true> => until(`${vm.name} waits`, async () => ((await phases())[vm.name] === 'queued' ? true : undefined));
+  const queued = (vm: Machine): Promise<true> =>
+    until(`${vm.name} waits`, async () => ((await phases())[vm.name] === 'queued' ? true : undefined));
 
   it('run as many at a time as MaximumStorageMigrations says; the others wait in order', async () => {
     await instance.run('Set-VMHost', { MaximumStorageMigrations: 1 });
@@ -164,7 +165,9 @@ describe.skipIf(lacks('qemu-img', 'guest'))('moves beside each other', () => {
       first.release();
       await first.moving;
       await one().move(at('g'));
-      await until('the space is free', () => (statfsSync(small.path).bavail * statfsSync(small.path).bsize > 600 * 2 ** 20 ? true : undefined));
+      await until('the space is free', () =>
+        statfsSync(small.path).bavail * statfsSync(small.path).bsize > 600 * 2 ** 20 ? true : undefined,
+      );
       await two().move(small.path);
       await two().move(at('g'));
     });

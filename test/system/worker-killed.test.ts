@@ -89,9 +89,13 @@ describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img', 'guest'))('a guest whose
     await kill('as it listens');
     await until('the next worker has a disk', async () => ((await vm.probe.status())?.disks.length ? true : undefined));
     await kill('as it serves');
-    await until('QEMU connects', async () => ((await vm.probe.status())?.disks.some((disk) => disk.peerPid === qemuPid) ? true : undefined));
+    await until('QEMU connects', async () =>
+      (await vm.probe.status())?.disks.some((disk) => disk.peerPid === qemuPid) ? true : undefined,
+    );
     await kill('inside the handshake');
-    await until('QEMU connects', async () => ((await vm.probe.status())?.disks.some((disk) => disk.peerPid === qemuPid) ? true : undefined));
+    await until('QEMU connects', async () =>
+      (await vm.probe.status())?.disks.some((disk) => disk.peerPid === qemuPid) ? true : undefined,
+    );
     await kill('inside the handshake');
     await expectServing();
   });
@@ -104,7 +108,11 @@ describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img', 'guest'))('a guest whose
   });
 
   it('is moved although its worker dies while it mirrors, verifies and releases', async () => {
-    for (const phases of [[['mirror'], ['verify']], [['verify'], ['verify']], [['synchronized', 'switch', 'release', 'cleanUp']]] as const) {
+    for (const phases of [
+      [['mirror'], ['verify']],
+      [['verify'], ['verify']],
+      [['synchronized', 'switch', 'release', 'cleanUp']],
+    ] as const) {
       await anotherHost();
       await moveWithKills(...phases);
       await expectServing();
