@@ -7,9 +7,8 @@ import { existsSync, rmSync, statfsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { VmStorageError } from '../../src/model/errors.js';
 import { Instance } from '../support/instance.js';
-import { filesBelow, Machine } from '../support/machine.js';
+import { filesBelow, Machine, reasonOf } from '../support/machine.js';
 import { DaemonDisk, lacksHangingDisks, LooseDisk, mountTmpfs } from '../support/mounts.js';
 import { lacks } from '../support/requires.js';
 import { standStill } from '../support/stand-still.js';
@@ -47,13 +46,6 @@ describe.skipIf(lacks('root', 'qemu-system-x86_64', 'qemu-img', 'guest'))('a gue
     disksNow = disksAt(at(here));
     await expectUnaffected();
   }
-
-  /** How a move that must fail did so. */
-  const reasonOf = (moving: Promise<unknown>): Promise<string> =>
-    moving.then(
-      () => 'it succeeded',
-      (error: VmStorageError) => `${error.code}: ${error.message}`,
-    );
 
   const isClean = (folder: string): Promise<true> =>
     until(
