@@ -6,14 +6,14 @@
  *            ┌──────── figures, fall back to copy, worker lost and restored ───────┐
  *  watching ─┴─► journal says committed or later ──► committed
  *            ├─► outcome not ok ──► failed
- *            ├─► a target is not at its path any more ──► failed
+ *            ├─► a target is not at its path any more: stopMove ── stopped ──► failed
  *            ├─► stop asked: stopMove ── stopped ──► stopped
  *            │                       └── not stopped: too late, go on watching
  *            └─► neither journal nor move known ──► failed (it cannot go on by itself)
  * ```
  */
 import { VmStorageError, errorTable, type ErrorCode } from '../model/errors.js';
-import type { JournalPhase } from '../model/move.js';
+import type { JournalPhase, MoveStatus } from '../model/move.js';
 import { killPoint } from '../os/kill-point.js';
 import { writeIdentity } from './identity.js';
 import { stopped } from './prepare.js';
@@ -48,6 +48,12 @@ export async function follow(scene: Scene): Promise<void> {
         killPoint('host:targets');
         known = true;
       }
+      if (askToStop && targets.lost !== null) {
+        askToStop = false;
+        if ((await scene.ask('stopMove', {})).stopped) throw await whyLost(targets.lost, scene);
+        scene.control.pointOfNoReturn();
+        continue;
+      }
       targets.look();
       if (askToStop && scene.control.stop.aborted) {
         askToStop = false;
@@ -73,16 +79,28 @@ function judge(status: WorkerStatus, scene: Scene): boolean {
     // The worker says so itself once it has let the source go out of use; it refuses to close it before.
     return move === null || move.outcome !== null;
   }
-  if (move?.outcome && !move.outcome.ok) {
-    const code = move.outcome.code in errorTable ? (move.outcome.code as ErrorCode) : 'OperationFailed';
-    throw new VmStorageError(code, move.outcome.message, { target: scene.plan.vmName });
-  }
+  if (move?.outcome && !move.outcome.ok) throw outcomeError(move.outcome, scene);
   if (!journal && !move) {
     throw new VmStorageError('OperationFailed', 'The worker of the virtual machine does not know this move any more.', {
       target: scene.plan.vmName,
     });
   }
   return false;
+}
+
+/**
+ * A target is gone from its path, and the move is stopped. A worker whose move fails deletes its targets before it tells why: then
+ * that is the reason, and nothing had vanished.
+ */
+async function whyLost(path: string, scene: Scene): Promise<VmStorageError> {
+  const { move } = await scene.ask('status', {});
+  const own = move?.moveId === scene.plan.moveId ? move.outcome : null;
+  if (own && !own.ok && own.code !== 'OperationStopped') return outcomeError(own, scene);
+  return new VmStorageError('StorageFailure', `'${path}' is not there any more; was its file system unmounted?`, { target: path });
+}
+
+function outcomeError({ code, message }: NonNullable<MoveStatus['outcome']>, scene: Scene): VmStorageError {
+  return new VmStorageError(code in errorTable ? (code as ErrorCode) : 'OperationFailed', message, { target: scene.plan.vmName });
 }
 
 /** A worker that finds `started` makes its targets anew: not before the next record are they what they will be. */
@@ -114,11 +132,12 @@ class TargetWatch {
     private readonly tell: () => void,
   ) {}
 
+  /** The first target that was not there at the last look. */
+  get lost(): string | null {
+    return this.#lost;
+  }
+
   look(): void {
-    if (this.#lost !== null) {
-      const message = `'${this.#lost}' is not there any more; was its file system unmounted?`;
-      throw new VmStorageError('StorageFailure', message, { target: this.#lost });
-    }
     if (this.#looking) return;
     this.#looking = true;
     void lostTarget(this.scene).then((lost) => {

@@ -7,6 +7,7 @@ import { mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { expect } from 'vitest';
 import { checkDisk, fillImage, makeSeed, type ImageFormat } from '../../scripts/demo/disks.js';
+import type { VmStorageError } from '../../src/model/errors.js';
 import { Qmp } from '../../src/hypervisor/qmp.js';
 import type { Collected } from '../../src/client/invoke.js';
 import type { WireObject, WireValue } from '../../src/protocol/messages.js';
@@ -194,6 +195,14 @@ export class Machine implements AsyncDisposable {
     this.probe[Symbol.dispose]();
     await this.console.close();
   }
+}
+
+/** How a move that has to fail did so: `Code: message`. Listens at once, so that no rejection is unhandled. */
+export function reasonOf(moving: Promise<unknown>): Promise<string> {
+  return moving.then(
+    () => 'it succeeded',
+    (error: VmStorageError) => `${error.code}: ${error.message}`,
+  );
 }
 
 /** Everything below a folder that is not a folder. */

@@ -66,6 +66,43 @@ export async function loopDevice(file: string): Promise<Mount> {
   return { path, [Symbol.asyncDispose]: async () => void (await run('losetup', ['--detach', path])) };
 }
 
+async function makeExt4(file: string, sizeBytes: number): Promise<void> {
+  await writeFile(file, '');
+  await truncate(file, sizeBytes);
+  await run('mkfs.ext4', ['-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0,nodiscard', file]);
+}
+
+/** An ext4 that can be taken out under its users, and put back. */
+export class LooseDisk implements Mount {
+  private constructor(
+    readonly path: string,
+    private readonly loop: Mount,
+  ) {}
+
+  static async mount(folder: string, sizeBytes: number): Promise<LooseDisk> {
+    const path = join(folder, 'disk');
+    await mkdir(path, { recursive: true });
+    await makeExt4(join(folder, 'loose.img'), sizeBytes);
+    const disk = new LooseDisk(path, await loopDevice(join(folder, 'loose.img')));
+    await disk.comeBack();
+    return disk;
+  }
+
+  /** Its files stay usable for who has them open; their names are gone. */
+  async vanish(): Promise<void> {
+    await run('umount', ['--lazy', this.path]);
+  }
+
+  async comeBack(): Promise<void> {
+    await run('mount', [this.loop.path, this.path]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await unmount(this.path);
+    await this.loop[Symbol.asyncDispose]();
+  }
+}
+
 /** An ext4 of `sizeBytes` whose bottom is a process. */
 export class DaemonDisk implements Mount {
   readonly path: string;
@@ -81,9 +118,7 @@ export class DaemonDisk implements Mount {
   static async mount(folder: string, sizeBytes: number, brokenSectors: readonly number[] = []): Promise<DaemonDisk> {
     const [back, exported, path] = [join(folder, 'back.img'), join(folder, 'exported.img'), join(folder, 'disk')];
     await mkdir(path, { recursive: true });
-    await writeFile(back, '');
-    await truncate(back, sizeBytes);
-    await run('mkfs.ext4', ['-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0,nodiscard', back]);
+    await makeExt4(back, sizeBytes);
     await writeFile(exported, '');
     const errors = brokenSectors.map((sector) => ({ event: 'none', iotype: 'write', errno: 5, sector, once: false, immediately: false }));
     const blockdev = {

@@ -56,6 +56,7 @@ pub struct Service {
     /// How long to look for completions before sleeping.
     window: PollWindow,
     shutting_down: bool,
+    closing_images: bool,
 }
 
 impl Service {
@@ -79,6 +80,7 @@ impl Service {
             last_tick_us: 0,
             window: PollWindow::new(Instant::now()),
             shutting_down: false,
+            closing_images: false,
         }
     }
 
@@ -440,14 +442,20 @@ impl Service {
         for slot in self.exports.iter_mut().flatten() {
             slot.close = true;
         }
-        for image in self.images.iter_mut().flatten() {
-            image.begin_close(self.reactor.as_mut());
-        }
     }
 
+    /// Images are closed only when no request is under way: a write still waiting for space would be answered with an error.
     fn try_finish(&mut self) -> bool {
-        let disks_still = self.disks.iter().flatten().all(|disk| disk.requests.in_use() == 0);
-        disks_still && self.images.iter().flatten().all(Image::is_clean)
+        if self.disks.iter().flatten().any(|disk| disk.requests.in_use() > 0) {
+            return false;
+        }
+        if !self.closing_images {
+            self.closing_images = true;
+            for image in self.images.iter_mut().flatten() {
+                image.begin_close(self.reactor.as_mut());
+            }
+        }
+        self.images.iter().flatten().all(Image::is_clean)
     }
 }
 
