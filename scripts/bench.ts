@@ -9,6 +9,7 @@
  *     --only    one row of the table, or a family of them: idle-copy, whole-move, loaded-move, blackout, memory, vhost-4k
  *     --json    one JSON document (scripts/bench/document.ts) instead of the table
  *
+ * Exit code 0 when everything was measured, 1 when something failed, 2 for a wrong argument or a missing peer, 130 after Ctrl+C.
  * The folder is TMPDIR's, or VMSTORAGE_SCRATCH; both sides use the same files with direct I/O. Nothing is left behind.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -76,9 +77,15 @@ for (const program of ['qemu-img', 'qemu-storage-daemon'])
 
 const children = new Children();
 const folder = mkdtempSync(join(process.env.VMSTORAGE_SCRATCH ?? tmpdir(), `${SCRATCH_PREFIX}bench-`));
+let exitCode = 0;
 /** Rejects when Ctrl+C came, so that no measurement has to be waited for. */
 const stopped = new Promise<never>((_, reject) => {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => reject(new Error(`stopped by ${signal}`)));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      exitCode = 130;
+      reject(new Error(`stopped by ${signal}`));
+    });
+  }
 });
 
 async function measure(): Promise<BenchDocument> {
@@ -95,16 +102,15 @@ async function measure(): Promise<BenchDocument> {
   return { machine: await describeMachine(folder, io, load, settings), rows };
 }
 
-let failed = false;
 try {
   const document = await Promise.race([measure(), stopped]);
   process.stdout.write(json ? `${JSON.stringify(document, null, 2)}\n` : renderTable(document));
 } catch (error) {
-  failed = true;
+  exitCode ||= 1;
   process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
 } finally {
   await children.end();
   rmSync(folder, { recursive: true, force: true });
 }
 // A measurement that was stopped may still wait for something; it has nothing to do any more.
-process.exit(failed ? 1 : 0);
+process.exit(exitCode);

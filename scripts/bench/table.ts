@@ -2,6 +2,9 @@
 import type { BenchDocument, Row } from './document.js';
 import type { Spread } from './statistics.js';
 
+/** The most that a worker shall have to itself while it moves a disk: 40 MiB, and 32 MiB per TiB of the disk. */
+const memoryLimitMiB = (sizeMiB: number): number => 40 + (32 * sizeMiB) / 2 ** 20;
+
 const number = (value: number): string =>
   value >= 1000 ? Math.round(value).toLocaleString('en') : value >= 100 ? value.toFixed(0) : value.toPrecision(3);
 const withSpread = ({ min, median, max }: Spread): string => `${number(median)} (${number(min)}..${number(max)})`;
@@ -32,5 +35,8 @@ export function renderTable({ machine, rows }: BenchDocument): string {
     line(head),
     ...cells.map(line),
     '',
+    ...(rows.some(({ name }) => name === 'memory-moving')
+      ? [`memory-moving is meant to stay below 40 MiB + 32 MiB per TiB: ${number(memoryLimitMiB(machine.sizeMiB))} MiB here`, '']
+      : []),
   ].join('\n');
 }

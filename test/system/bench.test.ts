@@ -57,7 +57,7 @@ describe.skipIf(lacks('qemu-img', 'qemu-storage-daemon'))('npm run bench', () =>
       void exit.then(() => reject(new Error(said.err)));
     });
     child.kill('SIGINT');
-    expect(await exit).toBe(1);
+    expect(await exit).toBe(130);
     expect(said.err).toContain('stopped by SIGINT');
     expect(said.out).toBe('');
     expect(await leftoversAfter({ id: scratch.path, folder: scratch.path })).toEqual([]);
