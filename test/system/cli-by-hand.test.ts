@@ -51,7 +51,6 @@ describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img'))('by hand', () => {
 
   it.skipIf(!requires('PowerShell 7.6', pwsh))('the PowerShell block moves a running VM there and back again', async () => {
     const environment = { ...(await moduleEnvironment()), VMSTORAGE_HOME: home };
-    delete (environment as NodeJS.ProcessEnv)['VMSTORAGE_NOSTART']; // the host is started by the first cmdlet
     await using session = await PwshSession.start({
       executable: pwsh!.path,
       environment: { ...environment, PSModulePath: '' },
