@@ -377,7 +377,7 @@ describe.skipIf(lacks('qemu-img', 'qemu-io', 'nbdinfo', 'nbdcopy'))('vmstorage s
         await checkVhdx(at(name));
         // 10 GiB of zeros but for a little: compared by holes, not hashed a second time.
         await run('qemu-img', ['compare', '-f', 'raw', '-F', 'raw', at('content.img'), at('again.img')]);
-      });
+      }, 600_000); // hashing 10 GiB: 20 s of processor time
 
       it('a differencing disk is refused, and its parent named', async () => {
         await unpackImage('fat-differential.vhdx', at('child.vhdx'));
