@@ -5,6 +5,7 @@
 
 use super::clock::now_us;
 use super::disk::GuestRequest;
+use super::governor::Governor;
 use super::owner::{Purpose, tag};
 use super::transfer::{CopySlot, Stage, VerifySlot};
 use super::turn::Service;
@@ -52,6 +53,7 @@ pub struct Driver {
     /// Longest single turn in which the read side of all disks was flipped: requests that arrived then waited for it.
     pub flip_us: Option<u64>,
     pub started_us: u64,
+    governor: Governor,
     pub switched_at: Option<std::time::SystemTime>,
     actions: Vec<Action>,
     buffers: BufferPool,
@@ -71,6 +73,7 @@ impl Driver {
             finished: None,
             flip_us: None,
             started_us: now_us(),
+            governor: Governor::default(),
             switched_at: None,
             actions: Vec::with_capacity(256),
             buffers: BufferPool::default(),
@@ -278,6 +281,21 @@ impl Service {
             Purpose::Guest | Purpose::Unknown => return,
         };
         self.drive(driver, event);
+    }
+
+    /// Gives the move as much as the guest can spare.
+    pub(super) fn govern(&mut self, driver_id: u32, now_us: u64) {
+        let Some(Some(driver)) = self.drivers.get_mut(driver_id as usize) else { return };
+        let (mut requests, mut p99_us) = (0, None);
+        for member in &driver.members {
+            if let Some(Some(disk)) = self.disks.get(member.disk as usize) {
+                requests += disk.latency.count();
+                p99_us = p99_us.max(disk.latency.last_p99_us());
+            }
+        }
+        if let Some(bytes) = driver.governor.consider(now_us, requests, p99_us) {
+            self.drive(driver_id, Event::SetShare { bytes });
+        }
     }
 
     pub(super) fn drive_deferred(&mut self) {

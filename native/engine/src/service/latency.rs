@@ -94,6 +94,11 @@ impl Latency {
         self.since_mark.record(us);
     }
 
+    /// Requests answered since the last `mark`.
+    pub fn count(&self) -> u64 {
+        self.since_mark.count()
+    }
+
     pub fn last_p99_us(&self) -> Option<u64> {
         self.last_p99_us
     }

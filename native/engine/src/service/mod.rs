@@ -12,6 +12,7 @@ mod cx;
 mod disk;
 mod driver;
 mod engine;
+mod governor;
 mod latency;
 mod moves;
 mod owner;

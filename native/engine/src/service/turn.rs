@@ -130,6 +130,7 @@ impl Service {
         self.last_tick_us = now;
         for driver in 0..self.drivers.len() as u32 {
             self.drive(driver, Event::Tick);
+            self.govern(driver, now);
         }
     }
 
