@@ -38,7 +38,7 @@ const checks = [
   {
     name: 'format',
     what: 'oxfmt',
-    check: () => run(bin('oxfmt'), ['-c', '.config/oxfmtrc.json', ...(fix ? [] : ['--check']), ...typescriptFolders]),
+    check: () => run(bin('oxfmt'), ['-c', '.config/oxfmtrc.json', ...(fix ? [] : ['--check']), ...typescriptFolders, '!**/golden/**']),
   },
   { name: 'types', what: 'tsc', check: () => run(bin('tsc'), ['--noEmit', '-p', 'tsconfig.json']) },
   {

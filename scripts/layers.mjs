@@ -25,7 +25,10 @@ export const typescriptLayers = {
   'src/protocol': { may: ['src/model'], why: 'what travels is said in the vocabulary, whoever sends it' },
   'src/native': { may: ['src/model', 'src/protocol'], why: 'the only door to the addon: it converts, it decides nothing' },
   'src/powershell': { may: ['src/model', 'src/os'], types: ['src/protocol'], why: 'runs PowerShell, knows no cmdlet of ours' },
-  'src/hypervisor': { may: ['src/model', 'src/os'], why: 'a VMM is started from a configuration, whoever keeps that' },
+  'src/hypervisor': {
+    may: ['src/model', 'src/os', 'src/protocol', 'src/native'],
+    why: 'a VMM is started from a configuration, whoever keeps that; the built-in guest is a process with the addon and frames to ask it by',
+  },
   'src/registry': { may: ['src/model', 'src/os'], why: 'what VMs exist, not what is done with them' },
   'src/jobs': { may: ['src/model', 'src/os'], why: 'admission and queue are the same for every kind of job' },
   'src/migration': {
@@ -66,7 +69,7 @@ export const rustLayers = {
   file: { may: ['disk'], why: 'host files for the formats: direct I/O, locks, fsync' },
   formats: { may: ['disk', 'file'], why: 'metadata only: where a guest byte lies in a file' },
   image: { may: ['disk', 'file', 'formats', 'reactor'], why: 'a format and the reactor together are a disk' },
-  mirror: { may: ['disk'], why: 'a pure state machine: testable without disks' },
+  mirror: { may: ['disk', 'file'], why: 'a pure state machine, testable without disks; only its journal touches files' },
   exports: { may: ['disk', 'reactor'], why: 'a front end knows a disk and nothing behind it' },
   service: { may: ['*'], why: 'composes the others into what the addon offers' },
   worker: { may: ['*'], why: 'one VM: its disks, its exports, its moves' },

@@ -95,9 +95,9 @@ export const rules = [
     name: 'opening',
     why: 'a reader learns from the first lines what a file is',
     only: isCode,
-    // A cmdlet's definition opens with its synopsis; a build script and the tests of a file are known by their names.
+    // A cmdlet's definition opens with its synopsis; a build script is known by its name, tests say what they claim.
     check: ({ path, text }) =>
-      /^cmdlets\/[a-z]+-[a-z]+\.ts$|build\.rs$|_tests\.rs$/.test(path) || /^(#![^\n]*\n)?\s*(\/\/|\/\*)/.test(text)
+      /^cmdlets\/[a-z]+-[a-z]+\.ts$|build\.rs$|_tests\.rs$|\.test\.ts$/.test(path) || /^(#![^\n]*\n)?\s*(\/\/|\/\*)/.test(text)
         ? []
         : [{ line: 1, text: 'does not open with what it is' }],
   },

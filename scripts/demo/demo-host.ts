@@ -31,8 +31,8 @@ export class DemoHost {
   }
 
   /** Starts a host; resolves when it listens. */
-  static async start(home: string): Promise<DemoHost> {
-    const environment = { ...process.env, VMSTORAGE_HOME: home };
+  static async start(home: string, more: NodeJS.ProcessEnv = {}): Promise<DemoHost> {
+    const environment = { ...process.env, VMSTORAGE_HOME: home, ...more };
     delete (environment as NodeJS.ProcessEnv).VMSTORAGE_HOST;
     const host = new DemoHost(home, environment);
     let failure: Error | null = null;
@@ -73,8 +73,8 @@ export class DemoHost {
     return existsSync(this.#logFile) ? readFileSync(this.#logFile, 'utf8').trimEnd().split('\n').slice(-30).join('\n') : '';
   }
 
-  /** Ends the host, then everything else of this folder. Returns what had to be killed: nothing, when all ended by itself. */
-  async end(): Promise<Leftover[]> {
+  /** Ends the host, then everything else of this folder, which gets `patienceMs` to end by itself. Returns what had to be killed. */
+  async end(patienceMs = 0): Promise<Leftover[]> {
     if (this.#process.pid !== undefined && this.#process.exitCode === null && this.#process.signalCode === null) {
       const exit = once(this.#process, 'exit');
       this.#process.kill('SIGTERM');
@@ -82,13 +82,13 @@ export class DemoHost {
       await exit;
       clearTimeout(killing);
     }
-    return endProcessesOf(this.home);
+    return endProcessesOf(this.home, patienceMs);
   }
 }
 
 /** Kills every process whose environment names this folder as its home. */
-export async function endProcessesOf(home: string): Promise<Leftover[]> {
-  const left = await leftoversAfter({ variable: 'VMSTORAGE_HOME', id: home, folder: null, except: [process.pid] });
+export async function endProcessesOf(home: string, patienceMs = 0): Promise<Leftover[]> {
+  const left = await leftoversAfter({ variable: 'VMSTORAGE_HOME', id: home, folder: null, except: [process.pid] }, patienceMs);
   killLeftovers(left);
   return left;
 }

@@ -17,6 +17,8 @@ const modules = join(repository, 'dist/powershell');
 /** Stop-VM waits for the guest, New-VHD of a fixed disk allocates it. */
 const CMDLET_LIMIT_MS = 5 * 60_000;
 
+const EXIT_LIMIT_MS = 5000;
+
 const importModule = `
 param([string]$modules)
 $ErrorActionPreference = 'Stop'
@@ -93,8 +95,10 @@ class PowerShellShell implements CmdletShell {
     };
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.session[Symbol.asyncDispose]();
+  /** Lets PowerShell end by itself first: a killed one leaves its pipe in the temporary folder. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.session.invoke('exit 0', {}, { timeoutMs: EXIT_LIMIT_MS }).catch(() => undefined); // that it ended is what was asked
+    await this.session[Symbol.asyncDispose]();
   }
 }
 
@@ -123,7 +127,7 @@ export async function openPowerShell(environment: NodeJS.ProcessEnv, say: (text:
   }
   const found = await findPwsh({ environment, report: say }).catch((error: Error) => say(`there is no PowerShell: ${error.message}`));
   if (!found) return new CommandLineShell(environment);
-  const session = await PwshSession.start({ executable: found.path, environment });
+  const session = await PwshSession.start({ executable: found.path, environment: { ...environment, DOTNET_EnableDiagnostics: '0' } });
   try {
     const [facts] = outputOf(
       'Import-Module',

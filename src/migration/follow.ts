@@ -6,6 +6,7 @@
  *            ┌──────── figures, fall back to copy, worker lost and restored ───────┐
  *  watching ─┴─► journal says committed or later ──► committed
  *            ├─► outcome not ok ──► failed
+ *            ├─► a target is not at its path any more ──► failed
  *            ├─► stop asked: stopMove ── stopped ──► stopped
  *            │                       └── not stopped: too late, go on watching
  *            └─► neither journal nor move known ──► failed (it cannot go on by itself)
@@ -13,9 +14,12 @@
  */
 import { VmStorageError, errorTable, type ErrorCode } from '../model/errors.js';
 import type { JournalPhase } from '../model/move.js';
+import { killPoint } from '../os/kill-point.js';
+import { writeIdentity } from './identity.js';
 import { stopped } from './prepare.js';
 import type { WorkerClient, WorkerEvent, WorkerLifeEvent, WorkerStatus } from './ports.js';
 import type { Scene } from './scene.js';
+import { lostTarget } from './vanished.js';
 
 /** Silence after which the worker is asked; events come four times a second. */
 const ASK_AFTER_MS = 2_000;
@@ -30,12 +34,21 @@ export function isCommitted(phase: JournalPhase): boolean {
 export async function follow(scene: Scene): Promise<void> {
   const worker = await scene.needWorker();
   const wake = new Wake(worker, scene);
+  const targets = new TargetWatch(scene, () => wake.ring());
   let askToStop = true;
+  let known = false;
   try {
     for (;;) {
       const status = await scene.ask('status', {});
       if (status.move) scene.tracker.fromWorker(status.move);
       if (judge(status, scene)) return;
+      if (wake.wasRestored()) known = false;
+      if (!known && mayBeKnown(status, scene)) {
+        await rememberTargets(scene);
+        killPoint('host:targets');
+        known = true;
+      }
+      targets.look();
       if (askToStop && scene.control.stop.aborted) {
         askToStop = false;
         const answer = await scene.ask('stopMove', {});
@@ -72,10 +85,55 @@ function judge(status: WorkerStatus, scene: Scene): boolean {
   return false;
 }
 
+/** A worker that finds `started` makes its targets anew: not before the next record are they what they will be. */
+function mayBeKnown(status: WorkerStatus, scene: Scene): boolean {
+  return status.journal?.plan.moveId === scene.plan.moveId && status.journal.phase !== 'started';
+}
+
+/** From here on the targets are known by identity: nothing else at their paths will ever be deleted in their stead. */
+async function rememberTargets(scene: Scene): Promise<void> {
+  const targets = await Promise.all(
+    scene.entry.targets.map(async (target) => {
+      const facts = await scene.ports.files.facts(target.path);
+      return facts ? { ...target, identity: writeIdentity(facts) } : target;
+    }),
+  );
+  await scene.record({ targets });
+}
+
+/**
+ * Looks after the targets without being waited for: a destination that hangs would hold up the answer, and with it a stop. One look at
+ * a time; what it found is told at the next turn.
+ */
+class TargetWatch {
+  #looking = false;
+  #lost: string | null = null;
+
+  constructor(
+    private readonly scene: Scene,
+    private readonly tell: () => void,
+  ) {}
+
+  look(): void {
+    if (this.#lost !== null) {
+      const message = `'${this.#lost}' is not there any more; was its file system unmounted?`;
+      throw new VmStorageError('StorageFailure', message, { target: this.#lost });
+    }
+    if (this.#looking) return;
+    this.#looking = true;
+    void lostTarget(this.scene).then((lost) => {
+      this.#looking = false;
+      this.#lost = lost;
+      if (lost !== null) this.tell();
+    });
+  }
+}
+
 /** Wakes the watcher when there is something to ask about. Holds one flag, not a queue: only the latest state matters. */
 class Wake {
   #due = false;
   #phase: string | null = null;
+  #restored = false;
   #resolve: (() => void) | null = null;
   readonly #unsubscribe: () => void;
 
@@ -90,7 +148,7 @@ class Wake {
   async next(stop: AbortSignal | null): Promise<void> {
     const { clock } = this.scene.ports;
     const end = new AbortController();
-    const ring = (): void => this.#ring();
+    const ring = (): void => this.ring();
     stop?.addEventListener('abort', ring, { once: true });
     try {
       if (this.#due || stop?.aborted) return;
@@ -105,19 +163,29 @@ class Wake {
     }
   }
 
+  /** Whether a worker was started again since this was last asked. */
+  wasRestored(): boolean {
+    const was = this.#restored;
+    this.#restored = false;
+    return was;
+  }
+
   close(): void {
     this.#unsubscribe();
   }
 
   #hear(event: WorkerEvent | WorkerLifeEvent): void {
-    if (event.event === 'restored') this.#ring();
+    if (event.event === 'restored') {
+      this.#restored = true;
+      this.ring();
+    }
     if (event.event !== 'move' || event.status.moveId !== this.scene.plan.moveId) return;
     this.scene.tracker.fromWorker(event.status);
-    if (event.status.outcome || event.status.phase !== this.#phase) this.#ring();
+    if (event.status.outcome || event.status.phase !== this.#phase) this.ring();
     this.#phase = event.status.phase;
   }
 
-  #ring(): void {
+  ring(): void {
     this.#due = true;
     this.#resolve?.();
   }

@@ -62,14 +62,16 @@ export function planMove(input: PlanInput): Planned {
     remarks.push(`The storage of the virtual machine "${before.name}" is already where it was asked to be; nothing is moved.`);
     return { plan: null, remarks };
   }
+  const generation = (before.storageGeneration ?? 0) + 1;
   const plan: MovePlan = {
     schema: 1,
     moveId: input.moveId,
     vmId: before.id,
     vmName: before.name,
     createdAt: input.createdAt.toISOString(),
+    generation,
     disks,
-    after: withTargets({ ...before, ...paths }, disks),
+    after: withTargets({ ...before, ...paths, storageGeneration: generation }, disks),
     configurationSource: vm.configurationFile,
     configurationTarget,
     createdFolders: [],
@@ -87,6 +89,7 @@ export function afterMove(current: VmConfiguration, plan: MovePlan): VmConfigura
     path: plan.after.path,
     snapshotFileLocation: plan.after.snapshotFileLocation,
     smartPagingFilePath: plan.after.smartPagingFilePath,
+    storageGeneration: plan.generation,
     disks: current.disks.map((disk) => ({ ...disk, path: targets.get(disk.id) ?? disk.path })),
   };
 }

@@ -6,6 +6,7 @@
  * | --- | --- |
  * | committed | the ledger: this move is to be completed, whatever happens to the worker's journal |
  * | receipt | hashes and identities of both files |
+ * | targets | (nothing: they are at their paths) |
  * | configuration, registry | the VM's `.vmcx` names the new files and the registry names it |
  * | released | the worker has closed the sources |
  * | seen | (nothing: the proof that the VM uses the new files, see seen.ts) |
@@ -13,13 +14,16 @@
  * | old configuration | old `.vmcx` deleted |
  * | journal, receipt, ledger | (cleanUp) the move is over |
  */
+import { isDeepStrictEqual } from 'node:util';
 import { VmStorageError } from '../model/errors.js';
+import type { VmConfiguration } from '../model/vm.js';
+import { killPoint } from '../os/kill-point.js';
 import { readIdentity, sameFile } from './identity.js';
 import { inPhase } from './phases.js';
 import { afterMove } from './plan.js';
 import type { MoveReceipt } from './receipts.js';
 import { see } from './seen.js';
-import { wouldBeSeen } from './vanished.js';
+import { lostTarget, wouldBeSeen } from './vanished.js';
 import { isAtIt, type Scene } from './scene.js';
 import { withBackOff, type BackOff } from './repeat.js';
 
@@ -28,6 +32,7 @@ type Step = (scene: Scene) => Promise<void>;
 const releaseSteps: readonly Step[] = [
   markCommitted,
   saveReceipt,
+  findTargets,
   switchConfiguration,
   closeSources,
   see,
@@ -42,7 +47,11 @@ const stepBackOff: BackOff = { firstMs: 100, mostMs: 10_000, attempts: 18 };
 export async function release(scene: Scene, backOff: BackOff = stepBackOff): Promise<MoveReceipt> {
   scene.control.pointOfNoReturn();
   return inPhase(scene, 'release', async () => {
-    for (const step of releaseSteps) await persist(scene, step, backOff);
+    for (const step of releaseSteps) {
+      const beganMs = scene.ports.clock.monotonicMs();
+      await persist(scene, step, backOff);
+      scene.ports.log.debug({ moveId: scene.plan.moveId, step: step.name, tookMs: scene.ports.clock.monotonicMs() - beganMs }, 'step ends');
+    }
     return inPhase(scene, 'cleanUp', () => endMove(scene, backOff));
   });
 }
@@ -68,11 +77,20 @@ async function persist<T>(scene: Scene, step: (scene: Scene) => Promise<T>, back
 
 async function markCommitted(scene: Scene): Promise<void> {
   if (scene.entry.state !== 'committed') await scene.record({ state: 'committed' });
+  killPoint('host:committed');
 }
 
 async function saveReceipt(scene: Scene): Promise<void> {
   await lastFigures(scene);
   await scene.receipts.save(scene.plan, scene.tracker.status, scene.kept, null);
+  killPoint('host:receipt');
+}
+
+/** A destination that is not mounted now gets no configuration: the folders would be made on whatever lies below it. */
+async function findTargets(scene: Scene): Promise<void> {
+  const lost = await lostTarget(scene);
+  if (lost === null) return;
+  throw new VmStorageError('StorageFailure', `There is no '${lost}' at present; its file system is not mounted.`, { target: lost });
 }
 
 /** Hash and blackout may come a moment after the switch; asked again before the journal is ended, with which the worker forgets them. */
@@ -87,14 +105,29 @@ async function switchConfiguration(scene: Scene): Promise<void> {
   await ports.locks.exclusive(plan.vmId, async () => {
     // The configuration of now, not of when the move began: only its paths are the move's business.
     const current = ports.registry.byId(plan.vmId)?.configuration ?? plan.after;
-    await ports.registry.writeConfiguration(afterMove(current, plan), plan.configurationTarget);
+    const wanted = afterMove(current, plan);
+    // Usually it is there since `prepare`: then a destination that is full by now cannot hold up the end.
+    if (!(await isWritten(scene, wanted))) await ports.registry.writeConfiguration(wanted, plan.configurationTarget);
+    killPoint('host:configuration');
     await ports.registry.repoint(plan.vmId, plan.configurationTarget);
+    killPoint('host:registry');
   });
+}
+
+async function isWritten(scene: Scene, wanted: VmConfiguration): Promise<boolean> {
+  const text = await scene.ports.files.readText(scene.plan.configurationTarget);
+  try {
+    return text !== null && isDeepStrictEqual(JSON.parse(text), wanted);
+  } catch {
+    // Half a file: it is written again as a whole.
+    return false;
+  }
 }
 
 async function closeSources(scene: Scene): Promise<void> {
   if (scene.plan.disks.length === 0) return;
   if (await isAtIt(scene)) await scene.ask('releaseMove', {});
+  killPoint('host:released');
 }
 
 /**
@@ -127,6 +160,7 @@ async function deleteSource(scene: Scene, source: string, target: string): Promi
   const { files } = scene.ports;
   const real = await files.realPath(source);
   if (real !== null) await files.deleteFile(real);
+  killPoint('host:source');
   // Attached through a symbolic link: the link goes as well, else it would lead nowhere.
   if (real !== source && (await files.isLink(source))) await files.deleteFile(source);
   return null;
@@ -154,6 +188,7 @@ async function deleteOldConfiguration(scene: Scene): Promise<void> {
   if (plan.configurationSource === plan.configurationTarget) return;
   try {
     await ports.registry.deleteConfiguration(plan.vmId, plan.configurationSource);
+    killPoint('host:oldConfiguration');
   } catch (cause) {
     // As with a source: the old place may be broken, which is no reason to call the move a failure.
     if (!(cause instanceof VmStorageError) || cause.code === 'HostInternalError') throw cause;
@@ -169,7 +204,9 @@ async function endMove(scene: Scene, backOff: BackOff): Promise<MoveReceipt> {
   if (plan.disks.length > 0) {
     await persist(scene, async () => void ((await isAtIt(scene)) && (await scene.ask('endMove', {}))), backOff);
   }
+  killPoint('host:journal');
   await persist(scene, () => scene.ledger.remove(plan.moveId), backOff);
+  killPoint('host:ledger');
   await scene.receipts.prune().catch((cause: unknown) => ports.log.warn({ cause: String(cause) }, 'old receipts could not be deleted'));
   return receipt;
 }

@@ -1,6 +1,6 @@
 /** Hands the move to the VM's worker: targets and journal are made there, and the copy begins. */
 import { VmStorageError } from '../model/errors.js';
-import { writeIdentity } from './identity.js';
+import { killPoint } from '../os/kill-point.js';
 import { refuseStopped } from './prepare.js';
 import type { Scene } from './scene.js';
 import { isLost } from './repeat.js';
@@ -11,7 +11,7 @@ const START_ATTEMPTS = 3;
 
 export async function startEngine(scene: Scene): Promise<void> {
   await startOnce(scene);
-  await rememberTargets(scene);
+  killPoint('host:started');
 }
 
 async function startOnce(scene: Scene): Promise<void> {
@@ -36,15 +36,4 @@ async function startOnce(scene: Scene): Promise<void> {
       await removeTargets(scene);
     }
   }
-}
-
-/** From here on the targets are known by identity: nothing else at their paths will ever be deleted in their stead. */
-async function rememberTargets(scene: Scene): Promise<void> {
-  const targets = await Promise.all(
-    scene.entry.targets.map(async (target) => {
-      const facts = await scene.ports.files.facts(target.path);
-      return facts ? { ...target, identity: writeIdentity(facts) } : target;
-    }),
-  );
-  await scene.record({ targets });
 }

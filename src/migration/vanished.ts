@@ -17,3 +17,16 @@ export async function wouldBeSeen(at: string, device: string, scene: Scene): Pro
   }
   return facts !== null && String(facts.device) === device;
 }
+
+/**
+ * The first target that is not on its file system any more, or null. A worker goes on writing to a file system that was unmounted under
+ * it (`umount -l`), through its open descriptors; what it would switch to there, nobody could open again. Asked by device, not by
+ * inode: a worker that was started again may have made its targets anew.
+ */
+export async function lostTarget(scene: Scene): Promise<string | null> {
+  for (const { path: at, device } of scene.entry.targets) {
+    const there = await scene.ports.files.facts(at).catch(() => null);
+    if (!there || (String(there.device) !== device && scene.plan.bootId === scene.ports.bootId)) return at;
+  }
+  return null;
+}

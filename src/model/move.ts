@@ -2,7 +2,20 @@
 import type { DiskFormat, VmConfiguration } from './vm.js';
 
 /** In order; each is bracketed by a durable record. The engine runs copy to switch, the host the rest. */
-export const movePhases = ['queued', 'plan', 'check', 'prepare', 'copy', 'mirror', 'verify', 'synchronized', 'switch', 'release', 'cleanUp', 'done'] as const;
+export const movePhases = [
+  'queued',
+  'plan',
+  'check',
+  'prepare',
+  'copy',
+  'mirror',
+  'verify',
+  'synchronized',
+  'switch',
+  'release',
+  'cleanUp',
+  'done',
+] as const;
 export type MovePhase = (typeof movePhases)[number];
 
 /** What the journal's superblock says; numbers are on disk (native/engine/src/mirror/journal.rs). */
@@ -23,6 +36,8 @@ export interface MovePlan {
   readonly vmId: string;
   readonly vmName: string;
   readonly createdAt: string;
+  /** `storageGeneration` of the VM after this move; stands in the receipt. */
+  readonly generation: number;
   /** Disks to move; may be empty when only configuration or paths move (then there is no engine part). */
   readonly disks: readonly DiskMove[];
   /** Configuration as it will be after the move. */

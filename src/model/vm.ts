@@ -38,6 +38,8 @@ export interface VmConfiguration {
   readonly smartPagingFilePath: string;
   readonly disks: readonly HardDisk[];
   readonly directBoot: DirectBoot | null;
+  /** How many moves of its storage the VM has behind it; stands in the receipts. Absent: none. */
+  readonly storageGeneration?: number;
   readonly createdAt: string;
   /** Set by Set-VM and given back by Get-VM; nothing acts on them yet unless documented. */
   readonly automaticStartAction: 'Nothing' | 'StartIfRunning' | 'Start';

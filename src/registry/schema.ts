@@ -38,6 +38,7 @@ const vmConfiguration = Type.Object(
       Type.Null(),
       Type.Object({ kernel: path, initrd: Type.Union([Type.Null(), path]), arguments: Type.String({ maxLength: 2047 }) }, strict),
     ]),
+    storageGeneration: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 31 })),
     createdAt: Type.String({ minLength: 20, maxLength: 40 }),
     automaticStartAction: Type.Union([Type.Literal('Nothing'), Type.Literal('StartIfRunning'), Type.Literal('Start')]),
     automaticStopAction: Type.Union([Type.Literal('TurnOff'), Type.Literal('Save'), Type.Literal('ShutDown')]),

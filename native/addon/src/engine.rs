@@ -63,7 +63,12 @@ impl NativeEngine {
     }
 
     #[napi]
-    pub async fn serve(&self, disks: Vec<NativeServedDisk>, journal_path: String, lock_wait_ms: u32) -> napi::Result<()> {
+    pub async fn serve(
+        &self,
+        disks: Vec<NativeServedDisk>,
+        journal_path: String,
+        lock_wait_ms: u32,
+    ) -> napi::Result<()> {
         let mut wanted = Vec::with_capacity(disks.len());
         for disk in disks {
             wanted.push(ServeDisk {

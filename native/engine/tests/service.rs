@@ -1,6 +1,8 @@
 //! The service over a real file, on both reactors: every byte that was acknowledged is read back, whatever the shape of the
 //! guest's memory, and what is malformed is refused.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failed step is a failed test
+
 mod support;
 
 use std::path::Path;
@@ -32,8 +34,13 @@ fn the_service_keeps_every_acknowledged_byte_and_refuses_what_is_malformed() {
         let disk = raw_disk(folder.path(), 8 * MIB);
 
         // Aligned, misaligned in memory, scattered over many small parts, large.
-        let shapes: &[(u64, usize, usize, usize)] =
-            &[(0, 4096, 0, 1), (4096, 512, 3, 1), (8192, 65536, 512, 7), (MIB, 2 << 20, 0, 16), (3 * MIB + 512, 1536, 1, 3)];
+        let shapes: &[(u64, usize, usize, usize)] = &[
+            (0, 4096, 0, 1),
+            (4096, 512, 3, 1),
+            (8192, 65536, 512, 7),
+            (MIB, 2 << 20, 0, 16),
+            (3 * MIB + 512, 1536, 1, 3),
+        ];
         for &(offset, len, skew, parts) in shapes {
             let data = pattern(offset, len);
             assert_eq!(disk.write(offset, &data, skew, parts, false), Ok(()));
@@ -51,7 +58,8 @@ fn the_service_keeps_every_acknowledged_byte_and_refuses_what_is_malformed() {
         assert_eq!(disk.read(MIB, 2 << 20, 0, 1), Ok(expected));
 
         // Outside the disk, not whole sectors, overflowing: refused, and the disk goes on.
-        for (offset, len) in [(8 * MIB, 512), (8 * MIB - 512, 1024), (1, 512), (0, 511), (u64::MAX - 511, 512), (0, 0)] {
+        for (offset, len) in [(8 * MIB, 512), (8 * MIB - 512, 1024), (1, 512), (0, 511), (u64::MAX - 511, 512), (0, 0)]
+        {
             assert_eq!(disk.read(offset, len as usize, 0, 1), Err(libc::EINVAL), "{offset}+{len}");
         }
         assert_eq!(disk.read(0, 4096, 0, 1), Ok(pattern(0, 4096)));

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use vmstorage_engine::exports::vhost_user_blk::{Listener, VhostUserBlk, listen};
 use vmstorage_engine::testing::guest::{Guest, GuestHandle, GuestOptions, LedgerFile, Report};
-use vmstorage_engine::testing::oracle::{Ledger, verify_image};
+use vmstorage_engine::testing::oracle::{Ledger, Verdict, verify_image};
 use vmstorage_engine::testing::single_disk::{Behaviour, SingleDisk};
 
 const DISK_BYTES: u64 = 8 << 20;
@@ -48,10 +48,14 @@ impl Place {
         Served { disk, listener }
     }
 
-    fn judge_image(&self) {
+    fn judge(&self) -> Verdict {
         let ledger = Ledger::open(&self.folder.path().join("disk0.ledger")).unwrap();
         let image = File::open(self.image()).unwrap();
-        let verdict = verify_image(&ledger, |offset, data| image.read_exact_at(data, offset)).unwrap();
+        verify_image(&ledger, |offset, data| image.read_exact_at(data, offset)).unwrap()
+    }
+
+    fn judge_image(&self) {
+        let verdict = self.judge();
         assert_eq!(verdict.blocks_wrong, 0, "{:#?}", verdict.wrong);
         assert!(verdict.blocks_written > 100, "the load wrote something: {verdict:?}");
     }
@@ -272,6 +276,20 @@ fn an_error_of_the_disk_is_the_guests_and_of_that_request_alone() {
     assert!(disk.io_errors > 0 && disk.writes > 0, "{} errors, {} writes", disk.io_errors, disk.writes);
     assert_eq!((disk.wrong_blocks, disk.unexpected_completions, report.stuck), (0, 0, 0), "{:?}", disk.first_wrong);
     served.close();
+}
+
+#[test]
+fn the_oracle_sees_a_single_lost_write_on_the_disk_and_in_the_image() {
+    let place = Place::new();
+    let served = place.serve(1, Behaviour { lost_one_in: 1000, ..Behaviour::default() });
+    let ledger = LedgerFile::Create(place.folder.path().to_owned());
+    let guest = Guest::start(&[place.socket()], &GuestOptions { ledger, hot_percent: 0, ..GuestOptions::default() });
+    let guest = guest.unwrap();
+    run_until(&guest, 5000);
+    let report = guest.stop();
+    served.close();
+    assert!(report.disks[0].wrong_blocks > 0 && !report.is_clean());
+    assert!(place.judge().blocks_wrong > 0);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A whole move under the built-in guest: the worker, its journal, its targets, on raw and VHDX.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failed step is a failed test
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -77,7 +79,11 @@ impl Vm {
     fn wait_for_writes(&self, count: u64) {
         let start = Instant::now();
         while self.guest.stats().iter().any(|d| d.writes < count) {
-            assert!(start.elapsed() < PATIENCE, "the guest does not get on: {:?}", self.guest.stats()[0].last_connect_error);
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the guest does not get on: {:?}",
+                self.guest.stats()[0].last_connect_error
+            );
             std::thread::yield_now();
         }
     }
@@ -130,7 +136,11 @@ impl Vm {
 
     fn finish(self, at: &str) {
         let report = self.guest.stop();
-        assert!(report.is_clean(), "{:?}", report.disks.iter().map(|d| (&d.first_wrong, d.io_errors)).collect::<Vec<_>>());
+        assert!(
+            report.is_clean(),
+            "{:?}",
+            report.disks.iter().map(|d| (&d.first_wrong, d.io_errors)).collect::<Vec<_>>()
+        );
         self.worker.close();
         for disk in 0..self.disks {
             let path = self.folder.path().join(at).join(name(self.format, disk));

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { MoveReceipt } from '../../../src/migration/receipts.js';
 import { RETAINED } from '../../../src/migration/plan.js';
 import { VmStorageError } from '../../../src/model/errors.js';
+import type { MigrationPorts } from '../../../src/migration/ports.js';
 import { World, allOver, reached, toFolder, vmId } from './world.js';
 
 let world: World;
@@ -63,6 +64,23 @@ describe('a move that succeeds', () => {
     const back = (await moves.submit(ports.registry.byId(vmId)!, toFolder(path.join(world.root, 'third'))))!;
     expect((await back.finished()).state).toBe('succeeded');
     expect(world.files(world.fast)).toEqual([]);
+  });
+
+  test('needs no room for its configuration at the end: the destination may be full by then', async () => {
+    world.worker.holdAt = 'prepared';
+    let full = false;
+    const { ports: plain } = world.host();
+    const registry: MigrationPorts['registry'] = {
+      ...plain.registry,
+      writeConfiguration: (configuration, file) =>
+        full ? Promise.reject(new VmStorageError('NoSpace', 'full')) : plain.registry.writeConfiguration(configuration, file),
+    };
+    const { moves, ports } = world.host(undefined, { registry });
+    const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
+    await reached(() => world.worker.steps.includes('verify'));
+    full = true;
+    world.worker.goOn();
+    expect((await job.finished()).state).toBe('succeeded');
   });
 
   test('keeps what was changed in the configuration while it ran', async () => {

@@ -4,6 +4,6 @@ mod error;
 mod range;
 mod request;
 
-pub use error::{DiskError, ErrorKind, Errno};
+pub use error::{DiskError, Errno, ErrorKind};
 pub use range::{ByteRange, Geometry, SECTOR_BYTES};
 pub use request::{IoVecs, Request, RequestKind};

@@ -14,7 +14,9 @@ pub enum RequestKind {
     /// The content becomes undefined for the guest; here it always reads as zeros, so that both sides of a mirror stay equal.
     Discard,
     /// The content becomes zeros; `unmap` allows the space to be given back.
-    WriteZeroes { unmap: bool },
+    WriteZeroes {
+        unmap: bool,
+    },
 }
 
 pub struct Request {

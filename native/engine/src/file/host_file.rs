@@ -134,7 +134,9 @@ pub fn next_data(file: &File, from: u64, end: u64) -> io::Result<Option<ByteRang
         Ok(start) => start,
         Err(rustix::io::Errno::NXIO) => return Ok(None),
         // Block devices and old file systems know no holes: everything may be data.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => return Ok(Some(ByteRange::new(from, end - from))),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => {
+            return Ok(Some(ByteRange::new(from, end - from)));
+        }
         Err(e) => return Err(e.into()),
     };
     if start >= end {

@@ -71,10 +71,12 @@ impl HostFile {
             self.ofd_lock(libc::F_OFD_SETLK, QEMU_NOT_SHARED_BASE + bit)?;
         }
         // As QEMU does: a lock of our own kind never conflicts; somebody's contrary claim shows when an exclusive one is asked for.
-        let claims = held.iter().map(|b| QEMU_NOT_SHARED_BASE + b).chain(not_shared.iter().map(|b| QEMU_PERMISSION_BASE + b));
+        let claims =
+            held.iter().map(|b| QEMU_NOT_SHARED_BASE + b).chain(not_shared.iter().map(|b| QEMU_PERMISSION_BASE + b));
         for byte in claims {
             if self.ofd_conflict(byte)? {
-                let message = format!("'{}' is open in another program (QEMU, qemu-img, qemu-nbd)", self.path().display());
+                let message =
+                    format!("'{}' is open in another program (QEMU, qemu-img, qemu-nbd)", self.path().display());
                 return Err(DiskError::new(ErrorKind::Locked, message).at(self.path()));
             }
         }
@@ -87,7 +89,8 @@ impl HostFile {
         if unsafe { libc::fcntl(self.fd(), command, &mut lock) } < 0 {
             let error = io::Error::last_os_error();
             if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) {
-                let message = format!("'{}' is open in another program (QEMU, qemu-img, qemu-nbd)", self.path().display());
+                let message =
+                    format!("'{}' is open in another program (QEMU, qemu-img, qemu-nbd)", self.path().display());
                 return Err(DiskError::new(ErrorKind::Locked, message).at(self.path()));
             }
             return Err(DiskError::io("lock", self.path(), error));

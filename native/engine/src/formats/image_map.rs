@@ -88,4 +88,8 @@ pub trait ImageMap: Send {
 
     /// The name of the format, for messages.
     fn name(&self) -> Cow<'static, str>;
+
+    /// A flush of the file failed outside the map: the kernel reports lost pages once, so the map must not rely on its own next flush.
+    /// Reads and writes to what is allocated go on; allocation and a clean close do not.
+    fn flush_failed(&mut self) {}
 }

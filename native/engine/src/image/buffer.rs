@@ -90,7 +90,8 @@ impl BufferPool {
             buffer.len = len;
             return buffer;
         }
-        let mut buffer = AlignedBuffer::new(if class < CLASSES { 1usize << (class as u32 + SMALLEST_CLASS_SHIFT) } else { len });
+        let mut buffer =
+            AlignedBuffer::new(if class < CLASSES { 1usize << (class as u32 + SMALLEST_CLASS_SHIFT) } else { len });
         buffer.len = len;
         buffer
     }

@@ -29,7 +29,9 @@ pub enum ImageOp {
     Read,
     Write,
     /// The range reads as zeros afterwards; `unmap` gives its space back.
-    Zero { unmap: bool },
+    Zero {
+        unmap: bool,
+    },
     Flush,
 }
 
@@ -152,8 +154,9 @@ impl Image {
         self.pump_metadata(reactor);
     }
 
+    /// Nothing is under way, and the file needs no replay (or cannot be spared one: its map has failed).
     pub fn is_clean(&self) -> bool {
-        self.busy() == 0 && self.map.is_clean()
+        self.busy() == 0 && (self.map.is_clean() || self.map.failure().is_some())
     }
 
     /// (length, reads as zero) pairs tiling the range, as the map knows it.
@@ -175,7 +178,14 @@ impl Image {
     ///
     /// # Safety
     /// The memory behind `iov` stays valid (and, for reads, is written) until the operation's `Finished` has been taken.
-    pub unsafe fn start(&mut self, op: ImageOp, range: ByteRange, iov: &[libc::iovec], tag: u64, reactor: &mut dyn Reactor) {
+    pub unsafe fn start(
+        &mut self,
+        op: ImageOp,
+        range: ByteRange,
+        iov: &[libc::iovec],
+        tag: u64,
+        reactor: &mut dyn Reactor,
+    ) {
         let slot = self.running.take();
         let running = self.running.get(slot);
         running.tag = tag;
@@ -266,6 +276,9 @@ impl Image {
             self.map.io_done(id, outcome);
             self.resume_waiters(reactor);
             return;
+        }
+        if kind == PartKind::Sync && outcome.is_err() {
+            self.map.flush_failed();
         }
         let operation = self.running.get(running);
         operation.parts -= 1;
@@ -464,7 +477,9 @@ impl Image {
             PartKind::Data | PartKind::ZeroWrite | PartKind::Meta { .. } if part.write => {
                 Op::Writev { fd, offset: part.offset, iov, count }
             }
-            PartKind::Data | PartKind::ZeroWrite | PartKind::Meta { .. } => Op::Readv { fd, offset: part.offset, iov, count },
+            PartKind::Data | PartKind::ZeroWrite | PartKind::Meta { .. } => {
+                Op::Readv { fd, offset: part.offset, iov, count }
+            }
         };
         // SAFETY: the iovec array is the part's and stays put until its completion (a slot is not freed before); the memory
         // behind it is the caller's until `Finished`, or a buffer owned by the operation or the part.

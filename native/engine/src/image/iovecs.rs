@@ -12,7 +12,10 @@ pub fn slice_iovecs(iov: &[libc::iovec], mut skip: u64, mut len: u64, out: &mut 
             continue;
         }
         let take = (here - skip).min(len);
-        out.push(libc::iovec { iov_base: part.iov_base.cast::<u8>().wrapping_add(skip as usize).cast(), iov_len: take as usize });
+        out.push(libc::iovec {
+            iov_base: part.iov_base.cast::<u8>().wrapping_add(skip as usize).cast(),
+            iov_len: take as usize,
+        });
         len -= take;
         skip = 0;
     }

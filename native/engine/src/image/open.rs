@@ -58,7 +58,11 @@ fn image_over(mut file: HostFile, format: Format, writable: bool) -> Result<Imag
 }
 
 /// The map of a file, and what a log replayed in memory says of it (empty for one that may be written: it was replayed in place).
-pub(super) fn map_of(file: &HostFile, format: Format, writable: bool) -> Result<(Box<dyn ImageMap>, Overlay), DiskError> {
+pub(super) fn map_of(
+    file: &HostFile,
+    format: Format,
+    writable: bool,
+) -> Result<(Box<dyn ImageMap>, Overlay), DiskError> {
     match format {
         Format::Raw => Ok((Box::new(RawMap::new(raw_geometry(file)?, writable)), Overlay::default())),
         Format::Vhdx => {
@@ -70,7 +74,7 @@ pub(super) fn map_of(file: &HostFile, format: Format, writable: bool) -> Result<
 
 fn raw_geometry(file: &HostFile) -> Result<Geometry, DiskError> {
     let size_bytes = file.len()?;
-    if size_bytes == 0 || size_bytes % SECTOR_BYTES != 0 {
+    if size_bytes == 0 || !size_bytes.is_multiple_of(SECTOR_BYTES) {
         let message = format!(
             "'{}' is {size_bytes} bytes long; a raw disk is a whole number of 512-byte sectors and not empty",
             file.path().display()
@@ -115,7 +119,7 @@ pub fn create_image(path: &Path, options: &CreateImage) -> Result<ImageFacts, Di
 fn create_over(file: &HostFile, options: &CreateImage) -> Result<(), DiskError> {
     match options.format {
         Format::Raw => {
-            if options.size_bytes == 0 || options.size_bytes % SECTOR_BYTES != 0 {
+            if options.size_bytes == 0 || !options.size_bytes.is_multiple_of(SECTOR_BYTES) {
                 let message = format!("{} bytes is not a whole number of 512-byte sectors", options.size_bytes);
                 return Err(DiskError::new(ErrorKind::InvalidArgument, message).at(file.path()));
             }
@@ -130,7 +134,8 @@ fn create_over(file: &HostFile, options: &CreateImage) -> Result<(), DiskError> 
             let disk_id = match &options.disk_identifier {
                 None => None,
                 Some(text) => Some(Uuid::parse_str(text).map_err(|_| {
-                    DiskError::new(ErrorKind::InvalidArgument, format!("'{text}' is not a disk identifier")).at(file.path())
+                    DiskError::new(ErrorKind::InvalidArgument, format!("'{text}' is not a disk identifier"))
+                        .at(file.path())
                 })?),
             };
             let kind = if options.kind == ImageKind::Fixed { VhdxKind::Fixed } else { VhdxKind::Dynamic };

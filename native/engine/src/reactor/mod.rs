@@ -4,11 +4,14 @@
 //! kernel may still write into them after the submitter lost interest. Two implementations with the same behaviour:
 //! [`uring::UringReactor`] and, where io_uring is refused, [`threads::ThreadReactor`].
 
+mod poll_window;
 pub mod threads;
 pub mod uring;
 
 use std::os::fd::RawFd;
 use std::time::Duration;
+
+pub use poll_window::PollWindow;
 
 use crate::disk::Errno;
 
@@ -32,17 +35,48 @@ impl Token {
 /// One operation. Offsets and lengths in bytes; `offset` follows the rules of pread(2).
 #[derive(Clone, Copy, Debug)]
 pub enum Op {
-    Readv { fd: RawFd, offset: u64, iov: *const libc::iovec, count: u32 },
-    Writev { fd: RawFd, offset: u64, iov: *const libc::iovec, count: u32 },
+    Readv {
+        fd: RawFd,
+        offset: u64,
+        iov: *const libc::iovec,
+        count: u32,
+    },
+    Writev {
+        fd: RawFd,
+        offset: u64,
+        iov: *const libc::iovec,
+        count: u32,
+    },
     /// fdatasync(2), or fsync(2) when `data_only` is false.
-    Sync { fd: RawFd, data_only: bool },
+    Sync {
+        fd: RawFd,
+        data_only: bool,
+    },
     /// fallocate(2) with `mode`.
-    Fallocate { fd: RawFd, mode: i32, offset: u64, len: u64 },
-    Truncate { fd: RawFd, len: u64 },
+    Fallocate {
+        fd: RawFd,
+        mode: i32,
+        offset: u64,
+        len: u64,
+    },
+    Truncate {
+        fd: RawFd,
+        len: u64,
+    },
     /// Completes once when `fd` is readable (or hung up). Level triggered; submit again to wait again.
-    PollIn { fd: RawFd },
-    Recv { fd: RawFd, buf: *mut u8, len: u32 },
-    Send { fd: RawFd, buf: *const u8, len: u32 },
+    PollIn {
+        fd: RawFd,
+    },
+    Recv {
+        fd: RawFd,
+        buf: *mut u8,
+        len: u32,
+    },
+    Send {
+        fd: RawFd,
+        buf: *const u8,
+        len: u32,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]

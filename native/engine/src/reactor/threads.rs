@@ -51,7 +51,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl ThreadReactor {
     pub fn new(_entries: u32) -> io::Result<Self> {
-        let wake = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK)?;
+        let wake =
+            rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK)?;
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue { jobs: VecDeque::new(), closed: false }),
             arrived: Condvar::new(),
@@ -205,7 +206,9 @@ fn run(op: &Op) -> Result<u32, i32> {
                 Op::Writev { fd, offset, iov, count } => libc::pwritev(fd, iov, count as i32, offset as i64),
                 Op::Sync { fd, data_only: true } => libc::fdatasync(fd) as isize,
                 Op::Sync { fd, data_only: false } => libc::fsync(fd) as isize,
-                Op::Fallocate { fd, mode, offset, len } => libc::fallocate(fd, mode, offset as i64, len as i64) as isize,
+                Op::Fallocate { fd, mode, offset, len } => {
+                    libc::fallocate(fd, mode, offset as i64, len as i64) as isize
+                }
                 Op::Truncate { fd, len } => libc::ftruncate(fd, len as i64) as isize,
                 Op::PollIn { .. } | Op::Recv { .. } | Op::Send { .. } => return Err(libc::EINVAL),
             }

@@ -54,8 +54,12 @@ impl UringReactor {
 
     fn entry(op: Op, token: Token) -> squeue::Entry {
         let entry = match op {
-            Op::Readv { fd, offset, iov, count } => opcode::Readv::new(types::Fd(fd), iov, count).offset(offset).build(),
-            Op::Writev { fd, offset, iov, count } => opcode::Writev::new(types::Fd(fd), iov, count).offset(offset).build(),
+            Op::Readv { fd, offset, iov, count } => {
+                opcode::Readv::new(types::Fd(fd), iov, count).offset(offset).build()
+            }
+            Op::Writev { fd, offset, iov, count } => {
+                opcode::Writev::new(types::Fd(fd), iov, count).offset(offset).build()
+            }
             Op::Sync { fd, data_only } => {
                 let flags = if data_only { types::FsyncFlags::DATASYNC } else { types::FsyncFlags::empty() };
                 opcode::Fsync::new(types::Fd(fd)).flags(flags).build()

@@ -11,7 +11,10 @@ use super::turn::Service;
 use super::units::UnitHashes;
 use crate::disk::{ByteRange, Errno, RequestKind};
 use crate::image::{BufferPool, ImageOp, copy_from_iovecs};
-use crate::mirror::{Action, CopyOutcome, EndReason, Event, Flush, JournalPhase, Move, Outcome, Phase, Side, VERIFY_UNIT_BYTES, WriteKind};
+use crate::mirror::{
+    Action, CopyOutcome, EndReason, Event, Flush, JournalPhase, Move, Outcome, Phase, Side, VERIFY_UNIT_BYTES,
+    WriteKind,
+};
 
 /// Marks a flush of the machine's own in an operation's slot number (guest flushes are request slots, far below).
 const OWN_FLUSH: u32 = 1 << 31;
@@ -149,7 +152,9 @@ impl Service {
             }
             Action::FlushSource { disk, flush } => self.flush_side(driver_id, driver, disk, flush, Side::Source),
             Action::FlushTarget { disk, flush } => self.flush_side(driver_id, driver, disk, flush, Side::Target),
-            Action::Copy { disk, slot, range, target_fresh } => self.start_copy(driver_id, driver, disk, slot, range, target_fresh),
+            Action::Copy { disk, slot, range, target_fresh } => {
+                self.start_copy(driver_id, driver, disk, slot, range, target_fresh)
+            }
             Action::Verify { disk, slot, range, .. } => self.start_verify(driver_id, driver, disk, slot, range),
             Action::SetReadSide { disk, side } => {
                 let member = &driver.members[disk as usize];
@@ -161,6 +166,10 @@ impl Service {
             Action::PhaseChanged { phase, bound_bytes } => {
                 driver.phase = phase;
                 driver.bound_bytes = bound_bytes.or(driver.bound_bytes);
+                if phase == Phase::Verify {
+                    // The copier is at rest and the verifier takes as much memory as it had: never both at once.
+                    driver.copies.iter_mut().for_each(CopySlot::give_back_memory);
+                }
                 if phase == Phase::Release {
                     driver.switched_at = Some(std::time::SystemTime::now());
                 }
@@ -262,7 +271,9 @@ impl Service {
             Purpose::SourceFlush => Event::SourceFlushDone { disk, flush, result },
             Purpose::TargetFlush => Event::TargetFlushDone { disk, flush, result },
             Purpose::CopyRead | Purpose::CopyWrite => return self.copy_step(driver, disk, slot, purpose, result),
-            Purpose::VerifySource | Purpose::VerifyTarget => return self.verify_step(driver, disk, slot, purpose, result),
+            Purpose::VerifySource | Purpose::VerifyTarget => {
+                return self.verify_step(driver, disk, slot, purpose, result);
+            }
             // Adopted: it was submitted as an ordinary request before the move began.
             Purpose::Guest | Purpose::Unknown => return,
         };

@@ -88,7 +88,8 @@ impl Service {
             }
             let (have, want) = (target.geometry(), disk.facts.geometry);
             if have.size_bytes != want.size_bytes || have.logical_sector_bytes != want.logical_sector_bytes {
-                let message = format!("the destination of disk {} has another size or sector size than the source", id.0);
+                let message =
+                    format!("the destination of disk {} has another size or sector size than the source", id.0);
                 return Err(DiskError::new(ErrorKind::InvalidState, message));
             }
         }
@@ -174,7 +175,8 @@ impl Service {
 
     pub fn figures(&self, driver: u32) -> Option<MoveFigures> {
         let driver = self.drivers.get(driver as usize)?.as_ref()?;
-        let disks: Vec<&Disk> = driver.members.iter().filter_map(|m| self.disks.get(m.disk as usize)?.as_ref()).collect();
+        let disks: Vec<&Disk> =
+            driver.members.iter().filter_map(|m| self.disks.get(m.disk as usize)?.as_ref()).collect();
         Some(MoveFigures {
             phase: driver.phase,
             progress: driver.machine.progress(),

@@ -25,6 +25,15 @@ pub struct CopySlot {
     buffer: Option<AlignedBuffer>,
 }
 
+impl CopySlot {
+    /// Drops the buffer of a slot with nothing under way; the next copy makes a new one.
+    pub fn give_back_memory(&mut self) {
+        if self.stage == Stage::Idle {
+            self.buffer = None;
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct VerifySlot {
     range: ByteRange,
@@ -45,13 +54,27 @@ fn fit(place: &mut Option<AlignedBuffer>, len: usize) -> libc::iovec {
 }
 
 impl Service {
-    pub(super) fn start_copy(&mut self, driver_id: u32, driver: &mut Driver, disk: u32, slot: u32, range: ByteRange, fresh: bool) {
+    pub(super) fn start_copy(
+        &mut self,
+        driver_id: u32,
+        driver: &mut Driver,
+        disk: u32,
+        slot: u32,
+        range: ByteRange,
+        fresh: bool,
+    ) {
         let copy = &mut driver.copies[slot as usize];
         copy.stage = Stage::Reading;
         copy.range = range;
         copy.target_fresh = fresh;
         let iovec = fit(&mut copy.buffer, range.len as usize);
-        self.start_on(driver.members[disk as usize].source, ImageOp::Read, range, &[iovec], tag(Purpose::CopyRead, place(driver_id, disk), slot));
+        self.start_on(
+            driver.members[disk as usize].source,
+            ImageOp::Read,
+            range,
+            &[iovec],
+            tag(Purpose::CopyRead, place(driver_id, disk), slot),
+        );
     }
 
     /// Starts an operation of the move's own; its memory is a slot's buffer, kept until the operation has finished.
@@ -62,7 +85,14 @@ impl Service {
         image.take_finished(&mut self.finished);
     }
 
-    pub(super) fn copy_step(&mut self, driver_id: u32, disk: u32, slot: u32, purpose: Purpose, result: Result<(), Errno>) {
+    pub(super) fn copy_step(
+        &mut self,
+        driver_id: u32,
+        disk: u32,
+        slot: u32,
+        purpose: Purpose,
+        result: Result<(), Errno>,
+    ) {
         let Some(Some(driver)) = self.drivers.get_mut(driver_id as usize) else { return };
         let target = driver.members[disk as usize].target;
         let copy = &mut driver.copies[slot as usize];
@@ -106,12 +136,20 @@ impl Service {
         self.start_on(member.target, ImageOp::Read, range, &[target], tag(Purpose::VerifyTarget, at, slot));
     }
 
-    pub(super) fn verify_step(&mut self, driver_id: u32, disk: u32, slot: u32, purpose: Purpose, result: Result<(), Errno>) {
+    pub(super) fn verify_step(
+        &mut self,
+        driver_id: u32,
+        disk: u32,
+        slot: u32,
+        purpose: Purpose,
+        result: Result<(), Errno>,
+    ) {
         let Some(Some(driver)) = self.drivers.get_mut(driver_id as usize) else { return };
         let verify = &mut driver.verifies[slot as usize];
         verify.left -= 1;
         if let Err(errno) = result {
-            let error = if purpose == Purpose::VerifySource { &mut verify.source_error } else { &mut verify.target_error };
+            let error =
+                if purpose == Purpose::VerifySource { &mut verify.source_error } else { &mut verify.target_error };
             *error = Some(errno);
         }
         if verify.left > 0 {

@@ -29,6 +29,8 @@ pub struct Behaviour {
     pub held_at_most: Duration,
     /// Requests that touch this range fail with EIO.
     pub bad_range: Option<ByteRange>,
+    /// Of so many writes one is acknowledged and not done; 0: none. To prove that the oracle sees it.
+    pub lost_one_in: u64,
     /// Makes runs repeatable.
     pub seed: u64,
 }
@@ -226,7 +228,9 @@ fn complete_due(export: &mut dyn Export, cx: &mut Cx<'_>, file: &File) {
             cx.pending.push_back((due, request));
             continue;
         }
-        let result = execute(&request, cx, file);
+        let lost_one_in = cx.behaviour.lost_one_in;
+        let lost = request.kind == RequestKind::Write && lost_one_in > 0 && cx.random.below(lost_one_in) == 0;
+        let result = if lost { Ok(()) } else { execute(&request, cx, file) };
         export.on_done(request.tag, result, cx);
         recycle(request, cx);
     }

@@ -28,7 +28,7 @@ use crate::file::unlink_durably;
 use crate::image::Image;
 use crate::kill_point::kill_point;
 use crate::mirror::{
-    EndReason, Event, Journal, JournalPhase, JournalWriter, Move, MoveLimits, Outcome, Phase, RecordResult
+    EndReason, Event, Journal, JournalPhase, JournalWriter, Move, MoveLimits, Outcome, Phase, RecordResult,
 };
 use crate::service::{DiskId, Engine, MoveFigures, Notice};
 
@@ -84,15 +84,26 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Moving {
     /// Starts a move: journal first, then the targets (exclusively), then the machine. On failure nothing of it is left.
-    pub fn begin(engine: &Engine, plan_json: &str, journal_path: &Path, on_notice: OnNotice) -> Result<Arc<Self>, DiskError> {
+    pub fn begin(
+        engine: &Engine,
+        plan_json: &str,
+        journal_path: &Path,
+        on_notice: OnNotice,
+    ) -> Result<Arc<Self>, DiskError> {
         let plan = parse_plan(plan_json.as_bytes())?;
         let mut sizes = Vec::with_capacity(plan.disks.len());
         for disk in &plan.disks {
             let id = DiskId(disk.disk);
             let served = engine.call(move |s| s.served(id))?;
-            let served = served.ok_or_else(|| DiskError::new(ErrorKind::NotFound, format!("disk {} is not served", disk.disk)))?;
+            let served = served
+                .ok_or_else(|| DiskError::new(ErrorKind::NotFound, format!("disk {} is not served", disk.disk)))?;
             if served.path != disk.source {
-                let message = format!("disk {} is served from '{}', not from '{}'", disk.disk, served.path.display(), disk.source.display());
+                let message = format!(
+                    "disk {} is served from '{}', not from '{}'",
+                    disk.disk,
+                    served.path.display(),
+                    disk.source.display()
+                );
                 return Err(DiskError::new(ErrorKind::InvalidState, message));
             }
             sizes.push(served.size_bytes);
@@ -103,7 +114,8 @@ impl Moving {
         let started = make_targets(&plan, &mut made).and_then(|targets| {
             kill_point("targets");
             let machine = Move::new(MoveLimits::default(), journal.setups())?;
-            let moving = Arc::new(Self::assemble(engine, plan.clone(), plan_json.to_owned(), journal_path, writer, on_notice));
+            let moving =
+                Arc::new(Self::assemble(engine, plan.clone(), plan_json.to_owned(), journal_path, writer, on_notice));
             let notices = moving.install(machine, targets)?;
             moving.spawn(move |this| this.follow(&notices))?;
             Ok(moving)
@@ -119,7 +131,14 @@ impl Moving {
         Ok(moving)
     }
 
-    pub(super) fn assemble(engine: &Engine, plan: Plan, plan_json: String, journal_path: &Path, writer: JournalWriter, on_notice: OnNotice) -> Self {
+    pub(super) fn assemble(
+        engine: &Engine,
+        plan: Plan,
+        plan_json: String,
+        journal_path: &Path,
+        writer: JournalWriter,
+        on_notice: OnNotice,
+    ) -> Self {
         let journal_phase = writer.phase();
         Self {
             engine: engine.clone(),
@@ -226,7 +245,9 @@ impl Moving {
                     }
                     if let Some(reason) = reason {
                         let mut outcome = failed(reason, &self.plan);
-                        outcome.message.push_str(" The destination does not let go of its files; they are deleted when it does.");
+                        outcome
+                            .message
+                            .push_str(" The destination does not let go of its files; they are deleted when it does.");
                         self.set_outcome(outcome);
                     }
                 }
@@ -274,7 +295,7 @@ impl Moving {
                 units_written_since: d.written_since,
                 source: ReceiptFile::new(&d.source.path, d.source.identity),
                 target: ReceiptFile::new(&d.target.path, d.target.identity),
-                generation: 1,
+                generation: self.plan.generation,
                 verified_at: iso_time(verified_at),
                 switched_at: iso_time(d.switched_at.unwrap_or_else(SystemTime::now)),
             })
@@ -302,7 +323,11 @@ impl Moving {
             Ok(()) => String::new(),
             Err(e) => format!(" The receipt could not be brought up to date: {e}."),
         };
-        self.set_outcome(OutcomeStatus { ok: true, code: "", message: format!("The virtual machine runs on the destination.{note}") });
+        self.set_outcome(OutcomeStatus {
+            ok: true,
+            code: "",
+            message: format!("The virtual machine runs on the destination.{note}"),
+        });
     }
 
     fn finish_ended(&self, reason: EndReason) {
@@ -400,7 +425,7 @@ impl Moving {
         kill_point("before:end");
         Journal::remove(&self.journal_path)?;
         kill_point("after:end");
-        unlink_durably(&receipt::receipt_path(&self.journal_path))
+        receipt::remove(&self.journal_path)
     }
 
     pub fn plan_json(&self) -> &str {
@@ -451,7 +476,9 @@ impl Moving {
             let percent = match f.phase {
                 Phase::Release => 100.0,
                 Phase::Synchronized | Phase::Switch => 99.0,
-                Phase::Copy | Phase::Mirror | Phase::Verify | Phase::Ending => (495.0 * (copied + verified)).floor() / 10.0,
+                Phase::Copy | Phase::Mirror | Phase::Verify | Phase::Ending => {
+                    (495.0 * (copied + verified)).floor() / 10.0
+                }
             };
             // A guest that writes makes work; the bar stands still then instead of going back.
             state.percent = state.percent.max(percent);

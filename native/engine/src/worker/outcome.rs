@@ -36,18 +36,22 @@ pub fn failed(reason: EndReason, plan: &Plan) -> OutcomeStatus {
         EndReason::TargetSilent { silent_us } => {
             ("StorageFailure", format!("the destination has not answered for {} s", silent_us / 1_000_000))
         }
-        EndReason::TargetTooSlow { fallbacks } => {
-            ("StorageFailure", format!("the destination fell behind {fallbacks} times and cannot keep up with the virtual machine"))
-        }
+        EndReason::TargetTooSlow { fallbacks } => (
+            "StorageFailure",
+            format!("the destination fell behind {fallbacks} times and cannot keep up with the virtual machine"),
+        ),
         EndReason::SourceFailed(e) => ("StorageFailure", format!("the source could not be read: {}", text(e))),
         EndReason::SourceFlushFailed(e) => ("StorageFailure", format!("the source could not be flushed: {}", text(e))),
-        EndReason::VerificationFailed { disk, offset } => {
-            ("VerificationFailed", format!("'{}' differs from the source at byte {offset}, also after it was copied again", target(disk)))
-        }
+        EndReason::VerificationFailed { disk, offset } => (
+            "VerificationFailed",
+            format!("'{}' differs from the source at byte {offset}, also after it was copied again", target(disk)),
+        ),
         EndReason::VerificationTooSlow { disk, offset } => {
             ("StorageFailure", format!("'{}' could not be read back in time at byte {offset}", target(disk)))
         }
-        EndReason::JournalFailed { .. } => ("StorageFailure", "the journal of the move could not be written".to_owned()),
+        EndReason::JournalFailed { .. } => {
+            ("StorageFailure", "the journal of the move could not be written".to_owned())
+        }
     };
     let message = format!("{why}. The virtual machine stays on its source files.");
     let mut letters = message.chars();

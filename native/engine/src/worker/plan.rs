@@ -12,6 +12,9 @@ use crate::formats::Format;
 pub struct Plan {
     pub schema: u32,
     pub move_id: String,
+    /// How many moves the VM's storage will have made with this one; stands in the receipt.
+    #[serde(default)]
+    pub generation: u32,
     pub disks: Vec<PlannedDisk>,
 }
 
@@ -42,7 +45,8 @@ impl From<PlannedFormat> for Format {
 
 /// A plan this build can carry out: schema 1, at least one disk, each disk once.
 pub fn parse_plan(json: &[u8]) -> Result<Plan, DiskError> {
-    let invalid = |why: String| DiskError::new(ErrorKind::InvalidArgument, format!("the plan of the move cannot be used: {why}"));
+    let invalid =
+        |why: String| DiskError::new(ErrorKind::InvalidArgument, format!("the plan of the move cannot be used: {why}"));
     let plan: Plan = serde_json::from_slice(json).map_err(|e| invalid(e.to_string()))?;
     if plan.schema != 1 {
         return Err(invalid(format!("schema {} is not known, only 1", plan.schema)));

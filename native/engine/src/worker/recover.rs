@@ -23,7 +23,11 @@ use super::status::OutcomeStatus;
 use super::targets::{is_ours, open_target, remake_target};
 use crate::disk::{DiskError, ErrorKind};
 use crate::file::unlink_durably;
-use crate::mirror::{DiskSetup, EndReason, Journal, JournalPhase, JournalWriter, Move, MoveLimits, RecordResult, SavedMap, Side, chunk_count};
+use crate::kill_point::kill_point;
+use crate::mirror::{
+    DiskSetup, EndReason, Journal, JournalPhase, JournalWriter, Move, MoveLimits, RecordResult, SavedMap, Side,
+    chunk_count,
+};
 use crate::service::{DiskId, Engine};
 
 /// What a journal found at the start says.
@@ -47,7 +51,13 @@ impl Rolled {
 }
 
 /// Goes on with what a journal says. The authoritative images are attached, their exports are not open yet.
-pub fn recover(engine: &Engine, journal: &Journal, writer: JournalWriter, rolled: Rolled, on_notice: OnNotice) -> Result<Arc<Moving>, DiskError> {
+pub fn recover(
+    engine: &Engine,
+    journal: &Journal,
+    writer: JournalWriter,
+    rolled: Rolled,
+    on_notice: OnNotice,
+) -> Result<Arc<Moving>, DiskError> {
     let setups = journal.setups();
     let path = rolled.path.clone();
     let moving = Arc::new(Moving::assemble(engine, rolled.plan, rolled.plan_json, &path, writer, on_notice));
@@ -87,8 +97,11 @@ fn resume(moving: &Arc<Moving>, phase: JournalPhase, setups: Vec<DiskSetup>) {
         open_target(disk)
     });
     let installed = targets.collect::<Result<Vec<_>, DiskError>>().and_then(|targets| {
+        kill_point("before:resumed");
         let machine = Move::resume(MoveLimits::default(), phase, setups)?;
-        moving.install(machine, targets)
+        let notices = moving.install(machine, targets);
+        kill_point("after:resumed");
+        notices
     });
     match installed {
         Ok(notices) => {
@@ -99,7 +112,10 @@ fn resume(moving: &Arc<Moving>, phase: JournalPhase, setups: Vec<DiskSetup>) {
         }
         // What was there before this move stays: only targets that are ours are deleted (see `is_ours`).
         Err(error) => {
-            let message = format!("The move could not be resumed: {}. The virtual machine stays on its source files.", describe(&error));
+            let message = format!(
+                "The move could not be resumed: {}. The virtual machine stays on its source files.",
+                describe(&error)
+            );
             roll_back(moving, phase, OutcomeStatus { ok: false, code: "StorageFailure", message });
         }
     }
@@ -108,12 +124,17 @@ fn resume(moving: &Arc<Moving>, phase: JournalPhase, setups: Vec<DiskSetup>) {
 /// Records that the move is over, then deletes its targets: a target without a record could not be told from a file of somebody else.
 fn roll_back(moving: &Moving, phase: JournalPhase, mut outcome: OutcomeStatus) {
     if lock(&moving.state).journal_phase != JournalPhase::Cancelled {
+        kill_point("before:cancelled");
         match moving.write_record(JournalPhase::Cancelled) {
             RecordResult::Durable => lock(&moving.state).journal_phase = JournalPhase::Cancelled,
-            RecordResult::Failed | RecordResult::Unknown => outcome.message.push_str(" The journal could not be written."),
+            RecordResult::Failed | RecordResult::Unknown => {
+                outcome.message.push_str(" The journal could not be written.")
+            }
         }
     }
-    let ours = |disk: &&PlannedDisk| phase != JournalPhase::Started || is_ours(disk, moving.journal_path()).unwrap_or(false);
+    kill_point("after:cancelled");
+    let ours =
+        |disk: &&PlannedDisk| phase != JournalPhase::Started || is_ours(disk, moving.journal_path()).unwrap_or(false);
     let deleted = moving.plan.disks.iter().filter(ours).try_for_each(|disk| unlink_durably(&disk.target));
     if let Err(error) = deleted {
         outcome.message.push_str(&format!(" The destination could not be cleaned: {}.", describe(&error)));

@@ -48,4 +48,3 @@ fn send(engine: &Engine, driver: u32, member: u32, ranges: Vec<ByteRange>) {
         }
     }));
 }
-

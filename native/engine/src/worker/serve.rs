@@ -5,16 +5,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::moving::Moving;
+use super::receipt;
 use super::recover::{Rolled, recover};
 use super::status::{DiskStatus, JournalStatus, WorkerStatus};
 use crate::disk::{DiskError, ErrorKind};
 use crate::exports::nbd::{NbdListener, NbdServer};
 use crate::exports::vhost_user_blk::{self, VhostUserBlk};
+use crate::exports::{ExportDoor, call_export};
 use crate::file::LockWait;
 use crate::formats::Format;
 use crate::image::{OpenImage, open_image};
 use crate::mirror::{Journal, JournalWriter, Side};
-use crate::service::{DiskId, Engine};
+use crate::service::{DiskId, Engine, Service};
 
 #[derive(Clone, Debug)]
 pub struct ServeDisk {
@@ -29,12 +31,17 @@ pub struct ServeDisk {
 
 /// How often a journal held by a dying predecessor is tried again.
 const JOURNAL_RETRY: Duration = Duration::from_millis(20);
+/// How long NBD clients may take to fetch their last answers when their server ends; then they are cut off.
+const FAREWELL: Duration = Duration::from_secs(10);
+/// How often it is looked whether they have.
+const FAREWELL_LOOK: Duration = Duration::from_millis(5);
 
 struct Served {
     disk: ServeDisk,
     /// Why it is not served yet.
     waiting_for: Option<String>,
     listener: Option<vhost_user_blk::Listener>,
+    nbd: Option<Arc<dyn ExportDoor>>,
 }
 
 /// Called on control threads whenever the figures of the move are worth looking at.
@@ -62,7 +69,9 @@ fn find_journal(path: &Path, wait: Duration) -> Result<Option<(Journal, JournalW
     let deadline = Instant::now() + wait;
     loop {
         match Journal::open(path) {
-            Err(error) if error.kind == ErrorKind::Locked && Instant::now() < deadline => std::thread::sleep(JOURNAL_RETRY),
+            Err(error) if error.kind == ErrorKind::Locked && Instant::now() < deadline => {
+                std::thread::sleep(JOURNAL_RETRY)
+            }
             other => return other.map(Some),
         }
     }
@@ -88,7 +97,11 @@ impl Worker {
         let journal = find_journal(journal_path, wait)?;
         let rolled = match &journal {
             Some((journal, _)) => Some(Rolled::read(journal, journal_path)?),
-            None => None,
+            None if journal_path.as_os_str().is_empty() => None,
+            None => {
+                receipt::remove(journal_path)?;
+                None
+            }
         };
         let mut wanted = disks.to_vec();
         if let Some(rolled) = &rolled {
@@ -102,10 +115,16 @@ impl Worker {
         }
         for disk in &wanted {
             let waiting = format!("the lock of '{}'", disk.path.display());
-            lock(&self.served).push(Served { disk: disk.clone(), waiting_for: Some(waiting), listener: None });
+            lock(&self.served).push(Served {
+                disk: disk.clone(),
+                waiting_for: Some(waiting),
+                listener: None,
+                nbd: None,
+            });
         }
-        let opened = wanted.iter().try_for_each(|disk| self.open(disk, wait));
-        if let Err(error) = opened {
+        if let Err(error) = wanted.iter().try_for_each(|disk| self.open(disk, wait)) {
+            // Nothing is exported yet: the next attempt starts afresh.
+            self.engine.call(Service::detach_all)?;
             lock(&self.served).clear();
             return Err(error);
         }
@@ -126,20 +145,25 @@ impl Worker {
 
     fn export(&self, disk: &ServeDisk) -> Result<(), DiskError> {
         let id = DiskId(disk.index);
-        let facts = self.engine.call(move |s| s.facts(id))?.ok_or_else(|| DiskError::new(ErrorKind::NotFound, "the disk is gone"))?;
+        let facts = self
+            .engine
+            .call(move |s| s.facts(id))?
+            .ok_or_else(|| DiskError::new(ErrorKind::NotFound, "the disk is gone"))?;
         let mut listener = None;
         if let Some(path) = &disk.vhost_user_socket {
             let serial = format!("vmstorage-{}", disk.index);
             let (_, door) = self.engine.add_export(id, Box::new(VhostUserBlk::new(disk.queues, &serial)?))?;
             listener = Some(vhost_user_blk::listen(path, door, facts, disk.queues)?);
         }
+        let mut nbd = None;
         if let Some(path) = &disk.nbd_socket {
-            let socket = NbdListener::bind(path)?;
-            self.engine.add_export(id, Box::new(NbdServer::new("", socket, facts, disk.read_only)?))?;
+            let server = NbdServer::new("", NbdListener::bind(path)?, facts, disk.read_only)?;
+            nbd = Some(self.engine.add_export(id, Box::new(server))?.1);
         }
         if let Some(served) = lock(&self.served).iter_mut().find(|s| s.disk.index == disk.index) {
             served.waiting_for = None;
             served.listener = listener;
+            served.nbd = nbd;
         }
         Ok(())
     }
@@ -185,7 +209,14 @@ impl Worker {
     pub fn status(&self) -> Result<WorkerStatus, DiskError> {
         let asked: Vec<_> = lock(&self.served)
             .iter()
-            .map(|s| (s.disk.index, s.disk.path.clone(), s.waiting_for.clone(), s.listener.as_ref().and_then(|l| l.peer_pid())))
+            .map(|s| {
+                (
+                    s.disk.index,
+                    s.disk.path.clone(),
+                    s.waiting_for.clone(),
+                    s.listener.as_ref().and_then(|l| l.peer_pid()),
+                )
+            })
             .collect();
         let mut disks = Vec::with_capacity(asked.len());
         for (index, path, waiting_for, peer_pid) in asked {
@@ -212,13 +243,38 @@ impl Worker {
         Ok(WorkerStatus { io: self.engine.io(), disks, r#move: mv, journal })
     }
 
-    /// Ends everything: listeners first, then requests in flight, then images are closed cleanly.
+    /// Ends everything: listeners first, then requests in flight, then images are closed cleanly. NBD clients get the answers to
+    /// what was taken from them, if they fetch them within [`FAREWELL`]. Safe to call twice.
     pub fn close(&self) {
+        let mut leaving = Vec::new();
         for served in lock(&self.served).iter_mut() {
             if let Some(mut listener) = served.listener.take() {
                 listener.close();
             }
+            leaving.extend(served.nbd.take());
         }
+        see_off(leaving);
         self.engine.shut_down();
+    }
+}
+
+/// Stops NBD servers and waits until their clients have their answers.
+fn see_off(mut leaving: Vec<Arc<dyn ExportDoor>>) {
+    leaving.retain(|door| call_export(&**door, |server: &mut NbdServer, cx| server.stop(cx)).is_ok());
+    let deadline = Instant::now() + FAREWELL;
+    loop {
+        // An export that has closed is gone from behind its door.
+        leaving.retain(|door| call_export(&**door, |_: &mut NbdServer, _| ()).is_ok());
+        if leaving.is_empty() {
+            return;
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+        std::thread::sleep(FAREWELL_LOOK);
+    }
+    for door in leaving {
+        // One that has closed by itself meanwhile needs nothing.
+        call_export(&*door, |server: &mut NbdServer, cx| server.abort(cx)).ok();
     }
 }

@@ -46,10 +46,10 @@ pub fn open_target(disk: &PlannedDisk) -> Result<(DiskId, Image), DiskError> {
     Ok((DiskId(disk.disk), open_image(&request)?))
 }
 
-
 /// For a move that died before its first copy: a target that is there was made by it if it is not older than the journal.
 pub fn is_ours(disk: &PlannedDisk, journal: &Path) -> Result<bool, DiskError> {
-    let born = |path: &Path| std::fs::metadata(path).and_then(|m| m.created()).map_err(|e| DiskError::io("examine", path, e));
+    let born =
+        |path: &Path| std::fs::metadata(path).and_then(|m| m.created()).map_err(|e| DiskError::io("examine", path, e));
     Ok(born(&disk.target)? >= born(journal)?)
 }
 

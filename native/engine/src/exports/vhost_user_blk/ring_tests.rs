@@ -99,6 +99,18 @@ fn a_batch_is_told_by_one_call_and_only_when_the_driver_wants_one() {
 }
 
 #[test]
+fn every_start_interrupts_the_guest_because_a_dead_back_end_may_not_have() {
+    let driver = Driver::new();
+    let (mut ring, _) = driver.ring(true, None);
+    ring.stop();
+    ring.kick = Kick::Polled;
+    ring.start_if_ready(&driver.map, true).unwrap();
+    assert!(driver.was_called());
+    ring.set_call(Some(driver.call.try_clone().unwrap()));
+    assert!(driver.was_called(), "also when the front end says afterwards where to");
+}
+
+#[test]
 fn a_driver_that_breaks_the_rules_breaks_its_ring_and_nothing_more_is_taken() {
     type Breakage = fn(&Driver, &mut Ring);
     let breakages: [(&str, Breakage); 3] = [

@@ -284,6 +284,10 @@ fn growth_errno(errno: Errno) -> Errno {
 }
 
 impl ImageMap for VhdxMap {
+    fn flush_failed(&mut self) {
+        self.poison("a flush of the file failed: what was written before may be lost");
+    }
+
     fn geometry(&self) -> Geometry {
         self.geometry
     }
