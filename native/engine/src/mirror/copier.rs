@@ -5,8 +5,9 @@
 //!     ▲                │ a guest write met it: a strike
 //!     └────────────────┘          third strike: the next copy holds a lock on its 64 KiB, guest writes to it wait
 //! ```
-//! A chunk with a guest write in flight is never copied: the copy would read the source before that write and reach the target after it.
-//! While mirroring, passing over such a chunk is a strike as well, else a hot spot would never be copied.
+//! A chunk with a guest write in flight is never copied: the copy would read the source before that write and reach
+//! the target after it. While mirroring, passing over such a chunk is a strike as well, else a hot spot would never be
+//! copied.
 
 use std::ops::Range;
 
@@ -106,7 +107,8 @@ impl Move {
         self.copies[..ordinary].iter().position(CopySlot::is_free)
     }
 
-    /// The next run that may be copied. Goes once around the disk at most; the very first time around (`swept`) only to its end.
+    /// The next run that may be copied. Goes once around the disk at most; the very first time around (`swept`) only
+    /// to its end.
     fn pick_run(
         &mut self,
         disk: DiskIndex,

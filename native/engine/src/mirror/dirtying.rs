@@ -25,7 +25,8 @@ impl Move {
         self.disturb_verifies(disk, range);
     }
 
-    /// A write goes to both sides. Its intent is in the journal before it is submitted: if the process dies, the halves may differ.
+    /// A write goes to both sides. Its intent is in the journal before it is submitted: if the process dies, the
+    /// halves may differ.
     pub(super) fn mark_intent(&mut self, disk: DiskIndex, range: ByteRange) {
         let state = &mut self.disks[disk as usize];
         let chunks = chunks_of(range);

@@ -204,7 +204,8 @@ impl DiskState {
         self.strikes_high.clear(chunk..chunk + 1);
     }
 
-    /// Takes what may be cleared behind a flush that starts now. Chunks with a write in flight stay for the next: their intent is still needed.
+    /// Takes what may be cleared behind a flush that starts now. Chunks with a write in flight stay for the next:
+    /// their intent is still needed.
     pub(super) fn begin_settling(&mut self) {
         std::mem::swap(&mut self.settled, &mut self.flushing);
         for entry in self.writes.iter() {

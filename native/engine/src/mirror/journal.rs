@@ -1,8 +1,9 @@
-//! The journal of one move: its plan, its phase, and what differs between the sides. In the state folder, never on the destination.
+//! The journal of one move: its plan, its phase, and what differs between the sides. In the state folder, never on the
+//! destination.
 //!
-//! It outlives the process (bitmaps are a shared mapping) and the power (records are synced). Preallocated with written zeros, because a store
-//! into a mapping whose block cannot be allocated is a SIGBUS, not an error. Layout: `journal_layout.rs`.
-//! While it is open the file is locked (flock), by the description that the writer shares.
+//! It outlives the process (bitmaps are a shared mapping) and the power (records are synced). Preallocated with
+//! written zeros, because a store into a mapping whose block cannot be allocated is a SIGBUS, not an error. Layout:
+//! `journal_layout.rs`. While it is open the file is locked (flock), by the description that the writer shares.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -34,10 +35,11 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Makes the journal of a new move, in phase `Started`, and returns when it and its name are durable. `disk_bytes`: guest bytes of each disk.
+    /// Makes the journal of a new move, in phase `Started`, and returns when it and its name are durable.
+    /// `disk_bytes`: guest bytes of each disk.
     ///
-    /// It appears under `path` complete or not at all. Refused: a file that is there already (`AlreadyExists`), too many disks or too large a
-    /// plan (`InvalidArgument`); no space is found out here and not later (`NoSpace`).
+    /// It appears under `path` complete or not at all. Refused: a file that is there already (`AlreadyExists`), too
+    /// many disks or too large a plan (`InvalidArgument`); no space is found out here and not later (`NoSpace`).
     pub fn create(
         path: &Path,
         plan: &[u8],
@@ -83,10 +85,11 @@ impl Journal {
         Self::with(path, file, facts, plan.to_vec(), 1)
     }
 
-    /// Opens a journal that was left behind. What it says is durable when this returns: a record that was only in the page cache must not
-    /// be acted upon and then be lost.
+    /// Opens a journal that was left behind. What it says is durable when this returns: a record that was only in the
+    /// page cache must not be acted upon and then be lost.
     ///
-    /// `Locked`: its move still runs (or its process is still dying). `Corrupt`: names the rule that is broken. `Unsupported`: by a newer version.
+    /// `Locked`: its move still runs (or its process is still dying). `Corrupt`: names the rule that is broken.
+    /// `Unsupported`: by a newer version.
     pub fn open(path: &Path) -> Result<(Journal, JournalWriter), DiskError> {
         let file = OpenOptions::new()
             .read(true)
@@ -157,8 +160,9 @@ impl Journal {
     pub fn setups(&self) -> Vec<DiskSetup> {
         let mut at = 0;
         let mut words = |size: u64| {
-            // SAFETY: `with` mapped `file_bytes - bitmaps_offset` bytes, which is the sum of all bitmaps; `at` stays below it. The mapping is
-            // page aligned and every bitmap a multiple of 4096, so words are aligned. It lives as long as the Arc, and all access is atomic.
+            // SAFETY: `with` mapped `file_bytes - bitmaps_offset` bytes, which is the sum of all bitmaps; `at` stays
+            // below it. The mapping is page aligned and every bitmap a multiple of 4096, so words are aligned. It
+            // lives as long as the Arc, and all access is atomic.
             let words = unsafe {
                 let start = self.bitmaps.as_mut_ptr().add(at).cast::<AtomicU64>();
                 SharedWords::from_raw(self.bitmaps.clone(), start, bitmap_words(size))

@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt;
 
 use super::*;
-use crate::mirror::{Move, MoveLimits, RecordResult, SavedMap};
+use crate::mirror::RecordResult;
 
 const BOOT: [u8; 16] = [7; 16];
 const PLAN: &[u8] = br#"{"schema":1,"moveId":"m"}"#;
@@ -199,40 +199,6 @@ fn every_byte_of_it_is_allocated() {
     assert_eq!(facts.len(), 8192 + 4096 + 2 * 20480 + 2 * 4096);
     assert!(facts.blocks() * 512 >= facts.len(), "{} blocks", facts.blocks());
     assert_eq!(facts.mode() & 0o777, 0o600);
-}
-
-#[test]
-fn bits_set_by_a_killed_process_are_there() {
-    let folder = folder();
-    let path = folder.path().join("move.journal");
-    let (journal, writer) = Journal::create(&path, PLAN, &SIZES, BOOT).expect("a journal");
-    let chunks = SIZES[0].div_ceil(64 * 1024);
-    let map = |words: &SharedWords| SavedMap::new(words.clone(), chunks).expect("room");
-    let setups = journal.setups();
-    let (dirty, intent) = (map(&setups[0].dirty), map(&setups[0].intent));
-    // SAFETY: the child only stores into mapped memory and kills itself: nothing that another thread's lock could stop.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        dirty.set(3..5);
-        intent.set(chunks - 1..chunks);
-        // SAFETY: plain system calls.
-        unsafe {
-            libc::kill(libc::getpid(), libc::SIGKILL);
-            libc::_exit(1);
-        }
-    }
-    let mut status = 0;
-    // SAFETY: waits for the child made above.
-    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL);
-    drop((dirty, intent, setups, journal, writer));
-    let (journal, _writer) = Journal::open(&path).expect("open");
-    let setups = journal.setups();
-    assert!(map(&setups[0].dirty).get(3) && map(&setups[0].dirty).get(4) && !map(&setups[0].dirty).get(5));
-    assert!(map(&setups[0].intent).get(chunks - 1));
-    assert!(setups[2].dirty.as_slice().len() == 1 && setups[1].dirty.as_slice().is_empty());
-    let machine = Move::resume(MoveLimits::default(), JournalPhase::Mirror, setups).expect("resumed");
-    assert_eq!(machine.progress().dirty_bytes, 3 * 64 * 1024);
 }
 
 #[test]

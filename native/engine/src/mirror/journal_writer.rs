@@ -1,4 +1,5 @@
-//! Writes the journal's records. Lives on the driver's helper thread: shares nothing with the mapped bitmaps but the file.
+//! Writes the journal's records. Lives on the driver's helper thread: shares nothing with the mapped bitmaps but the
+//! file.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -22,8 +23,8 @@ pub struct JournalWriter {
 }
 
 impl JournalWriter {
-    /// Writes a record and waits until it is on stable storage. On an error the result says what whoever opens the journal may see, and the
-    /// next record goes to the same slot, so that the last good one stays.
+    /// Writes a record and waits until it is on stable storage. On an error the result says what whoever opens the
+    /// journal may see, and the next record goes to the same slot, so that the last good one stays.
     pub fn record(&mut self, phase: JournalPhase) -> (RecordResult, Option<DiskError>) {
         self.facts.sequence += 1;
         self.facts.phase = phase;

@@ -19,13 +19,15 @@ pub struct MoveLimits {
     pub share_bytes: u64,
     /// A target half older than this is given up: the guest is answered from the source.
     pub target_patience_us: u64,
-    /// A lock held for longer than this is broken: the guest waits no longer for a copy than for anything else of the target.
+    /// A lock held for longer than this is broken: the guest waits no longer for a copy than for anything else of the
+    /// target.
     pub lock_patience_us: u64,
     /// Nothing came back from a target with I/O in flight for this long: the move fails.
     pub silence_limit_us: u64,
     /// Target errors that may be transient (EAGAIN, ENOMEM, ETIMEDOUT ...), per move. All others end it at once.
     pub target_retries_max: u32,
-    /// Pause of the copier after such an error; doubles up to 128 times as long, so that the tries span more than a moment.
+    /// Pause of the copier after such an error; doubles up to 128 times as long, so that the tries span more than a
+    /// moment.
     pub target_retry_pause_us: u64,
     /// Net number of times a target may fall behind (one is forgiven per `forgive_after_us` without).
     pub fallbacks_max: u32,
@@ -54,14 +56,16 @@ pub(super) const STRIKES_BEFORE_LOCK: u64 = 3;
 /// A unit that was written during so many comparisons is compared under a lock the next time: the third.
 pub(super) const COMPARES_BEFORE_LOCK: u8 = 2;
 
-/// A lock may wait for the writes before it for so many times the patience: a full queue of writes to one block, one after the other
-/// (each has to wait for the others anyway), must not keep a chunk from ever being copied.
+/// A lock may wait for the writes before it for so many times the patience: a full queue of writes to one block, one
+/// after the other (each has to wait for the others anyway), must not keep a chunk from ever being copied.
 pub(super) const LOCK_WAIT_FACTOR: u64 = 2;
 
-/// Attempts to record that a move was cancelled before it is given up (then all bits are set: nothing stale can be resumed).
+/// Attempts to record that a move was cancelled before it is given up (then all bits are set: nothing stale can be
+/// resumed).
 pub(super) const CANCEL_RECORD_TRIES: u32 = 3;
 
-/// Dirty chunks looked at per event and disk: most of them in use or waiting for a lock is no reason to look at them all each time.
+/// Dirty chunks looked at per event and disk: most of them in use or waiting for a lock is no reason to look at them
+/// all each time.
 pub(super) const EXAMINED_MAX: u32 = 16;
 
 /// After a collision the copier stays careful for so long.

@@ -1,5 +1,5 @@
-//! [`Move`]: one event in, actions out. This file takes events apart and decides which stage comes next; the rest of the machine
-//! lives beside it, one concern per file:
+//! [`Move`]: one event in, actions out. This file takes events apart and decides which stage comes next; the rest of
+//! the machine lives beside it, one concern per file:
 //!
 //! ```text
 //!   machine ─┬─ requests   guest writes and flushes: where they go, when they are answered
@@ -86,11 +86,11 @@ impl Move {
         Ok(Self::with(limits, disks))
     }
 
-    /// A move whose process died (kill -9, not a power cut) while its journal was in `phase`. The bitmaps are the journal's. Requests
-    /// the dead process had not answered come again as events.
+    /// A move whose process died (kill -9, not a power cut) while its journal was in `phase`. The bitmaps are the
+    /// journal's. Requests the dead process had not answered come again as events.
     ///
-    /// In `Started` allocation has to be told again. Refused with `InvalidState` when there is nothing to resume: after `Committed` the target
-    /// is served without a machine, after `Cancelled` the targets are deleted.
+    /// In `Started` allocation has to be told again. Refused with `InvalidState` when there is nothing to resume:
+    /// after `Committed` the target is served without a machine, after `Cancelled` the targets are deleted.
     pub fn resume(limits: MoveLimits, phase: JournalPhase, disks: Vec<DiskSetup>) -> Result<Self, DiskError> {
         if phase.authority() == Side::Target || phase == JournalPhase::Cancelled {
             return Err(DiskError::new(ErrorKind::InvalidState, format!("a move in phase {phase:?} is not resumed")));
@@ -146,7 +146,8 @@ impl Move {
     }
 
     /// Takes one event and appends what has to be done to `out`. `now_us`: microseconds of a monotonic clock.
-    /// An event that names what the machine does not know (a disk, an id, a slot) changes nothing: it is a mistake of the driver.
+    /// An event that names what the machine does not know (a disk, an id, a slot) changes nothing: it is a mistake of
+    /// the driver.
     pub fn on(&mut self, event: Event, now_us: u64, out: &mut Vec<Action>) {
         if !self.announced {
             self.announced = true;
@@ -272,7 +273,8 @@ impl Move {
             && self.disks.iter().all(|disk| disk.allocation_known && disk.swept && disk.abandoned == 0)
     }
 
-    /// From here on the set of dirty chunks only shrinks as long as the target answers: publishes how much work that is at most.
+    /// From here on the set of dirty chunks only shrinks as long as the target answers: publishes how much work that
+    /// is at most.
     pub(super) fn begin_mirror(&mut self, out: &mut Vec<Action>) {
         let bound = self.convergence_bound_bytes();
         self.counters.bound_bytes = Some(bound);

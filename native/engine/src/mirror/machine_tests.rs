@@ -69,7 +69,8 @@ impl Bench {
         self.on(Event::RecordDone { phase, result: RecordResult::Durable }).to_vec()
     }
 
-    /// A driver without delays: answers everything in `actions`, and what follows, until nothing is asked or `stop` says so.
+    /// A driver without delays: answers everything in `actions`, and what follows, until nothing is asked or `stop`
+    /// says so.
     fn obey(&mut self, actions: Vec<Action>, stop: impl Fn(&Action) -> bool) -> Vec<Action> {
         let mut queue = std::collections::VecDeque::from(actions);
         let mut seen = Vec::new();

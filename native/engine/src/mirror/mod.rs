@@ -1,4 +1,5 @@
-//! The move of all disks of one VM: a pure state machine, and the journal that lets it survive the death of its process.
+//! The move of all disks of one VM: a pure state machine, and the journal that lets it survive the death of its
+//! process.
 //!
 //! ```text
 //!   driver ──Event──▶ Move::on ──Action──▶ driver          no I/O, no clock, no thread in here

@@ -59,10 +59,12 @@ pub struct Progress {
     /// How often the target fell behind.
     pub fallbacks: u32,
     pub switch_attempts: u32,
-    /// Longest time a request was held for the switch's sake, microseconds: its I/O was done, its answer had to wait for a record.
+    /// Longest time a request was held for the switch's sake, microseconds: its I/O was done, its answer had to wait
+    /// for a record.
     /// `None` before reads were flipped.
     pub held_max_us: Option<u64>,
-    /// Longest time a guest flush waited for the target after the source had done it (from PREPARED-begin both are flushed).
+    /// Longest time a guest flush waited for the target after the source had done it (from PREPARED-begin both are
+    /// flushed).
     pub flush_wait_max_us: Option<u64>,
 }
 
@@ -106,7 +108,8 @@ impl Move {
         }
     }
 
-    /// Upper bound of the bytes still to copy, published when mirroring begins; holds as long as the target answers without errors.
+    /// Upper bound of the bytes still to copy, published when mirroring begins; holds as long as the target answers
+    /// without errors.
     pub fn bound_bytes(&self) -> Option<u64> {
         self.counters.bound_bytes
     }
@@ -130,8 +133,8 @@ impl Move {
         self.disks.iter().map(|disk| (disk.dirty.count() + copying_only(disk)) * CHUNK_BYTES).sum()
     }
 
-    /// Each chunk that differs now is copied at most so often: three copies may each meet a guest write, the fourth holds a lock.
-    /// No other chunk becomes dirty, because writes that touch a clean one go to both sides.
+    /// Each chunk that differs now is copied at most so often: three copies may each meet a guest write, the fourth
+    /// holds a lock. No other chunk becomes dirty, because writes that touch a clean one go to both sides.
     pub(super) fn convergence_bound_bytes(&self) -> u64 {
         self.different_bytes() * (STRIKES_BEFORE_LOCK + 1)
     }

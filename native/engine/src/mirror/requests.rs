@@ -54,8 +54,9 @@ impl Move {
         let (source, target) = if self.stage.target_alone() {
             (Half::Absent, Half::Open)
         } else if self.stage.needs_both() || (self.stage.mirrors() && !self.is_dirty_anyway(disk, range)) {
-            // A write that touches one clean chunk goes to both sides whole, so that it never makes a clean chunk dirty: that is why
-            // the dirty set only shrinks. Chunks of it that are dirty stay so; those being copied become so.
+            // A write that touches one clean chunk goes to both sides whole, so that it never makes a clean chunk
+            // dirty: that is why the dirty set only shrinks. Chunks of it that are dirty stay so; those being copied
+            // become so.
             (Half::Open, Half::Open)
         } else {
             (Half::Open, Half::Absent)

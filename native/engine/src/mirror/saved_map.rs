@@ -1,7 +1,8 @@
 //! A set of chunks that outlives the process: bits in the journal's mapped file.
 //!
-//! A store into a shared mapping is in the page cache the moment it retires: `kill -9` cannot lose it, and it costs no system
-//! call. That is the whole write intent log. (A power cut may lose it: then the move is rolled back or completed, never resumed.)
+//! A store into a shared mapping is in the page cache the moment it retires: `kill -9` cannot lose it, and it costs no
+//! system call. That is the whole write intent log. (A power cut may lose it: then the move is rolled back or
+//! completed, never resumed.)
 
 use std::any::Any;
 use std::ops::Range;
@@ -31,8 +32,8 @@ impl SharedWords {
     }
 
     /// # Safety
-    /// `words..words + len` is aligned, valid for reads and writes as long as `keep` (or a clone of it) lives, and changed
-    /// through atomics only.
+    /// `words..words + len` is aligned, valid for reads and writes as long as `keep` (or a clone of it) lives, and
+    /// changed through atomics only.
     pub unsafe fn from_raw(keep: Arc<dyn Any + Send + Sync>, words: *const AtomicU64, len: usize) -> Self {
         Self { keep, words, len }
     }

@@ -116,7 +116,8 @@ impl Stage {
         use Half::{Absent, Done, Open};
         let Halves { source, target, abandoned } = *halves;
         if self.target_alone() {
-            // A request that went to the source only is a flush from before PREPARED began: that target flush covered it.
+            // A request that went to the source only is a flush from before PREPARED began: that target flush covered
+            // it.
             return match target {
                 Done(result) => Some(result),
                 Open => None,

@@ -8,10 +8,11 @@
 //!                     write the target only                   flip back in the same call; nothing half done is answered
 //!                                                             until a record has taken COMMITTED's place
 //! ```
-//! Why the flushes suffice: they begin when everything is equal, and from that moment guest flushes go to both sides. The copier stands
-//! still meanwhile, and if anything becomes dirty before the flip the attempt is given up: so no copy can reach the target behind the
-//! flush. After a power cut the side the journal names therefore holds every flushed write; after kill -9 it holds every acknowledged
-//! one, because between flip and COMMITTED a write is acknowledged only when both sides have it.
+//! Why the flushes suffice: they begin when everything is equal, and from that moment guest flushes go to both sides.
+//! The copier stands still meanwhile, and if anything becomes dirty before the flip the attempt is given up: so no
+//! copy can reach the target behind the flush. After a power cut the side the journal names therefore holds every
+//! flushed write; after kill -9 it holds every acknowledged one, because between flip and COMMITTED a write is
+//! acknowledged only when both sides have it.
 
 use super::machine::Move;
 use super::stage::{Stage, SwitchStep};
@@ -156,11 +157,12 @@ impl Move {
         self.switch_failures += 1;
     }
 
-    /// PREPARED is durable and both sides are equal (the caller looked in this very call): flips all disks in this call, or none.
+    /// PREPARED is durable and both sides are equal (the caller looked in this very call): flips all disks in this
+    /// call, or none.
     pub(super) fn try_flip(&mut self, now_us: u64, out: &mut Vec<Action>) {
         let waited_us = now_us - self.ready_since_us.min(now_us);
-        // A moment without overlapping writes is preferred. It is not needed: those that wait have been submitted to neither side,
-        // and a guest that overlaps all the time must not keep the move from ending.
+        // A moment without overlapping writes is preferred. It is not needed: those that wait have been submitted to
+        // neither side, and a guest that overlaps all the time must not keep the move from ending.
         if waited_us < self.limits.overlap_patience_us && self.disks.iter().any(|disk| disk.writes.waiting() > 0) {
             return;
         }

@@ -1,7 +1,8 @@
 //! Reading back: every unit of the target is compared with the source before the switch, while mirroring goes on.
 //!
-//! A comparison that a guest write met proves nothing and is done again; the third time the unit is locked. A unit that differed is copied and
-//! compared once more; if it differs again the move fails. A unit that becomes dirty after it was compared is compared again.
+//! A comparison that a guest write met proves nothing and is done again; the third time the unit is locked. A unit
+//! that differed is copied and compared once more; if it differs again the move fails. A unit that becomes dirty after
+//! it was compared is compared again.
 
 use std::ops::Range;
 

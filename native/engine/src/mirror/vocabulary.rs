@@ -3,15 +3,18 @@
 //! ```text
 //!   exports, reactor, helper thread ──Event──▶  Move::on(event, now_us, &mut out)  ──Action──▶  driver (service): real I/O
 //! ```
-//! The machine does no I/O, has no clock and no thread. All ids are the driver's slab slots: small integers, dense, reused.
-//! Contract of the driver:
+//! The machine does no I/O, has no clock and no thread. All ids are the driver's slab slots: small integers, dense,
+//! reused. Contract of the driver:
 //! * every action is carried out in the order given, and answered by exactly one `...Done` event where one exists;
 //! * all events of a move come from one thread, `now_us` (microseconds of a monotonic clock) never goes back;
 //! * [`Event::Tick`] comes at least every [`TICK_LIMIT_US`] while a move runs: every time limit is checked there;
-//! * the payload of a write stays unchanged and alive, and its id taken, until [`Action::Retire`]. The guest is answered at
+//! * the payload of a write stays unchanged and alive, and its id taken, until [`Action::Retire`]. The guest is
+//! answered at
 //!   [`Action::Acknowledge`], which may come earlier: a write both sides get must therefore be bounced once (or be in memory of our own);
-//! * a write with FUA is a write, and then (at its `Acknowledge` with success) a [`Event::GuestFlush`]; the guest is answered after that;
-//! * guest reads are no business of the machine: they go to the side of the last [`Action::SetReadSide`] (at first the source).
+//! * a write with FUA is a write, and then (at its `Acknowledge` with success) a [`Event::GuestFlush`]; the guest is
+//! answered after that;
+//! * guest reads are no business of the machine: they go to the side of the last [`Action::SetReadSide`] (at first the
+//! source).
 
 use crate::disk::{ByteRange, Errno};
 
@@ -40,7 +43,8 @@ pub enum Side {
     Target,
 }
 
-/// What a write does. The machine treats both alike (a discard always reads as zeros afterwards); the driver knows the difference.
+/// What a write does. The machine treats both alike (a discard always reads as zeros afterwards); the driver knows the
+/// difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteKind {
     Data,
@@ -58,7 +62,8 @@ pub enum Flush {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyOutcome {
-    /// The target now holds what the source held at some moment during the copy. `was_zero`: it was all zeros and nothing was transferred.
+    /// The target now holds what the source held at some moment during the copy. `was_zero`: it was all zeros and
+    /// nothing was transferred.
     Copied {
         was_zero: bool,
     },
@@ -102,7 +107,8 @@ pub enum JournalPhase {
     Copy = 2,
     Mirror = 3,
     Verify = 4,
-    /// Both sides were equal and flushed. Still the source's: without `Committed` after it, the source is authoritative.
+    /// Both sides were equal and flushed. Still the source's: without `Committed` after it, the source is
+    /// authoritative.
     Prepared = 5,
     /// The target is authoritative, the source is not written any more.
     Committed = 6,
@@ -196,15 +202,16 @@ pub enum Outcome {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A write, discard or write-zeroes of the guest arrived; nothing has been submitted. `range` is inside the disk and not empty.
+    /// A write, discard or write-zeroes of the guest arrived; nothing has been submitted. `range` is inside the disk
+    /// and not empty.
     GuestWrite {
         disk: DiskIndex,
         id: WriteId,
         range: ByteRange,
         kind: WriteKind,
     },
-    /// A write that was already submitted to the source when the move began. Given for all of them before `AllocationKnown`,
-    /// and before the driver looks at what is allocated.
+    /// A write that was already submitted to the source when the move began. Given for all of them before
+    /// `AllocationKnown`, and before the driver looks at what is allocated.
     Adopt {
         disk: DiskIndex,
         id: WriteId,
@@ -278,7 +285,8 @@ pub enum Action {
         disk: DiskIndex,
         id: WriteId,
     },
-    /// Bounce the data once, then submit it to both sides in parallel. Answered by one `SourceWriteDone` and one `TargetWriteDone`.
+    /// Bounce the data once, then submit it to both sides in parallel. Answered by one `SourceWriteDone` and one
+    /// `TargetWriteDone`.
     WriteBoth {
         disk: DiskIndex,
         id: WriteId,
@@ -312,8 +320,8 @@ pub enum Action {
         disk: DiskIndex,
         id: FlushId,
     },
-    /// Read `range` from the source, then write it to the target, or make the target read as zeros there. With `target_fresh` the target
-    /// still reads as zeros in all of `range`: zeros need no write at all.
+    /// Read `range` from the source, then write it to the target, or make the target read as zeros there. With
+    /// `target_fresh` the target still reads as zeros in all of `range`: zeros need no write at all.
     Copy {
         disk: DiskIndex,
         slot: SlotId,
@@ -336,25 +344,28 @@ pub enum Action {
     Record {
         phase: JournalPhase,
     },
-    /// `bound_bytes`: with `Mirror`, the most bytes the copier will still move before both sides are equal, provided the target keeps
-    /// answering; `None` with the other phases. A phase may come again (a target that stopped answering leads back to `Copy`).
+    /// `bound_bytes`: with `Mirror`, the most bytes the copier will still move before both sides are equal, provided
+    /// the target keeps answering; `None` with the other phases. A phase may come again (a target that stopped
+    /// answering leads back to `Copy`).
     PhaseChanged {
         phase: Phase,
         bound_bytes: Option<u64>,
     },
-    /// A write to the target was older than the limit: the guest has been (or will be) answered from the source alone, the move is back in `Copy`.
+    /// A write to the target was older than the limit: the guest has been (or will be) answered from the source alone,
+    /// the move is back in `Copy`.
     TargetFellBehind {
         disk: DiskIndex,
         id: WriteId,
     },
-    /// The move ends on the source. No new I/O to the target from here on; report it. `Finished` follows when the target is quiet.
+    /// The move ends on the source. No new I/O to the target from here on; report it. `Finished` follows when the
+    /// target is quiet.
     Ending {
         reason: EndReason,
     },
     /// A stop came after COMMITTED: the move goes on.
     StopTooLate,
-    /// The losing side is quiet. Writes still in flight to the other side go on being answered through the machine until `Move::is_idle`;
-    /// new ones may bypass it.
+    /// The losing side is quiet. Writes still in flight to the other side go on being answered through the machine
+    /// until `Move::is_idle`; new ones may bypass it.
     Finished {
         outcome: Outcome,
     },

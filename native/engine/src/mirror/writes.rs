@@ -1,10 +1,11 @@
 //! The guest writes of one disk that are not over, and who waits for whom.
 //!
-//! From `Mirror` on a write waits for every earlier one it overlaps, in order of arrival, so that both sides see overlapping
-//! writes in the same order. A lock of the copier or verifier is an entry like a write: it waits for the writes before it, and
-//! writes behind it wait for it. That makes locks fair and free of a second mechanism.
+//! From `Mirror` on a write waits for every earlier one it overlaps, in order of arrival, so that both sides see
+//! overlapping writes in the same order. A lock of the copier or verifier is an entry like a write: it waits for the
+//! writes before it, and writes behind it wait for it. That makes locks fair and free of a second mechanism.
 //!
-//! Entries are few (a queue depth), so every question is a scan of one dense array: no tree, no allocation after warm-up.
+//! Entries are few (a queue depth), so every question is a scan of one dense array: no tree, no allocation after
+//! warm-up.
 
 use super::stage::{Half, Halves};
 use super::vocabulary::{CHUNK_BYTES, WriteId};
@@ -100,8 +101,8 @@ impl WriteTable {
         }
     }
 
-    /// Adds an entry behind all others. With `serialise` it waits if an earlier, incomplete one overlaps it; answers whether it does.
-    /// An id that is still taken is the driver's mistake: `None`, and nothing changes.
+    /// Adds an entry behind all others. With `serialise` it waits if an earlier, incomplete one overlaps it; answers
+    /// whether it does. An id that is still taken is the driver's mistake: `None`, and nothing changes.
     pub(super) fn add(&mut self, owner: Owner, range: ByteRange, serialise: bool) -> Option<bool> {
         if let Owner::Guest(id) = owner {
             let id = id as usize;
@@ -136,7 +137,8 @@ impl WriteTable {
         Some(waiting)
     }
 
-    /// Marks an entry complete and appends to `ready` those that waited for nothing else. They count as waiting until [`Self::start`].
+    /// Marks an entry complete and appends to `ready` those that waited for nothing else. They count as waiting until
+    /// [`Self::start`].
     pub(super) fn complete(&mut self, place: usize, ready: &mut Vec<(u64, Owner)>) {
         let done = self.entries[place];
         self.entries[place].complete = true;

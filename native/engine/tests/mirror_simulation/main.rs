@@ -2,7 +2,9 @@
 //!
 //! `VMSTORAGE_MIRROR_SEEDS=100000` runs more seeds, `VMSTORAGE_MIRROR_SEED=4711` exactly one (and prints its plan).
 
+mod crashes;
 mod disks;
+mod guest;
 mod oracle;
 mod plan;
 mod random;

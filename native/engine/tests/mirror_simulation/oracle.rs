@@ -1,7 +1,8 @@
 //! What a guest may find, grain by grain.
 //!
-//! A value is legal unless a write that was acknowledged with success began after the value's own write had been answered. So of
-//! overlapping concurrent writes any order is legal, but once the guest has seen one (no write being under way) it stays.
+//! A value is legal unless a write that was acknowledged with success began after the value's own write had been
+//! answered. So of overlapping concurrent writes any order is legal, but once the guest has seen one (no write being
+//! under way) it stays.
 
 #[derive(Clone, Copy, Debug)]
 struct Candidate {

@@ -1,5 +1,6 @@
 //! The world around one move: a guest with a queue, two sides, a journal, a clock, and everything that may go wrong.
-//! It is the smallest correct driver: it carries out actions as `vocabulary.rs` asks, and complains when the machine breaks its word.
+//! It is the smallest correct driver: it carries out actions as `vocabulary.rs` asks, and complains when the machine
+//! breaks its word.
 
 use std::ops::Range;
 
@@ -8,7 +9,7 @@ use vmstorage_engine::mirror::*;
 
 use crate::disks::{GRAIN, SimDisk};
 use crate::oracle::{Issued, Oracle};
-use crate::plan::{Plan, PowerCut};
+use crate::plan::Plan;
 use crate::random::Random;
 use crate::work::{Op, Pair, Superblock, Work};
 
@@ -26,35 +27,35 @@ const ENDING_STEPS: u64 = 3_000;
 pub type Check<T = ()> = Result<T, String>;
 
 #[derive(Clone, Debug)]
-struct GuestWrite {
-    grains: Range<u64>,
-    value: u32,
-    issued: Issued,
-    since_us: u64,
-    answered: bool,
-    source_failed: bool,
+pub struct GuestWrite {
+    pub grains: Range<u64>,
+    pub value: u32,
+    pub issued: Issued,
+    pub since_us: u64,
+    pub answered: bool,
+    pub source_failed: bool,
     /// The target failed it when the target alone counted already.
-    target_failed: bool,
-    open: u32,
+    pub target_failed: bool,
+    pub open: u32,
 }
 
 #[derive(Clone, Debug)]
-struct GuestFlush {
-    issued: Issued,
-    since_us: u64,
-    answered: bool,
-    target_failed: bool,
-    open: u32,
+pub struct GuestFlush {
+    pub issued: Issued,
+    pub since_us: u64,
+    pub answered: bool,
+    pub target_failed: bool,
+    pub open: u32,
 }
 
-struct Disk {
-    grains: u64,
-    setup: (SharedWords, SharedWords),
-    oracle: Oracle,
-    writes: Vec<Option<GuestWrite>>,
-    flushes: Vec<Option<GuestFlush>>,
-    unanswered: u64,
-    scan: Option<u64>,
+pub struct Disk {
+    pub grains: u64,
+    pub setup: (SharedWords, SharedWords),
+    pub oracle: Oracle,
+    pub writes: Vec<Option<GuestWrite>>,
+    pub flushes: Vec<Option<GuestFlush>>,
+    pub unanswered: u64,
+    pub scan: Option<u64>,
 }
 
 /// How a run ended.
@@ -68,28 +69,28 @@ pub enum End {
 }
 
 pub struct World {
-    plan: Plan,
-    random: Random,
-    machine: Move,
-    pairs: Vec<Pair>,
-    disks: Vec<Disk>,
-    ops: Vec<Op>,
-    superblock: Superblock,
-    out: Vec<Action>,
-    now_us: u64,
-    last_tick_us: u64,
-    steps: u64,
-    next_value: u32,
-    read_side: Side,
-    released: bool,
-    ending: bool,
-    outcome: Option<Outcome>,
-    stop_answered: bool,
-    ending_steps: u64,
-    steps_since_commit: u64,
-    flipped_us: u64,
-    bound: Option<u64>,
-    copied_since_bound: u64,
+    pub plan: Plan,
+    pub random: Random,
+    pub machine: Move,
+    pub pairs: Vec<Pair>,
+    pub disks: Vec<Disk>,
+    pub ops: Vec<Op>,
+    pub superblock: Superblock,
+    pub out: Vec<Action>,
+    pub now_us: u64,
+    pub last_tick_us: u64,
+    pub steps: u64,
+    pub next_value: u32,
+    pub read_side: Side,
+    pub released: bool,
+    pub ending: bool,
+    pub outcome: Option<Outcome>,
+    pub stop_answered: bool,
+    pub ending_steps: u64,
+    pub steps_since_commit: u64,
+    pub flipped_us: u64,
+    pub bound: Option<u64>,
+    pub copied_since_bound: u64,
     pub longest_wait_us: u64,
     pub kills: u64,
     pub phases: Vec<Phase>,
@@ -194,104 +195,9 @@ impl World {
         }
     }
 
-    // The guest.
-
-    fn guest_acts(&mut self) -> Check {
-        for _ in 0..self.random.below(3) {
-            let disk = self.random.below(self.disks.len() as u64) as usize;
-            if self.disks[disk].unanswered < self.plan.queue_depth {
-                if self.random.permille(self.plan.flush_permille) {
-                    self.guest_flush(disk)?;
-                } else {
-                    let (grains, value) = self.some_write(disk);
-                    self.guest_write(disk, grains, value)?;
-                }
-            }
-        }
-        let disk = self.random.below(self.disks.len() as u64) as usize;
-        let grain = self.random.below(self.disks[disk].grains);
-        let value = self.pairs[disk].side(self.read_side).now[grain as usize];
-        self.disks[disk].oracle.check(grain, value, "a read of the guest")
-    }
-
-    fn some_write(&mut self, disk: usize) -> (Range<u64>, u32) {
-        let size = self.disks[disk].grains;
-        let hot = self.random.permille(self.plan.hot_permille);
-        let room = if hot { self.plan.hot_grains.min(size) } else { size };
-        let len = self.random.within(1, self.plan.write_grains_max.min(room));
-        // The hot spot begins inside a chunk and crosses into the next.
-        let base = if hot { 9.min(size - room) } else { 0 };
-        let start = base + self.random.below(room - len + 1);
-        self.next_value += 1;
-        let value = if self.random.permille(150) { 0 } else { self.next_value };
-        (start..start + len, value)
-    }
-
-    fn guest_write(&mut self, disk: usize, grains: Range<u64>, value: u32) -> Check {
-        let id = self.take_write(disk, grains.clone(), value);
-        let kind = if value == 0 { WriteKind::Zeroes } else { WriteKind::Data };
-        self.give(Event::GuestWrite { disk: disk as u32, id, range: bytes(&grains), kind })
-    }
-
-    fn take_write(&mut self, disk: usize, grains: Range<u64>, value: u32) -> WriteId {
-        let now_us = self.now_us;
-        let disk = &mut self.disks[disk];
-        let issued = disk.oracle.write_issued(grains.clone(), value);
-        disk.unanswered += 1;
-        let write = GuestWrite {
-            grains,
-            value,
-            issued,
-            since_us: now_us,
-            answered: false,
-            source_failed: false,
-            target_failed: false,
-            open: 0,
-        };
-        place(&mut disk.writes, write)
-    }
-
-    fn adopt(&mut self) -> Check {
-        let disk = self.random.below(self.disks.len() as u64) as usize;
-        let (grains, value) = self.some_write(disk);
-        let id = self.take_write(disk, grains.clone(), value);
-        self.open_write(disk as u32, id, Side::Source)?;
-        self.give(Event::Adopt { disk: disk as u32, id, range: bytes(&grains) })
-    }
-
-    fn guest_flush(&mut self, disk: usize) -> Check {
-        let since_us = self.now_us;
-        let state = &mut self.disks[disk];
-        let issued = state.oracle.issue();
-        state.unanswered += 1;
-        let id =
-            place(&mut state.flushes, GuestFlush { issued, since_us, answered: false, target_failed: false, open: 0 });
-        self.give(Event::GuestFlush { disk: disk as u32, id })
-    }
-
-    /// What is allocated is found out bit by bit, while the guest writes.
-    fn scan(&mut self) -> Check {
-        for disk in 0..self.disks.len() {
-            let Some(chunk) = self.disks[disk].scan.filter(|_| self.random.permille(300)) else { continue };
-            let grains = chunk * 16..((chunk + 1) * 16).min(self.disks[disk].grains);
-            let index = disk as u32;
-            if grains.is_empty() {
-                self.disks[disk].scan = None;
-                self.give(Event::AllocationKnown { disk: index })?;
-                continue;
-            }
-            self.disks[disk].scan = Some(chunk + 1);
-            let content = &self.pairs[disk].source.now[grains.start as usize..grains.end as usize];
-            if content.iter().any(|value| *value != 0) {
-                self.give(Event::MarkAllocated { disk: index, range: bytes(&grains) })?;
-            }
-        }
-        Ok(())
-    }
-
     // Time and I/O.
 
-    fn time_passes(&mut self) -> Check {
+    pub fn time_passes(&mut self) -> Check {
         self.now_us += self.random.below(2 * self.plan.step_us + 1);
         if self.now_us >= self.last_tick_us + TICK_US {
             self.last_tick_us = self.now_us;
@@ -300,7 +206,7 @@ impl World {
         Ok(())
     }
 
-    fn target_hangs(&self) -> bool {
+    pub fn target_hangs(&self) -> bool {
         // Once it is authoritative the guest waits for it as for any disk.
         if self.released {
             return false;
@@ -311,12 +217,12 @@ impl World {
     }
 
     /// Reads were flipped, or the journal may say COMMITTED, and nobody knows for certain.
-    fn in_window(&self) -> bool {
+    pub fn in_window(&self) -> bool {
         !self.released && (self.read_side == Side::Target || self.superblock.visible == JournalPhase::Committed)
     }
 
     /// Trouble at the worst moment.
-    fn trouble_in_window(&mut self) -> Check {
+    pub fn trouble_in_window(&mut self) -> Check {
         if !self.in_window() {
             return Ok(());
         }
@@ -339,9 +245,10 @@ impl World {
         Ok(())
     }
 
-    fn io_happens(&mut self) -> Check {
+    pub fn io_happens(&mut self) -> Check {
         self.trouble_in_window()?;
-        // A target that would never come back does so once the move has given it up long ago, so that the run has an end.
+        // A target that would never come back does so once the move has given it up long ago, so that the run has an
+        // end.
         self.ending_steps += u64::from(self.ending);
         if self.ending_steps > ENDING_STEPS {
             self.plan.hangs.clear();
@@ -362,7 +269,7 @@ impl World {
         self.give(event)
     }
 
-    fn note_done(&mut self, event: &Event) -> Check {
+    pub fn note_done(&mut self, event: &Event) -> Check {
         match *event {
             Event::SourceWriteDone { disk, id, result } => {
                 let write = self.write(disk, id)?;
@@ -387,19 +294,19 @@ impl World {
         Ok(())
     }
 
-    fn write(&mut self, disk: DiskIndex, id: WriteId) -> Check<&mut GuestWrite> {
+    pub fn write(&mut self, disk: DiskIndex, id: WriteId) -> Check<&mut GuestWrite> {
         let slot = self.disks[disk as usize].writes.get_mut(id as usize).and_then(Option::as_mut);
         slot.ok_or_else(|| format!("write {id} of disk {disk} is not known"))
     }
 
-    fn flush(&mut self, disk: DiskIndex, id: FlushId) -> Check<&mut GuestFlush> {
+    pub fn flush(&mut self, disk: DiskIndex, id: FlushId) -> Check<&mut GuestFlush> {
         let slot = self.disks[disk as usize].flushes.get_mut(id as usize).and_then(Option::as_mut);
         slot.ok_or_else(|| format!("flush {id} of disk {disk} is not known"))
     }
 
     // The driver.
 
-    fn give(&mut self, event: Event) -> Check {
+    pub fn give(&mut self, event: Event) -> Check {
         let mut out = std::mem::take(&mut self.out);
         self.machine.on(event, self.now_us, &mut out);
         let flips = out.iter().filter(|action| matches!(action, Action::SetReadSide { .. })).count();
@@ -416,7 +323,7 @@ impl World {
         Ok(())
     }
 
-    fn start(&mut self, disk: DiskIndex, work: Work) {
+    pub fn start(&mut self, disk: DiskIndex, work: Work) {
         let mut op = Op { disk, work, error: None, error_after: self.random.below(4), rotten: false, not_before_us: 0 };
         let plan = &self.plan;
         let on_source = matches!(op.work, Work::Write { side: Side::Source, .. });
@@ -441,7 +348,7 @@ impl World {
         self.ops.push(op);
     }
 
-    fn open_write(&mut self, disk: DiskIndex, id: WriteId, side: Side) -> Check {
+    pub fn open_write(&mut self, disk: DiskIndex, id: WriteId, side: Side) -> Check {
         let write = self.write(disk, id)?;
         write.open += 1;
         let (grains, value) = (write.grains.clone(), write.value);
@@ -449,15 +356,15 @@ impl World {
         Ok(())
     }
 
-    fn touches_target(&mut self) -> Check {
+    pub fn touches_target(&mut self) -> Check {
         if self.ending { Err("the target gets work although the move has ended".into()) } else { Ok(()) }
     }
 
-    fn touches_source(&mut self) -> Check {
+    pub fn touches_source(&mut self) -> Check {
         if self.released { Err("the source gets work although COMMITTED is durable".into()) } else { Ok(()) }
     }
 
-    fn carry_out(&mut self, action: Action) -> Check {
+    pub fn carry_out(&mut self, action: Action) -> Check {
         match action {
             Action::WriteSource { disk, id } => {
                 self.touches_source()?;
@@ -577,7 +484,7 @@ impl World {
         Ok(())
     }
 
-    fn open_flush(&mut self, disk: DiskIndex, flush: Flush, side: Side) -> Check {
+    pub fn open_flush(&mut self, disk: DiskIndex, flush: Flush, side: Side) -> Check {
         if let Flush::Guest(id) = flush {
             self.flush(disk, id)?.open += 1;
         }
@@ -586,7 +493,7 @@ impl World {
         Ok(())
     }
 
-    fn answer_write(&mut self, disk: DiskIndex, id: WriteId, result: Result<(), i32>) -> Check {
+    pub fn answer_write(&mut self, disk: DiskIndex, id: WriteId, result: Result<(), i32>) -> Check {
         let (now_us, released) = (self.now_us, self.released);
         let write = self.write(disk, id)?;
         if write.answered {
@@ -605,7 +512,7 @@ impl World {
     }
 
     /// At the flip both sides agree wherever no write is under way.
-    fn check_equal(&mut self, disk: usize) -> Check {
+    pub fn check_equal(&mut self, disk: usize) -> Check {
         for grain in 0..self.disks[disk].grains {
             let (source, target) =
                 (self.pairs[disk].source.now[grain as usize], self.pairs[disk].target.now[grain as usize]);
@@ -615,135 +522,9 @@ impl World {
         }
         Ok(())
     }
-
-    // Ends.
-
-    fn must_kill(&mut self) -> bool {
-        if self.plan.kill_in_window && self.in_window() && self.random.permille(30) {
-            self.plan.kill_in_window = false;
-            return true;
-        }
-        let steps = self.steps;
-        let before = self.plan.kills.len();
-        self.plan.kills.retain(|at| *at != steps);
-        self.plan.kills.len() < before
-    }
-
-    fn must_cut_power(&mut self) -> bool {
-        self.steps_since_commit += u64::from(self.released);
-        match self.plan.power_cut {
-            None => false,
-            Some(PowerCut::After(steps)) => self.steps == steps,
-            Some(PowerCut::InWindow) => self.in_window() && self.random.permille(30),
-            Some(PowerCut::AfterCommit(steps)) => self.steps_since_commit > steps,
-        }
-    }
-
-    /// kill -9: the machine is gone, I/O in flight may land, the guest waits for its answers.
-    fn kill(&mut self) -> Check<Option<End>> {
-        self.kills += 1;
-        for op in std::mem::take(&mut self.ops) {
-            op.orphaned(&mut self.pairs, &mut self.superblock, &mut self.random);
-        }
-        let phase = self.superblock.visible;
-        let (bitmaps_count, rotten) = (phase != JournalPhase::Started, self.plan.rotten_copy_permille > 0);
-        if phase.authority() == Side::Source && phase != JournalPhase::Cancelled && bitmaps_count && !rotten {
-            self.check_bitmaps()?;
-        }
-        let mut again = Vec::new();
-        for (index, disk) in self.disks.iter_mut().enumerate() {
-            for write in std::mem::take(&mut disk.writes).into_iter().flatten().filter(|write| !write.answered) {
-                // The client may be one that does not send its requests again: then nobody knows.
-                disk.oracle.write_answered(write.grains.clone(), write.issued, false);
-                if self.random.permille(900) {
-                    again.push((index, write));
-                }
-            }
-            disk.flushes.clear();
-            disk.unanswered = 0;
-        }
-        if phase.authority() == Side::Target || phase == JournalPhase::Cancelled {
-            self.check_all(phase.authority(), "after a kill")?;
-            let committed = phase.authority() == Side::Target;
-            return Ok(Some(if committed { End::KilledAfterCommit } else { End::KilledAfterCancel }));
-        }
-        self.read_side = Side::Source;
-        (self.ending, self.bound) = (false, None);
-        self.machine =
-            Move::resume(self.plan.limits(), phase, setups(&self.disks)).map_err(|error| error.to_string())?;
-        for disk in &mut self.disks {
-            disk.scan = (phase == JournalPhase::Started).then_some(0);
-        }
-        for (disk, write) in again {
-            self.guest_write(disk, write.grains, write.value)?;
-        }
-        Ok(None)
-    }
-
-    /// Whatever differs is known to the journal, and stays known until a flush of the target has covered the repair.
-    fn check_bitmaps(&mut self) -> Check {
-        for (index, disk) in self.disks.iter().enumerate() {
-            let chunks = disk.grains.div_ceil(16);
-            let map = |words: &SharedWords| SavedMap::new(words.clone(), chunks).ok_or("too few words".to_string());
-            let (dirty, intent) = (map(&disk.setup.0)?, map(&disk.setup.1)?);
-            for grain in 0..disk.grains {
-                let source = self.pairs[index].source.now[grain as usize];
-                let target = &self.pairs[index].target;
-                let differs = source != target.now[grain as usize] || source != target.durable[grain as usize];
-                if differs && !dirty.get(grain / 16) && !intent.get(grain / 16) {
-                    return Err(format!("disk {index} grain {grain} differs and no bit says so"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn check_all(&mut self, side: Side, what: &str) -> Check {
-        for (index, disk) in self.disks.iter_mut().enumerate() {
-            for grain in 0..disk.grains {
-                let value = self.pairs[index].side(side).now[grain as usize];
-                disk.oracle.check(grain, value, &format!("{what}: disk {index}"))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn power_cut(&mut self) -> Check<End> {
-        for op in std::mem::take(&mut self.ops) {
-            op.orphaned(&mut self.pairs, &mut self.superblock, &mut self.random);
-        }
-        let seen = if self.random.permille(500) { self.superblock.visible } else { self.superblock.durable };
-        let side = seen.authority();
-        for (index, disk) in self.disks.iter().enumerate() {
-            let content = self.pairs[index].side(side);
-            content.power_cut(&mut self.random);
-            for grain in 0..disk.grains {
-                let value = content.now[grain as usize];
-                disk.oracle.check_after_power_cut(grain, value, &format!("journal {seen:?}, disk {index}"))?;
-            }
-        }
-        Ok(End::PowerCut(side))
-    }
-
-    fn finish(&mut self, outcome: Outcome) -> Check<End> {
-        let unanswered: u64 = self.disks.iter().map(|disk| disk.unanswered).sum();
-        let taken = self
-            .disks
-            .iter()
-            .any(|disk| disk.writes.iter().any(Option::is_some) || disk.flushes.iter().any(Option::is_some));
-        if unanswered > 0 || taken {
-            return Err(format!("{unanswered} requests were never answered, or not all were retired"));
-        }
-        let side = if outcome == Outcome::Committed { Side::Target } else { Side::Source };
-        self.check_all(side, "at the end")?;
-        Ok(match outcome {
-            Outcome::Committed => End::Committed,
-            Outcome::Ended(reason) => End::Ended(reason),
-        })
-    }
 }
 
-fn setups(disks: &[Disk]) -> Vec<DiskSetup> {
+pub fn setups(disks: &[Disk]) -> Vec<DiskSetup> {
     let setup = |disk: &Disk| DiskSetup {
         size_bytes: disk.grains * GRAIN,
         dirty: disk.setup.0.clone(),
@@ -752,19 +533,10 @@ fn setups(disks: &[Disk]) -> Vec<DiskSetup> {
     disks.iter().map(setup).collect()
 }
 
-fn bytes(grains: &Range<u64>) -> ByteRange {
+pub fn bytes(grains: &Range<u64>) -> ByteRange {
     ByteRange::new(grains.start * GRAIN, (grains.end - grains.start) * GRAIN)
 }
 
-fn grains(range: ByteRange) -> Range<u64> {
+pub fn grains(range: ByteRange) -> Range<u64> {
     range.start / GRAIN..range.end() / GRAIN
-}
-
-fn place<T>(slots: &mut Vec<Option<T>>, value: T) -> u32 {
-    let free = slots.iter().position(Option::is_none).unwrap_or(slots.len());
-    if free == slots.len() {
-        slots.push(None);
-    }
-    slots[free] = Some(value);
-    free as u32
 }
