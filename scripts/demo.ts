@@ -12,10 +12,8 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findGuestKernel } from '../test/support/guest-kernel.js';
 import { SCRATCH_PREFIX } from '../test/support/scratch.js';
-import { findProgram } from '../test/support/requires.js';
-import { builtInGuestMissing } from './demo/built-in-guest.js';
+import { builtInEnvironment, noRealGuest } from './demo/built-in-guest.js';
 import { CommandLineShell, type CmdletShell } from './demo/cmdlet-shell.js';
 import { DemoHost, endProcessesOf } from './demo/demo-host.js';
 import { openPowerShell } from './demo/powershell-shell.js';
@@ -75,13 +73,10 @@ async function run(): Promise<DemoReport> {
   let findings = nothing;
   const troubles: string[] = [];
   try {
-    const noGuest =
-      ['qemu-system-x86_64', 'qemu-img'].find((program) => findProgram(program) === null) ??
-      (findGuestKernel() ? null : 'a kernel for the guest');
-    if (noGuest !== null)
-      throw new Error(`there is no ${noGuest} here, and ${builtInGuestMissing() ?? ''}; npm run setup says what to install`);
+    const whyBuiltIn = noRealGuest();
+    if (whyBuiltIn !== null) say(`${whyBuiltIn}: the built-in guest runs instead of a real one`);
     say(`host in ${home}`);
-    host = await DemoHost.start(home);
+    host = await DemoHost.start(home, whyBuiltIn === null ? {} : builtInEnvironment);
     shell = given.includes('--no-powershell') ? new CommandLineShell(host.environment) : await openPowerShell(host.environment, say);
     say(
       shell.powershell
@@ -91,6 +86,7 @@ async function run(): Promise<DemoReport> {
     const line = new ProgressLine(out);
     const story = tellStory({
       ...{ home, slow: join(folder, 'slow'), fast: join(folder, 'fast'), work: folder, shell, say, stopped: stop.signal },
+      builtIn: whyBuiltIn !== null,
       progress: (figures) => line.show(figures),
       progressEnded: () => line.end(),
     });

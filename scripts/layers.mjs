@@ -25,7 +25,10 @@ export const typescriptLayers = {
   'src/protocol': { may: ['src/model'], why: 'what travels is said in the vocabulary, whoever sends it' },
   'src/native': { may: ['src/model', 'src/protocol'], why: 'the only door to the addon: it converts, it decides nothing' },
   'src/powershell': { may: ['src/model', 'src/os'], types: ['src/protocol'], why: 'runs PowerShell, knows no cmdlet of ours' },
-  'src/hypervisor': { may: ['src/model', 'src/os'], why: 'a VMM is started from a configuration, whoever keeps that' },
+  'src/hypervisor': {
+    may: ['src/model', 'src/os', 'src/protocol', 'src/native'],
+    why: 'a VMM is started from a configuration, whoever keeps that; the built-in guest is a process with the addon and frames to ask it by',
+  },
   'src/registry': { may: ['src/model', 'src/os'], why: 'what VMs exist, not what is done with them' },
   'src/jobs': { may: ['src/model', 'src/os'], why: 'admission and queue are the same for every kind of job' },
   'src/migration': {

@@ -31,8 +31,8 @@ export class DemoHost {
   }
 
   /** Starts a host; resolves when it listens. */
-  static async start(home: string): Promise<DemoHost> {
-    const environment = { ...process.env, VMSTORAGE_HOME: home };
+  static async start(home: string, more: NodeJS.ProcessEnv = {}): Promise<DemoHost> {
+    const environment = { ...process.env, VMSTORAGE_HOME: home, ...more };
     delete (environment as NodeJS.ProcessEnv).VMSTORAGE_HOST;
     const host = new DemoHost(home, environment);
     let failure: Error | null = null;

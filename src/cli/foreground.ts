@@ -4,10 +4,12 @@ import { constants } from 'node:os';
 
 const forwarded = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 
-export function runInForeground(program: string, words: readonly string[]): Promise<number> {
+/** With `tied` the program notices (`disconnect`) when we are killed and cannot pass anything on; otherwise it lives on then. */
+export function runInForeground(program: string, words: readonly string[], { tied = false } = {}): Promise<number> {
   return new Promise((resolve, reject) => {
     // Its own process group: the terminal's Ctrl+C reaches only us, and we pass it on.
-    const child = spawn(process.execPath, [program, ...words], { stdio: 'inherit', detached: true });
+    const stdio = tied ? (['inherit', 'inherit', 'inherit', 'ipc'] as const) : (['inherit', 'inherit', 'inherit'] as const);
+    const child = spawn(process.execPath, [program, ...words], { stdio: [...stdio], detached: true });
     const pass = (signal: NodeJS.Signals): void => void child.kill(signal);
     for (const signal of forwarded) process.on(signal, pass);
     const done = (): void => {

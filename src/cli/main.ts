@@ -116,6 +116,14 @@ async function hostCommand(action: string, json: boolean): Promise<number> {
   }
 }
 
+/** yargs makes a list of an option that is given twice, whatever its type says. */
+function serveCommand(image: unknown, socket: unknown, readOnly: unknown): Promise<number> {
+  if (typeof image !== 'string' || typeof socket !== 'string' || typeof (readOnly ?? false) !== 'boolean') {
+    throw new VmStorageError('InvalidParameter', 'serve takes one image, one --nbd and at most one --read-only.');
+  }
+  return runInForeground(serveProgram, ['--nbd', socket, ...(readOnly ? ['--read-only'] : []), '--', image], { tied: true });
+}
+
 /** What Tab may offer after the words typed so far: commands, then the parameters of a cmdlet, then names of VMs from the host. */
 async function offers(current: string, typed: readonly string[]): Promise<string[]> {
   const begins = (text: string): boolean => text.toLowerCase().startsWith(current.toLowerCase());
@@ -192,9 +200,11 @@ async function main(argv: readonly string[]): Promise<number> {
       (command) =>
         command
           .positional('image', { type: 'string', describe: 'The disk file.', demandOption: true })
-          .option('nbd', { type: 'string', describe: 'Unix socket to listen on.', demandOption: true })
-          .option('read-only', { type: 'boolean', describe: 'Never writes to the file.' }),
-      (args) => setExit(runInForeground(serveProgram, [args.image, '--nbd', args.nbd, ...(args['read-only'] ? ['--read-only'] : [])])),
+          .option('nbd', { type: 'string', describe: 'Unix socket to listen on.', demandOption: true, requiresArg: true })
+          .option('read-only', { type: 'boolean', describe: 'Never writes to the file.' })
+          // A misspelt --read-only must not serve a disk for writing.
+          .strict(),
+      (args) => setExit(serveCommand(args.image, args.nbd, args['read-only'])),
     )
     .fail((message, error) => {
       throw error ?? new VmStorageError('InvalidParameter', message);

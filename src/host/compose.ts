@@ -6,7 +6,7 @@ import { chmod } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { definitionsHash } from '../../cmdlets/hash.js';
-import { QemuHypervisor } from '../hypervisor/qemu.js';
+import { chooseHypervisor } from '../hypervisor/choose.js';
 import { createMigration } from '../migration/migration.js';
 import { boundLogs } from '../os/bounded-logs.js';
 import { systemClock } from '../os/clock.js';
@@ -74,7 +74,7 @@ async function compose(options: HostOptions, paths: InstancePaths, log: Log): Pr
   const registry = await openRegistry(paths, files, log);
   const settings = await openSettings(paths, files);
   const locks = new HostLocks();
-  const hypervisor = new QemuHypervisor({ paths, processes, files, clock, log, environment });
+  const hypervisor = chooseHypervisor({ paths, processes, files, clock, log, environment });
   const workers = new HostWorkers({
     program: options.worker ?? { command: [process.execPath, fileURLToPath(new URL('../worker/main.js', import.meta.url))] },
     processes,

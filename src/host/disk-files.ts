@@ -1,41 +1,12 @@
 /** What a path given for a disk is: an image of a format known by its extension, or a block device; and whether it may be attached. */
 import { lstat, stat } from 'node:fs/promises';
-import { basename, extname, resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
+import { formatOf } from '../model/disk-format.js';
 import { VmStorageError } from '../model/errors.js';
 import type { DiskFormat } from '../model/vm.js';
 import { hasCode, reasonOf } from '../os/files.js';
 import type { ImageFacts } from '../protocol/worker.js';
 import type { HostServices } from './services.js';
-
-/** Never from content: a guest can write whatever it likes into its disk. */
-const formats: Readonly<Record<string, DiskFormat>> = { '.vhdx': 'vhdx', '.raw': 'raw', '.img': 'raw' };
-const later: Readonly<Record<string, string>> = {
-  '.vhd': 'VHD',
-  '.avhd': 'VHD checkpoints',
-  '.avhdx': 'checkpoints',
-  '.vhds': 'VHD sets',
-  '.qcow2': 'qcow2',
-  '.vmdk': 'VMDK',
-  '.vdi': 'VDI',
-};
-
-export function formatOf(path: string): DiskFormat {
-  const extension = extname(path).toLowerCase();
-  const format = Object.hasOwn(formats, extension) ? formats[extension] : undefined;
-  if (format) return format;
-  if (Object.hasOwn(later, extension)) {
-    throw new VmStorageError(
-      'NotImplemented',
-      `'${path}' cannot be used: ${later[extension]} is not implemented. Use .vhdx, or .img or .raw for a raw image.`,
-      { target: path },
-    );
-  }
-  throw new VmStorageError(
-    'InvalidParameter',
-    `'${path}' is not a virtual hard disk file by its name. Use .vhdx, or .img or .raw for a raw image.`,
-    { target: path },
-  );
-}
 
 /** Absolute, as the user spelled it; links are not resolved. Windows spellings are refused, not misread as relative names. */
 export function absolutePath(given: string, cwd: string): string {

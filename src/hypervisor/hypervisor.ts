@@ -1,5 +1,5 @@
 /**
- * The port to whatever runs guests. One provider exists (qemu.ts); nothing above this file names it.
+ * The port to whatever runs guests: QEMU (qemu.ts) or, for tests, the built-in guest (built-in.ts); choose.ts has both behind one port.
  *
  * ```text
  *            start                 the guest runs                 powerdown, quit
@@ -33,6 +33,8 @@ export interface StartOptions {
 }
 
 export interface Hypervisor {
+  /** What a person has to know before a machine is started here, or null: a warning of Start-VM, a verbose line of New-VM. */
+  readonly remark: string | null;
   state(vmId: string): VmState;
   runtime(vmId: string): VmRuntime;
   /** Needs a worker that serves (if there is any disk to serve). Resolves when the guest runs; leaves nothing behind when it rejects. */

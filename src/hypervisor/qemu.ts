@@ -48,6 +48,7 @@ export interface QemuOptions {
 }
 
 export class QemuHypervisor implements Hypervisor {
+  readonly remark = null;
   readonly #machines = new Map<string, Machine>();
   readonly #listeners = new Set<(vmId: string, state: VmState) => void>();
   #accelerator: { readonly key: string; readonly answer: Promise<Accelerator> } | null = null;

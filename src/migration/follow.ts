@@ -14,6 +14,7 @@
  */
 import { VmStorageError, errorTable, type ErrorCode } from '../model/errors.js';
 import type { JournalPhase, MoveStatus } from '../model/move.js';
+import { killPoint } from '../os/kill-point.js';
 import { writeIdentity } from './identity.js';
 import { stopped } from './prepare.js';
 import type { WorkerClient, WorkerEvent, WorkerLifeEvent, WorkerStatus } from './ports.js';
@@ -44,6 +45,7 @@ export async function follow(scene: Scene): Promise<void> {
       if (wake.wasRestored()) known = false;
       if (!known && mayBeKnown(status, scene)) {
         await rememberTargets(scene);
+        killPoint('host:targets');
         known = true;
       }
       if (askToStop && targets.lost !== null) {
@@ -136,7 +138,7 @@ class TargetWatch {
   }
 
   look(): void {
-    if (this.#looking) return;
+    if (this.#looking || this.#lost !== null) return;
     this.#looking = true;
     void lostTarget(this.scene).then((lost) => {
       this.#looking = false;

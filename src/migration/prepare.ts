@@ -6,10 +6,12 @@
  * can take its name meanwhile, and a folder that refuses it fails the move while failing is still free.
  */
 import { VmStorageError } from '../model/errors.js';
+import { killPoint } from '../os/kill-point.js';
 import type { Scene } from './scene.js';
 
 export async function prepare(scene: Scene): Promise<void> {
   await scene.record({});
+  killPoint('host:opened');
   refuseStopped(scene);
   await makeFolders(scene);
   refuseStopped(scene);
@@ -17,6 +19,7 @@ export async function prepare(scene: Scene): Promise<void> {
   if (plan.configurationTarget !== plan.configurationSource) {
     await scene.ports.registry.writeConfiguration(plan.after, plan.configurationTarget);
   }
+  killPoint('host:prepared');
   refuseStopped(scene);
 }
 

@@ -17,6 +17,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { VmStorageError } from '../model/errors.js';
 import type { VmConfiguration } from '../model/vm.js';
+import { killPoint } from '../os/kill-point.js';
 import { readIdentity, sameFile } from './identity.js';
 import { inPhase } from './phases.js';
 import { afterMove } from './plan.js';
@@ -46,7 +47,11 @@ const stepBackOff: BackOff = { firstMs: 100, mostMs: 10_000, attempts: 18 };
 export async function release(scene: Scene, backOff: BackOff = stepBackOff): Promise<MoveReceipt> {
   scene.control.pointOfNoReturn();
   return inPhase(scene, 'release', async () => {
-    for (const step of releaseSteps) await persist(scene, step, backOff);
+    for (const step of releaseSteps) {
+      const beganMs = scene.ports.clock.monotonicMs();
+      await persist(scene, step, backOff);
+      scene.ports.log.debug({ moveId: scene.plan.moveId, step: step.name, tookMs: scene.ports.clock.monotonicMs() - beganMs }, 'step ends');
+    }
     return inPhase(scene, 'cleanUp', () => endMove(scene, backOff));
   });
 }
@@ -72,11 +77,13 @@ async function persist<T>(scene: Scene, step: (scene: Scene) => Promise<T>, back
 
 async function markCommitted(scene: Scene): Promise<void> {
   if (scene.entry.state !== 'committed') await scene.record({ state: 'committed' });
+  killPoint('host:committed');
 }
 
 async function saveReceipt(scene: Scene): Promise<void> {
   await lastFigures(scene);
   await scene.receipts.save(scene.plan, scene.tracker.status, scene.kept, null);
+  killPoint('host:receipt');
 }
 
 /** A destination that is not mounted now gets no configuration: the folders would be made on whatever lies below it. */
@@ -101,7 +108,9 @@ async function switchConfiguration(scene: Scene): Promise<void> {
     const wanted = afterMove(current, plan);
     // Usually it is there since `prepare`: then a destination that is full by now cannot hold up the end.
     if (!(await isWritten(scene, wanted))) await ports.registry.writeConfiguration(wanted, plan.configurationTarget);
+    killPoint('host:configuration');
     await ports.registry.repoint(plan.vmId, plan.configurationTarget);
+    killPoint('host:registry');
   });
 }
 
@@ -118,6 +127,7 @@ async function isWritten(scene: Scene, wanted: VmConfiguration): Promise<boolean
 async function closeSources(scene: Scene): Promise<void> {
   if (scene.plan.disks.length === 0) return;
   if (await isAtIt(scene)) await scene.ask('releaseMove', {});
+  killPoint('host:released');
 }
 
 /**
@@ -150,6 +160,7 @@ async function deleteSource(scene: Scene, source: string, target: string): Promi
   const { files } = scene.ports;
   const real = await files.realPath(source);
   if (real !== null) await files.deleteFile(real);
+  killPoint('host:source');
   // Attached through a symbolic link: the link goes as well, else it would lead nowhere.
   if (real !== source && (await files.isLink(source))) await files.deleteFile(source);
   return null;
@@ -177,6 +188,7 @@ async function deleteOldConfiguration(scene: Scene): Promise<void> {
   if (plan.configurationSource === plan.configurationTarget) return;
   try {
     await ports.registry.deleteConfiguration(plan.vmId, plan.configurationSource);
+    killPoint('host:oldConfiguration');
   } catch (cause) {
     // As with a source: the old place may be broken, which is no reason to call the move a failure.
     if (!(cause instanceof VmStorageError) || cause.code === 'HostInternalError') throw cause;
@@ -192,7 +204,9 @@ async function endMove(scene: Scene, backOff: BackOff): Promise<MoveReceipt> {
   if (plan.disks.length > 0) {
     await persist(scene, async () => void ((await isAtIt(scene)) && (await scene.ask('endMove', {}))), backOff);
   }
+  killPoint('host:journal');
   await persist(scene, () => scene.ledger.remove(plan.moveId), backOff);
+  killPoint('host:ledger');
   await scene.receipts.prune().catch((cause: unknown) => ports.log.warn({ cause: String(cause) }, 'old receipts could not be deleted'));
   return receipt;
 }

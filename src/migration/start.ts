@@ -1,5 +1,6 @@
 /** Hands the move to the VM's worker: targets and journal are made there, and the copy begins. */
 import { VmStorageError } from '../model/errors.js';
+import { killPoint } from '../os/kill-point.js';
 import { refuseStopped } from './prepare.js';
 import type { Scene } from './scene.js';
 import { isLost } from './repeat.js';
@@ -9,6 +10,11 @@ import { removeTargets } from './undo.js';
 const START_ATTEMPTS = 3;
 
 export async function startEngine(scene: Scene): Promise<void> {
+  await startOnce(scene);
+  killPoint('host:started');
+}
+
+async function startOnce(scene: Scene): Promise<void> {
   const { plan, journalPath } = scene;
   for (let attempt = 1; ; attempt++) {
     const worker = await scene.needWorker();

@@ -12,6 +12,7 @@
  */
 import * as path from 'node:path';
 import { VmStorageError } from '../model/errors.js';
+import { killPoint } from '../os/kill-point.js';
 import type { TargetFile } from './check.js';
 import { bornAfter, readIdentity, sameFile } from './identity.js';
 import type { LedgerEntry, LedgerTarget } from './ledger.js';
@@ -26,14 +27,18 @@ export async function undo(scene: Scene, reason: string): Promise<Undone> {
   await scene.gate();
   if (scene.entry.state === 'committed') return 'committed';
   if (!(await stopEngine(scene))) return 'committed';
+  killPoint('host:stopped');
   if (scene.entry.state !== 'undoing') await scene.record({ state: 'undoing', reason });
+  killPoint('host:undoing');
   return cleanDestination(scene);
 }
 
 /** The part that needs no worker for its first half and may have to wait for a file system to come back. */
 export async function cleanDestination(scene: Scene): Promise<Undone> {
   const clean = await allGone(scene);
+  killPoint('host:cleaned');
   await endJournal(scene);
+  killPoint('host:undone');
   if (!clean) return 'remains';
   await scene.ledger.remove(scene.plan.moveId);
   return 'undone';

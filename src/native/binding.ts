@@ -49,12 +49,81 @@ export interface NativeEngine {
   close(): Promise<void>;
 }
 
+/** Options of the built-in guest; what is not given has the engine's default (testing/guest/options.rs). */
+export interface NativeGuestOptions {
+  /** vhost-user sockets, one per disk, in the disks' order. */
+  readonly sockets: readonly string[];
+  readonly seed?: number;
+  /** Requests in flight per disk. */
+  readonly queueDepth?: number;
+  readonly longestBlocks?: number;
+  readonly spanBytes?: number;
+  readonly hotBytes?: number;
+  readonly hotPercent?: number;
+  readonly writePercent?: number;
+  readonly zeroPercent?: number;
+  readonly flushEvery?: number;
+  /** Requests per second and disk. */
+  readonly rate?: number;
+  /** Gets `disk<N>.ledger` per disk: what each block may hold. */
+  readonly ledgerFolder?: string;
+  /** Goes on with the ledgers that are there. */
+  readonly continueLedger?: boolean;
+  readonly verifyAtEnd?: boolean;
+}
+
+/** One disk of the built-in guest. Counts are of completed requests since it started. */
+export interface NativeGuestDisk {
+  readonly reads: number;
+  readonly writes: number;
+  readonly zeroes: number;
+  readonly flushes: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  readonly ioErrors: number;
+  readonly wrongBlocks: number;
+  readonly unexpectedCompletions: number;
+  readonly reconnects: number;
+  readonly inFlight: number;
+  readonly connected: boolean;
+  readonly longestUs: number;
+  readonly p50Us: number;
+  readonly p99Us: number;
+  readonly oldestWaitUs: number;
+  readonly firstWrong: string | null;
+  readonly lastConnectError: string | null;
+}
+
+/** Waits of all disks since the last one was taken. */
+export interface NativeGuestWindow {
+  readonly count: number;
+  readonly p50Us: number;
+  readonly p99Us: number;
+  readonly longestUs: number;
+}
+
+export interface NativeGuestReport {
+  readonly clean: boolean;
+  /** Requests that were never answered. */
+  readonly stuck: number;
+  readonly elapsedMs: number;
+  readonly disks: readonly NativeGuestDisk[];
+}
+
 /** The built-in guest: a vhost-user-blk client doing verified writes. */
 export interface NativeGuest {
-  /** JSON of its counters so far. */
+  /** JSON of NativeGuestDisk[]. */
   stats(): string;
-  /** Stops the load, reads everything back, and gives the JSON report. */
+  /** JSON of NativeGuestWindow. */
+  takeWindow(): string;
+  /** Stops the load, waits for what is in flight, reads everything back; JSON of NativeGuestReport. */
   stop(): Promise<string>;
+}
+
+export interface NativeVerdict {
+  readonly blocksChecked: bigint;
+  readonly blocksWrong: bigint;
+  readonly firstWrong: string | null;
 }
 
 export interface NativeModule {
@@ -74,6 +143,8 @@ export interface NativeModule {
   copyAttributes(source: string, target: string): Promise<string[]>;
   /** Digest of an image as a receipt gives it, and its length. */
   hashImage(path: string, format: string): Promise<{ hash: string; bytes: bigint }>;
+  /** Judges an image at rest by the ledger its guest kept: every byte of it. */
+  verifyByLedger(path: string, format: string, ledger: string): Promise<NativeVerdict>;
 }
 
 /** dist/native beside the compiled sources, whether this file runs from src/ (tests) or dist/src/. */

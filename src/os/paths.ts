@@ -4,8 +4,8 @@
  *
  * ```text
  * <state>/registry.json  settings.json  accelerator.json  host.token
- *         moves/<vm id>.journal    firmware/<vm id>.vars.fd    logs/host.log    logs/<vm id>/{worker,qemu,console}.log
- * <run>/host.sock    <first 8 hex of vm id>/{worker,qmp,d0,d1...}.sock, qemu.pid    tool-<pid>-<n>.sock
+ *         moves/<vm id>.journal    firmware/<vm id>.vars.fd    logs/host.log    logs/<vm id>/{worker,qemu,console,guest}.log
+ * <run>/host.sock    <first 8 hex of vm id>/{worker,qmp,guest,d0,d1...}.sock, qemu.pid    tool-<pid>-<n>.sock
  * ```
  */
 import { isAbsolute, join, resolve } from 'node:path';
@@ -34,11 +34,13 @@ export interface InstancePaths {
   vmRunFolder(vmId: string): string;
   workerSocket(vmId: string): string;
   qmpSocket(vmId: string): string;
+  /** By which a built-in guest is asked (src/hypervisor/built-in.ts). */
+  guestSocket(vmId: string): string;
   qemuPidFile(vmId: string): string;
   diskSocket(vmId: string, index: number): string;
   toolSocket(number: number): string;
   vmLogFolder(vmId: string): string;
-  vmLog(vmId: string, which: 'worker' | 'qemu' | 'console'): string;
+  vmLog(vmId: string, which: 'worker' | 'qemu' | 'console' | 'guest'): string;
 }
 
 export function instancePaths(environment: { readonly [name: string]: string | undefined }): InstancePaths {
@@ -74,6 +76,7 @@ export function instancePaths(environment: { readonly [name: string]: string | u
     vmRunFolder,
     workerSocket: (vmId) => join(vmRunFolder(vmId), 'worker.sock'),
     qmpSocket: (vmId) => join(vmRunFolder(vmId), 'qmp.sock'),
+    guestSocket: (vmId) => join(vmRunFolder(vmId), 'guest.sock'),
     qemuPidFile: (vmId) => join(vmRunFolder(vmId), 'qemu.pid'),
     diskSocket: (vmId, index) => join(vmRunFolder(vmId), `d${index}.sock`),
     toolSocket: (number) => join(runFolder, `tool-${process.pid}-${number}.sock`),

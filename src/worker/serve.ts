@@ -1,56 +1,77 @@
 /**
- * `vmstorage serve <image> --nbd <socket> [--read-only]`: qemu-nbd's job. Serves one image file to NBD clients until Ctrl+C,
- * then closes it cleanly. Read-only never writes the file; a dirty VHDX log is then replayed in memory.
+ * `vmstorage serve <image> --nbd <socket> [--read-only]`: qemu-nbd's job. Serves one image file to NBD clients until Ctrl+C, answers
+ * what they have asked by then, and closes the image cleanly. Read-only never writes the file; a dirty VHDX log is then replayed
+ * in memory.
+ *
+ *   opening --served--> serving --signal, or the command that started us is gone--> closing --> exit 0
+ *      \--refused------------------------------------------------------------------> closing --> exit code of the error
+ *
+ * A signal while opening is obeyed when the image is open: closed in between, it would need a replay.
  */
-import { resolve, extname } from 'node:path';
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { formatOf } from '../model/disk-format.js';
 import { VmStorageError } from '../model/errors.js';
-import { native } from '../native/binding.js';
+import { native, type NativeServedDisk } from '../native/binding.js';
 import { callNative, fromNative } from '../native/errors.js';
-import type { DiskFormat } from '../model/vm.js';
 
-/** The format comes from the extension, never from content a guest can write. */
-function formatOf(path: string): DiskFormat {
-  const extension = extname(path).toLowerCase();
-  if (extension === '.vhdx') return 'vhdx';
-  if (extension === '.img' || extension === '.raw' || path.startsWith('/dev/')) return 'raw';
-  if (extension === '.vhd' || extension === '.qcow2' || extension === '.avhdx') {
-    throw new VmStorageError('NotImplemented', `Serving '${path}' needs a format that is not implemented yet (${extension}).`);
+/** Ctrl+C, kill, a closed terminal, Ctrl+\: all of them close cleanly. A disk that hangs is left by SIGKILL. */
+const endings = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
+
+interface Asked {
+  readonly disk: NativeServedDisk;
+  readonly socket: string;
+}
+
+function readWords(words: readonly string[]): Asked {
+  const usage = 'Usage: vmstorage serve <image> --nbd <socket> [--read-only]';
+  let parsed;
+  try {
+    parsed = parseArgs({
+      args: [...words],
+      allowPositionals: true,
+      options: { nbd: { type: 'string' }, 'read-only': { type: 'boolean', default: false } },
+    });
+  } catch (error) {
+    throw new VmStorageError('InvalidParameter', `${(error as Error).message}. ${usage}`, { cause: error });
   }
-  throw new VmStorageError('InvalidParameter', `The format of '${path}' is not known from its extension; use .vhdx, .img or .raw.`);
+  const { values, positionals } = parsed;
+  const image = positionals[0];
+  if (!image || positionals.length > 1 || !values.nbd) throw new VmStorageError('InvalidParameter', usage);
+  const path = resolve(image);
+  const socket = resolve(values.nbd);
+  // A block device has no extension; what lies on it is raw.
+  const format = path.startsWith('/dev/') ? 'raw' : formatOf(path);
+  return { disk: { index: 0, path, format, readOnly: values['read-only'], vhostUserSocket: null, nbdSocket: socket }, socket };
 }
 
 async function main(): Promise<void> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: { nbd: { type: 'string' }, 'read-only': { type: 'boolean', default: false } },
-  });
-  const image = positionals[0];
-  if (!image || positionals.length > 1 || !values.nbd) {
-    throw new VmStorageError('InvalidParameter', 'Usage: vmstorage serve <image> --nbd <socket> [--read-only]');
-  }
+  const { disk, socket } = readWords(process.argv.slice(2));
   process.umask(0o077);
-  const path = resolve(image);
-  const socket = resolve(values.nbd);
-  const disk = { index: 0, path, format: formatOf(path), readOnly: values['read-only'], vhostUserSocket: null, nbdSocket: socket };
+  const asked = new Promise<void>((end) => {
+    for (const signal of endings) process.on(signal, () => end());
+    // Only when a command started us: it would be gone without having passed a signal on, killed.
+    if (process.connected) process.once('disconnect', () => end());
+  });
   const engine = native().NativeEngine.start(() => undefined);
-  let ending = false;
-  const end = async (): Promise<void> => {
-    if (ending) return;
-    ending = true;
-    await engine.close();
-    process.exit(0);
-  };
-  process.on('SIGINT', () => void end());
-  process.on('SIGTERM', () => void end());
-  await callNative(engine.serve([disk], '', 0));
-  process.stdout.write(`serving ${path} at nbd+unix:///?socket=${socket}${disk.readOnly ? ' (read-only)' : ''}\n`);
-  // The engine's threads serve; this keeps Node alive until a signal.
-  setInterval(() => undefined, 1 << 30);
+  try {
+    await callNative(engine.serve([disk], '', 0));
+    const uri = `nbd+unix:///?socket=${socket.split('/').map(encodeURIComponent).join('/')}`;
+    process.stdout.write(`serving ${disk.path} at ${uri}${disk.readOnly ? ' (read-only)' : ''}\n`);
+    // The engine's threads serve; a pending promise alone does not keep Node running.
+    const alive = setInterval(() => undefined, 1 << 30);
+    await asked;
+    clearInterval(alive);
+  } finally {
+    await callNative(engine.close());
+  }
 }
 
-main().catch((error: unknown) => {
-  const known = fromNative(error);
-  process.stderr.write(`vmstorage serve: ${known.message}\n`);
-  process.exit(known.exitCode);
-});
+main().then(
+  () => process.exit(0),
+  (error: unknown) => {
+    const known = fromNative(error);
+    process.stderr.write(`vmstorage serve: ${known.message}\n`);
+    process.exit(known.exitCode);
+  },
+);

@@ -20,8 +20,13 @@ pub fn to_napi(error: &DiskError) -> napi::Error {
         // `ErrorKind` is non-exhaustive: a kind without a name here is reported as such by the other side.
         _ => "Unknown",
     };
+    // Where several files are at work, a message that does not say which one helps nobody.
+    let message = match error.path.as_ref().map(|path| path.display().to_string()) {
+        Some(path) if !error.message.contains(&path) => format!("'{path}': {}", error.message),
+        _ => error.message.clone(),
+    };
     let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
-    napi::Error::from_reason(format!("{kind}\u{1f}{}\u{1f}{cause}", error.message))
+    napi::Error::from_reason(format!("{kind}\u{1f}{message}\u{1f}{cause}"))
 }
 
 pub fn invalid(message: &str) -> napi::Error {

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use napi::bindgen_prelude::{Either, Null};
 use napi_derive::napi;
 use serde::{Deserialize, Serialize};
 use vmstorage_engine::image::ImageReader;
 use vmstorage_engine::testing::guest::{DiskStats, Guest, GuestHandle, GuestOptions, LedgerFile};
 use vmstorage_engine::testing::latency::Histogram;
-use vmstorage_engine::testing::oracle::{Ledger, verify_image};
+use vmstorage_engine::testing::oracle::{InitialContent, Ledger, verify_image};
 
 use crate::error::{blocking, invalid};
-use crate::image::format_of;
+use crate::image::{format_of, or_null};
 
 /// What JavaScript may choose; the rest is `GuestOptions::default`.
 #[derive(Deserialize)]
@@ -28,6 +29,9 @@ struct Options {
     zero_percent: Option<u32>,
     flush_every: Option<u32>,
     rate: Option<u32>,
+    /// The disk may hold anything: blocks the guest never wrote are not judged.
+    unknown_content: Option<bool>,
+    plain_chains: Option<bool>,
     ledger_folder: Option<PathBuf>,
     continue_ledger: Option<bool>,
     verify_at_end: Option<bool>,
@@ -142,6 +146,8 @@ impl NativeGuest {
             zero_percent: o.zero_percent.unwrap_or(d.zero_percent),
             flush_every: o.flush_every.unwrap_or(d.flush_every),
             rate: o.rate.or(d.rate),
+            plain_chains: o.plain_chains.unwrap_or(d.plain_chains),
+            initial: if o.unknown_content == Some(true) { InitialContent::Unknown } else { d.initial },
             verify_at_end: o.verify_at_end.unwrap_or(d.verify_at_end),
             ledger,
             ..d
@@ -186,7 +192,7 @@ impl NativeGuest {
 pub struct NativeVerdict {
     pub blocks_checked: u64,
     pub blocks_wrong: u64,
-    pub first_wrong: Option<String>,
+    pub first_wrong: Either<String, Null>,
 }
 
 /// Judges an image at rest by the ledger its guest kept: every block holds what was acknowledged last, or one of the writes that
@@ -206,7 +212,7 @@ pub async fn verify_by_ledger(path: String, format: String, ledger: String) -> n
         Ok(NativeVerdict {
             blocks_checked: verdict.blocks_checked,
             blocks_wrong: verdict.blocks_wrong,
-            first_wrong: verdict.wrong.into_iter().next(),
+            first_wrong: or_null(verdict.wrong.into_iter().next()),
         })
     })
     .await

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use napi::bindgen_prelude::{Either, Null};
 use napi_derive::napi;
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{self, CreateImage, ImageKind};
@@ -16,6 +17,11 @@ pub fn format_of(name: &str) -> napi::Result<Format> {
     }
 }
 
+/// An absent value crosses as `null`: napi would leave the property out.
+pub fn or_null(value: Option<String>) -> Either<String, Null> {
+    value.map_or(Either::B(Null), Either::A)
+}
+
 #[napi(object, object_from_js = false)]
 pub struct NativeImageFacts {
     pub format: String,
@@ -27,7 +33,7 @@ pub struct NativeImageFacts {
     pub block_size_bytes: u32,
     pub logical_sector_bytes: u32,
     pub physical_sector_bytes: u32,
-    pub disk_identifier: Option<String>,
+    pub disk_identifier: Either<String, Null>,
     pub dirty_log: bool,
 }
 
@@ -48,9 +54,14 @@ pub async fn create_image(
     logical_sector_bytes: Option<u32>,
     physical_sector_bytes: Option<u32>,
 ) -> napi::Result<()> {
+    let kind = match kind.as_str() {
+        "fixed" => ImageKind::Fixed,
+        "dynamic" => ImageKind::Dynamic,
+        other => return Err(invalid(&format!("'{other}' is not a kind of disk; use fixed or dynamic"))),
+    };
     let options = CreateImage {
         format: format_of(&format)?,
-        kind: if kind == "fixed" { ImageKind::Fixed } else { ImageKind::Dynamic },
+        kind,
         size_bytes: size_bytes.parse().map_err(|_| invalid(&format!("'{size_bytes}' is not a number of bytes")))?,
         block_bytes: block_size_bytes,
         logical_sector_bytes,
@@ -74,7 +85,7 @@ pub async fn inspect_image(path: String, format: String) -> napi::Result<NativeI
         block_size_bytes: facts.block_bytes,
         logical_sector_bytes: facts.geometry.logical_sector_bytes,
         physical_sector_bytes: facts.geometry.physical_sector_bytes,
-        disk_identifier: facts.disk_identifier,
+        disk_identifier: or_null(facts.disk_identifier),
         dirty_log: facts.dirty_log,
     })
 }

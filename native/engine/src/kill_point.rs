@@ -1,15 +1,25 @@
 //! Named points at which a process kills itself with SIGKILL, for the tests that prove what survives it.
 //!
-//! `VMSTORAGE_KILL_AT=<name>` (or `<name>#<n>` for the n-th pass) in the environment arms one point. On the control path only:
-//! costs a comparison of two strings where it stands and nothing when unarmed.
+//! `VMSTORAGE_KILL_AT` in the environment arms one point. On the control path only: costs nothing when unarmed, a comparison of
+//! two strings or the reading of a small file where it stands.
+//!
+//! | value            | who dies                                                                                              |
+//! | ---------------- | ----------------------------------------------------------------------------------------------------- |
+//! | `<name>`         | every process with this environment, at its first pass of that point                                  |
+//! | `<name>#<n>`     | the same, at the n-th pass                                                                            |
+//! | `@<path>`        | whoever first passes the point named by the first line of that file; the line is taken out and noted  |
+//! |                  | in `<path>.hits`, so that a successor with the same environment goes on, up to the next line          |
+//!
+//! The host has the same (src/os/kill-point.ts) and may share the file.
 
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-struct Armed {
-    name: String,
-    pass: u32,
-    seen: AtomicU32,
+enum Armed {
+    Named { name: String, pass: u32, seen: AtomicU32 },
+    File(PathBuf),
 }
 
 static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
@@ -18,9 +28,12 @@ fn armed() -> Option<&'static Armed> {
     ARMED
         .get_or_init(|| {
             let text = std::env::var("VMSTORAGE_KILL_AT").ok()?;
+            if let Some(path) = text.strip_prefix('@') {
+                return Some(Armed::File(PathBuf::from(path)));
+            }
             let (name, pass) =
                 text.split_once('#').map_or((text.as_str(), 1), |(name, n)| (name, n.parse().unwrap_or(1)));
-            Some(Armed { name: name.to_owned(), pass, seen: AtomicU32::new(0) })
+            Some(Armed::Named { name: name.to_owned(), pass, seen: AtomicU32::new(0) })
         })
         .as_ref()
 }
@@ -28,9 +41,61 @@ fn armed() -> Option<&'static Armed> {
 /// Does not return if this is the armed point and its pass.
 pub fn kill_point(name: &str) {
     let Some(armed) = armed() else { return };
-    if armed.name == name && armed.seen.fetch_add(1, Ordering::Relaxed) + 1 == armed.pass {
+    let ends = match armed {
+        Armed::Named { name: wanted, pass, seen } => {
+            wanted == name && seen.fetch_add(1, Ordering::Relaxed) + 1 == *pass
+        }
+        Armed::File(path) => takes_line(path, name).unwrap_or(false),
+    };
+    if ends {
         // SAFETY: kill and getpid take no memory; the process ends here, which is the point.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
         std::process::abort();
+    }
+}
+
+/// True when the first line of the file was `name` and this process is the one that took it out.
+fn takes_line(path: &Path, name: &str) -> std::io::Result<bool> {
+    let text = std::fs::read_to_string(path)?;
+    let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+    if first != name {
+        return Ok(false);
+    }
+    let beside = |ending: &str| PathBuf::from(format!("{}.{ending}", path.display()));
+    // Of two processes at the same point one renames, the other finds nothing to rename.
+    let taken = beside(&std::process::id().to_string());
+    std::fs::rename(path, &taken)?;
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(beside("hits"))?
+        .write_all(format!("{name}\n").as_bytes())?;
+    if !rest.is_empty() {
+        std::fs::write(&taken, rest)?;
+        std::fs::rename(&taken, path)?;
+    } else {
+        std::fs::remove_file(&taken)?;
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_taken_once_and_in_order() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("kill");
+        std::fs::write(&path, "before:prepared\nafter:prepared\n").expect("writable");
+        assert!(!takes_line(&path, "after:prepared").expect("read"));
+        assert!(takes_line(&path, "before:prepared").expect("read"));
+        assert!(!takes_line(&path, "before:prepared").expect("read"));
+        assert!(takes_line(&path, "after:prepared").expect("read"));
+        assert!(takes_line(&path, "after:prepared").is_err());
+        assert_eq!(
+            std::fs::read_to_string(folder.path().join("kill.hits")).expect("read"),
+            "before:prepared\nafter:prepared\n"
+        );
     }
 }

@@ -50,6 +50,7 @@ export function newVm(services: HostServices, migration: Migration): CmdletHandl
       const disk = newDisk === null ? examined : await makeDisk(services, newDisk, bound);
       try {
         const record = await registry.add({ ...base, disks: disk ? [firstDisk(base.generation, disk)] : [] });
+        if (services.hypervisor.remark !== null) await context.verbose(services.hypervisor.remark);
         await context.output(publishMachine(record, services, migration));
       } catch (error) {
         if (newDisk !== null) await rm(newDisk.path, { force: true });

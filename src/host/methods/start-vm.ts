@@ -22,8 +22,10 @@ export function startVm(services: HostServices, migration: Migration): CmdletHan
         const state = hypervisor.state(id);
         if (state === 'Running') await context.warning(ALREADY);
         else if (state === 'Paused') await hypervisor.resume(id);
-        else if (state === 'Off') await startMachine(services, present(services, id));
-        else
+        else if (state === 'Off') {
+          if (hypervisor.remark !== null) await context.warning(hypervisor.remark);
+          await startMachine(services, present(services, id));
+        } else
           throw new VmStorageError(
             'InvalidState',
             `The operation cannot be performed while the virtual machine is in its current state. Virtual machine "${name}" is ${state}.`,

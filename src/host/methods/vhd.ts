@@ -1,7 +1,8 @@
 /** New-VHD and Get-VHD. */
 import type { Bound } from '../../../cmdlets/index.js';
+import { formatOf } from '../../model/disk-format.js';
 import { VmStorageError } from '../../model/errors.js';
-import { absolutePath, createImage, formatOf, refuseOccupied } from '../disk-files.js';
+import { absolutePath, createImage, refuseOccupied } from '../disk-files.js';
 import { publishImage } from '../publish.js';
 import { list } from '../selection.js';
 import type { CmdletContext, CmdletHandler, HostServices } from '../services.js';

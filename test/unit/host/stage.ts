@@ -137,6 +137,7 @@ export async function makeStage(): Promise<Stage> {
           })),
     },
     hypervisor: {
+      remark: null,
       state: (vmId) => states.get(vmId) ?? 'Off',
       runtime: (vmId) => ({
         state: states.get(vmId) ?? 'Off',

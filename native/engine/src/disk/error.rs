@@ -53,7 +53,8 @@ impl DiskError {
     /// An I/O error while doing `what` on `path`; the kind follows from the errno.
     pub fn io(what: &str, path: &Path, source: std::io::Error) -> Self {
         let kind = match source.raw_os_error() {
-            Some(libc::ENOENT) => ErrorKind::NotFound,
+            Some(libc::ENOENT | libc::ENOTDIR) => ErrorKind::NotFound,
+            Some(libc::EISDIR) => ErrorKind::InvalidArgument,
             Some(libc::EEXIST) => ErrorKind::AlreadyExists,
             Some(libc::EACCES | libc::EPERM) => ErrorKind::PermissionDenied,
             Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => ErrorKind::NoSpace,

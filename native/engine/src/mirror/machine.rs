@@ -224,8 +224,12 @@ impl Move {
         if matches!(self.stage, Stage::Switch(_)) && !self.is_synchronized() {
             self.abort_switch(now_us, out);
         }
-        if self.stage == Stage::Copy && self.may_mirror(now_us) {
-            self.begin_mirror(out);
+        if self.stage == Stage::Copy {
+            // The copier finds out here that it has been over everything.
+            self.fill_copies(now_us, out);
+            if self.may_mirror(now_us) {
+                self.begin_mirror(out);
+            }
         }
         if self.stage == Stage::Mirror && self.disks.iter().all(|disk| disk.dirty.is_empty() && disk.copying.is_empty())
         {
@@ -313,3 +317,7 @@ fn load(saved: &SavedMap, into: &mut super::chunk_map::ChunkMap) {
 pub(super) fn small_queue<T>() -> VecDeque<T> {
     VecDeque::with_capacity(16)
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

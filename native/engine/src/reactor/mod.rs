@@ -4,11 +4,14 @@
 //! kernel may still write into them after the submitter lost interest. Two implementations with the same behaviour:
 //! [`uring::UringReactor`] and, where io_uring is refused, [`threads::ThreadReactor`].
 
+mod poll_window;
 pub mod threads;
 pub mod uring;
 
 use std::os::fd::RawFd;
 use std::time::Duration;
+
+pub use poll_window::PollWindow;
 
 use crate::disk::Errno;
 

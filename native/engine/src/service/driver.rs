@@ -166,6 +166,10 @@ impl Service {
             Action::PhaseChanged { phase, bound_bytes } => {
                 driver.phase = phase;
                 driver.bound_bytes = bound_bytes.or(driver.bound_bytes);
+                if phase == Phase::Verify {
+                    // The copier is at rest and the verifier takes as much memory as it had: never both at once.
+                    driver.copies.iter_mut().for_each(CopySlot::give_back_memory);
+                }
                 if phase == Phase::Release {
                     driver.switched_at = Some(std::time::SystemTime::now());
                 }

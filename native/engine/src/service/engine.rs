@@ -32,6 +32,9 @@ pub type Call = Box<dyn FnOnce(&mut Service) + Send>;
 /// Submission queue entries: a guest's whole ring, the copier and the polls fit.
 const RING_ENTRIES: u32 = 1024;
 
+/// Disks are kept in a list by their number, so a number has to be small. Hyper-V's limit for one VM is 260.
+const DISK_NUMBERS: u32 = 1024;
+
 #[derive(Clone)]
 pub struct Engine {
     calls: Sender<Call>,
@@ -94,6 +97,10 @@ impl Engine {
 
     /// Gives a disk to the service; its exports may be added next.
     pub fn attach(&self, disk: DiskId, image: Image, read_only: bool) -> Result<(), DiskError> {
+        if disk.0 >= DISK_NUMBERS {
+            let message = format!("{} is not the number of a disk; they go from 0 to {}", disk.0, DISK_NUMBERS - 1);
+            return Err(DiskError::new(ErrorKind::InvalidArgument, message));
+        }
         self.call(move |service| service.attach(disk, image, read_only))?
     }
 

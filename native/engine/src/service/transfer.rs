@@ -25,6 +25,15 @@ pub struct CopySlot {
     buffer: Option<AlignedBuffer>,
 }
 
+impl CopySlot {
+    /// Drops the buffer of a slot with nothing under way; the next copy makes a new one.
+    pub fn give_back_memory(&mut self) {
+        if self.stage == Stage::Idle {
+            self.buffer = None;
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct VerifySlot {
     range: ByteRange,

@@ -6,7 +6,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::clock::now_us;
 use super::cx::Cx;
@@ -18,10 +18,8 @@ use crate::disk::{ByteRange, DiskError, Errno, ErrorKind, IoVecs, Request, Reque
 use crate::exports::{DiskFacts, Export, ExportCall};
 use crate::image::{Finished, Image, ImageOp};
 use crate::mirror::{CHUNK_BYTES, Event};
-use crate::reactor::{Completion, Op, Reactor, Token, Wait};
+use crate::reactor::{Completion, Op, PollWindow, Reactor, Token, Wait};
 
-/// Spinning pays only while requests keep arriving: about the cost of one sleep and wake on this path.
-const SPIN_US: u64 = 40;
 /// With nothing to do the thread sleeps; it is woken by descriptors. The limit only bounds a lost wake-up.
 const IDLE_SLEEP: Duration = Duration::from_millis(500);
 /// The machine's limits are checked by ticks; its contract asks for one at least every 25 ms.
@@ -55,7 +53,8 @@ pub struct Service {
     /// Events that arose while the machine was busy with another; fed in before anything else happens.
     pub(super) deferred: Vec<(u32, Event)>,
     last_tick_us: u64,
-    last_work_us: u64,
+    /// How long to look for completions before sleeping.
+    window: PollWindow,
     shutting_down: bool,
 }
 
@@ -78,7 +77,7 @@ impl Service {
             drivers: Vec::new(),
             deferred: Vec::new(),
             last_tick_us: 0,
-            last_work_us: 0,
+            window: PollWindow::new(Instant::now()),
             shutting_down: false,
         }
     }
@@ -86,7 +85,7 @@ impl Service {
     pub(super) fn run(&mut self) {
         self.arm_wake();
         loop {
-            let spin = self.poll_exports() || now_us().saturating_sub(self.last_work_us) < SPIN_US;
+            let spin = self.poll_exports() || self.window.is_open(Instant::now());
             let wait = if spin { Wait::No } else { Wait::AtMost(self.sleep_limit()) };
             let mut completions = std::mem::take(&mut self.completions);
             if self.reactor.turn(wait, &mut completions).is_err() {
@@ -95,7 +94,8 @@ impl Service {
                 std::process::abort();
             }
             if !completions.is_empty() {
-                self.last_work_us = now_us();
+                let now = Instant::now();
+                if spin { self.window.activity(now) } else { self.window.woken(now) }
             }
             for completion in completions.drain(..) {
                 self.dispatch(completion);
@@ -211,7 +211,7 @@ impl Service {
             self.with_export(number, |slot, cx| busy |= slot.poll(cx));
         }
         if !self.incoming.is_empty() {
-            self.last_work_us = now_us();
+            self.window.activity(Instant::now());
             self.pass_on();
         }
         busy

@@ -425,7 +425,7 @@ impl Moving {
         kill_point("before:end");
         Journal::remove(&self.journal_path)?;
         kill_point("after:end");
-        unlink_durably(&receipt::receipt_path(&self.journal_path))
+        receipt::remove(&self.journal_path)
     }
 
     pub fn plan_json(&self) -> &str {

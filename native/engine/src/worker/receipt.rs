@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::DiskError;
-use crate::file::{FileIdentity, sync_folder_of};
+use crate::file::{FileIdentity, sync_folder_of, unlink_durably};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -43,11 +43,23 @@ pub fn receipt_path(journal: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
+fn temporary_path(journal: &Path) -> PathBuf {
+    let mut name = receipt_path(journal).into_os_string();
+    name.push(".new");
+    PathBuf::from(name)
+}
+
+/// What is left beside a journal that is gone: after the end of its move, or by a worker that was killed in that end.
+pub fn remove(journal: &Path) -> Result<(), DiskError> {
+    [temporary_path(journal), receipt_path(journal)]
+        .iter()
+        .filter(|path| path.symlink_metadata().is_ok())
+        .try_for_each(|path| unlink_durably(path))
+}
+
 pub fn save(journal: &Path, receipts: &[DiskReceipt]) -> Result<(), DiskError> {
     let path = receipt_path(journal);
-    let mut temporary = path.clone().into_os_string();
-    temporary.push(".new");
-    let temporary = PathBuf::from(temporary);
+    let temporary = temporary_path(journal);
     let json = serde_json::to_vec(receipts).map_err(|e| DiskError::io("encode", &path, e.into()))?;
     std::fs::write(&temporary, json).map_err(|e| DiskError::io("write", &temporary, e))?;
     std::fs::File::open(&temporary).and_then(|f| f.sync_all()).map_err(|e| DiskError::io("sync", &temporary, e))?;

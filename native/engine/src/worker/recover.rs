@@ -23,6 +23,7 @@ use super::status::OutcomeStatus;
 use super::targets::{is_ours, open_target, remake_target};
 use crate::disk::{DiskError, ErrorKind};
 use crate::file::unlink_durably;
+use crate::kill_point::kill_point;
 use crate::mirror::{
     DiskSetup, EndReason, Journal, JournalPhase, JournalWriter, Move, MoveLimits, RecordResult, SavedMap, Side,
     chunk_count,
@@ -96,8 +97,11 @@ fn resume(moving: &Arc<Moving>, phase: JournalPhase, setups: Vec<DiskSetup>) {
         open_target(disk)
     });
     let installed = targets.collect::<Result<Vec<_>, DiskError>>().and_then(|targets| {
+        kill_point("before:resumed");
         let machine = Move::resume(MoveLimits::default(), phase, setups)?;
-        moving.install(machine, targets)
+        let notices = moving.install(machine, targets);
+        kill_point("after:resumed");
+        notices
     });
     match installed {
         Ok(notices) => {
@@ -120,6 +124,7 @@ fn resume(moving: &Arc<Moving>, phase: JournalPhase, setups: Vec<DiskSetup>) {
 /// Records that the move is over, then deletes its targets: a target without a record could not be told from a file of somebody else.
 fn roll_back(moving: &Moving, phase: JournalPhase, mut outcome: OutcomeStatus) {
     if lock(&moving.state).journal_phase != JournalPhase::Cancelled {
+        kill_point("before:cancelled");
         match moving.write_record(JournalPhase::Cancelled) {
             RecordResult::Durable => lock(&moving.state).journal_phase = JournalPhase::Cancelled,
             RecordResult::Failed | RecordResult::Unknown => {
@@ -127,6 +132,7 @@ fn roll_back(moving: &Moving, phase: JournalPhase, mut outcome: OutcomeStatus) {
             }
         }
     }
+    kill_point("after:cancelled");
     let ours =
         |disk: &&PlannedDisk| phase != JournalPhase::Started || is_ours(disk, moving.journal_path()).unwrap_or(false);
     let deleted = moving.plan.disks.iter().filter(ours).try_for_each(|disk| unlink_durably(&disk.target));

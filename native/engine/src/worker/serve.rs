@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::moving::Moving;
+use super::receipt;
 use super::recover::{Rolled, recover};
 use super::status::{DiskStatus, JournalStatus, WorkerStatus};
 use crate::disk::{DiskError, ErrorKind};
 use crate::exports::nbd::{NbdListener, NbdServer};
 use crate::exports::vhost_user_blk::{self, VhostUserBlk};
+use crate::exports::{ExportDoor, call_export};
 use crate::file::LockWait;
 use crate::formats::Format;
 use crate::image::{OpenImage, open_image};
@@ -29,12 +31,17 @@ pub struct ServeDisk {
 
 /// How often a journal held by a dying predecessor is tried again.
 const JOURNAL_RETRY: Duration = Duration::from_millis(20);
+/// How long NBD clients may take to fetch their last answers when their server ends; then they are cut off.
+const FAREWELL: Duration = Duration::from_secs(10);
+/// How often it is looked whether they have.
+const FAREWELL_LOOK: Duration = Duration::from_millis(5);
 
 struct Served {
     disk: ServeDisk,
     /// Why it is not served yet.
     waiting_for: Option<String>,
     listener: Option<vhost_user_blk::Listener>,
+    nbd: Option<Arc<dyn ExportDoor>>,
 }
 
 /// Called on control threads whenever the figures of the move are worth looking at.
@@ -90,7 +97,11 @@ impl Worker {
         let journal = find_journal(journal_path, wait)?;
         let rolled = match &journal {
             Some((journal, _)) => Some(Rolled::read(journal, journal_path)?),
-            None => None,
+            None if journal_path.as_os_str().is_empty() => None,
+            None => {
+                receipt::remove(journal_path)?;
+                None
+            }
         };
         let mut wanted = disks.to_vec();
         if let Some(rolled) = &rolled {
@@ -104,7 +115,12 @@ impl Worker {
         }
         for disk in &wanted {
             let waiting = format!("the lock of '{}'", disk.path.display());
-            lock(&self.served).push(Served { disk: disk.clone(), waiting_for: Some(waiting), listener: None });
+            lock(&self.served).push(Served {
+                disk: disk.clone(),
+                waiting_for: Some(waiting),
+                listener: None,
+                nbd: None,
+            });
         }
         if let Err(error) = wanted.iter().try_for_each(|disk| self.open(disk, wait)) {
             // Nothing is exported yet: the next attempt starts afresh.
@@ -139,13 +155,15 @@ impl Worker {
             let (_, door) = self.engine.add_export(id, Box::new(VhostUserBlk::new(disk.queues, &serial)?))?;
             listener = Some(vhost_user_blk::listen(path, door, facts, disk.queues)?);
         }
+        let mut nbd = None;
         if let Some(path) = &disk.nbd_socket {
-            let socket = NbdListener::bind(path)?;
-            self.engine.add_export(id, Box::new(NbdServer::new("", socket, facts, disk.read_only)?))?;
+            let server = NbdServer::new("", NbdListener::bind(path)?, facts, disk.read_only)?;
+            nbd = Some(self.engine.add_export(id, Box::new(server))?.1);
         }
         if let Some(served) = lock(&self.served).iter_mut().find(|s| s.disk.index == disk.index) {
             served.waiting_for = None;
             served.listener = listener;
+            served.nbd = nbd;
         }
         Ok(())
     }
@@ -225,13 +243,38 @@ impl Worker {
         Ok(WorkerStatus { io: self.engine.io(), disks, r#move: mv, journal })
     }
 
-    /// Ends everything: listeners first, then requests in flight, then images are closed cleanly.
+    /// Ends everything: listeners first, then requests in flight, then images are closed cleanly. NBD clients get the answers to
+    /// what was taken from them, if they fetch them within [`FAREWELL`]. Safe to call twice.
     pub fn close(&self) {
+        let mut leaving = Vec::new();
         for served in lock(&self.served).iter_mut() {
             if let Some(mut listener) = served.listener.take() {
                 listener.close();
             }
+            leaving.extend(served.nbd.take());
         }
+        see_off(leaving);
         self.engine.shut_down();
+    }
+}
+
+/// Stops NBD servers and waits until their clients have their answers.
+fn see_off(mut leaving: Vec<Arc<dyn ExportDoor>>) {
+    leaving.retain(|door| call_export(&**door, |server: &mut NbdServer, cx| server.stop(cx)).is_ok());
+    let deadline = Instant::now() + FAREWELL;
+    loop {
+        // An export that has closed is gone from behind its door.
+        leaving.retain(|door| call_export(&**door, |_: &mut NbdServer, _| ()).is_ok());
+        if leaving.is_empty() {
+            return;
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+        std::thread::sleep(FAREWELL_LOOK);
+    }
+    for door in leaving {
+        // One that has closed by itself meanwhile needs nothing.
+        call_export(&*door, |server: &mut NbdServer, cx| server.abort(cx)).ok();
     }
 }

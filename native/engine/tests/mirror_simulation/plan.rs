@@ -56,6 +56,8 @@ pub struct Plan {
     pub power_cut: Option<PowerCut>,
     pub settle_every_us: u64,
     pub adopted: u64,
+    /// Limits as in production; else smaller ones that fit small disks.
+    pub production_limits: bool,
 }
 
 impl Plan {
@@ -105,6 +107,7 @@ impl Plan {
             }),
             settle_every_us: [3_000, 3_000, 1_000_000][r.below(3) as usize],
             adopted: if r.permille(300) { r.within(1, 8) } else { 0 },
+            production_limits: false,
         };
         if plan.source_error_permyriad > 0 {
             // A source that fails a write during every attempt to switch never lets one succeed.
@@ -120,26 +123,69 @@ impl Plan {
         plan
     }
 
-    /// Nothing goes wrong and nobody interferes: the move has to succeed, and keep its bound.
-    pub fn is_calm(&self) -> bool {
+    /// No I/O fails: the bound has to be kept, as long as the target does not fall behind.
+    pub fn is_without_errors(&self) -> bool {
         self.source_error_permyriad == 0
             && self.target_transient_permyriad == 0
             && self.target_fatal_permyriad == 0
-            && self.target_flush_error_permille == 0
-            && self.record_trouble_permille == 0
             && self.rotten_copy_permille == 0
-            && self.target_delay_us == 0
-            && self.hangs.is_empty()
             && self.window_target_error_permille == 0
             && self.window_source_error_permille == 0
+    }
+
+    /// Nothing goes wrong and nobody interferes: the move has to succeed.
+    pub fn is_calm(&self) -> bool {
+        self.is_without_errors()
+            && self.target_flush_error_permille == 0
+            && self.record_trouble_permille == 0
+            && self.target_delay_us == 0
+            && self.hangs.is_empty()
             && !self.window_hang
             && !self.window_stop
             && self.stop_after.is_none()
             && self.power_cut.is_none()
     }
 
+    /// A busy guest, nothing wrong. What scenarios start from.
+    pub fn calm(seed: u64, disks: Vec<u64>) -> Self {
+        Self {
+            seed,
+            disks,
+            allocated_permille: 1000,
+            queue_depth: 32,
+            hot_grains: 64,
+            hot_permille: 0,
+            write_grains_max: 8,
+            flush_permille: 20,
+            step_us: 3,
+            source_error_permyriad: 0,
+            target_transient_permyriad: 0,
+            target_fatal_permyriad: 0,
+            target_flush_error_permille: 0,
+            record_trouble_permille: 0,
+            rotten_copy_permille: 0,
+            target_delay_us: 0,
+            hangs: Vec::new(),
+            window_target_error_permille: 0,
+            window_source_error_permille: 0,
+            window_hang: false,
+            window_stop: false,
+            record_delay_us: 0,
+            stop_after: None,
+            kills: Vec::new(),
+            kill_in_window: false,
+            power_cut: None,
+            settle_every_us: 3_000,
+            adopted: 0,
+            production_limits: false,
+        }
+    }
+
     /// Small disks want small limits: the same relations as in production, a tenth of the time.
     pub fn limits(&self) -> MoveLimits {
+        if self.production_limits {
+            return MoveLimits::default();
+        }
         MoveLimits {
             copies_max: 4,
             verifies_max: 2,

@@ -94,8 +94,8 @@ impl Op {
                 let was_zero = read.iter().all(|value| *value == 0);
                 if !(was_zero && *fresh) && *written < len {
                     let count = (random.within(8, 40) as usize).min(len - *written);
-                    for at in *written..*written + count {
-                        pair.target.write(grains.start + at as u64, read[at]);
+                    for (at, value) in read.iter().enumerate().skip(*written).take(count) {
+                        pair.target.write(grains.start + at as u64, *value);
                     }
                     *written += count;
                     return None;

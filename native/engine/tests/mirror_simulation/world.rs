@@ -92,6 +92,7 @@ pub struct World {
     copied_since_bound: u64,
     pub longest_wait_us: u64,
     pub kills: u64,
+    pub phases: Vec<Phase>,
     pub progress: Option<Progress>,
 }
 
@@ -149,6 +150,7 @@ impl World {
             copied_since_bound: 0,
             longest_wait_us: 0,
             kills: 0,
+            phases: Vec::new(),
             progress: None,
         };
         for _ in 0..world.plan.adopted {
@@ -168,7 +170,8 @@ impl World {
             if self.must_cut_power() {
                 return self.power_cut();
             }
-            if self.outcome.is_none() && self.must_kill()
+            if self.outcome.is_none()
+                && self.must_kill()
                 && let Some(end) = self.kill()?
             {
                 return Ok(end);
@@ -235,7 +238,16 @@ impl World {
         let disk = &mut self.disks[disk];
         let issued = disk.oracle.write_issued(grains.clone(), value);
         disk.unanswered += 1;
-        let write = GuestWrite { grains, value, issued, since_us: now_us, answered: false, source_failed: false, target_failed: false, open: 0 };
+        let write = GuestWrite {
+            grains,
+            value,
+            issued,
+            since_us: now_us,
+            answered: false,
+            source_failed: false,
+            target_failed: false,
+            open: 0,
+        };
         place(&mut disk.writes, write)
     }
 
@@ -252,7 +264,8 @@ impl World {
         let state = &mut self.disks[disk];
         let issued = state.oracle.issue();
         state.unanswered += 1;
-        let id = place(&mut state.flushes, GuestFlush { issued, since_us, answered: false, target_failed: false, open: 0 });
+        let id =
+            place(&mut state.flushes, GuestFlush { issued, since_us, answered: false, target_failed: false, open: 0 });
         self.give(Event::GuestFlush { disk: disk as u32, id })
     }
 
@@ -540,6 +553,7 @@ impl World {
                 if phase == Phase::Copy {
                     self.bound = None;
                 }
+                self.phases.push(phase);
             }
             Action::TargetFellBehind { .. } => self.bound = None,
             Action::Ending { .. } => self.ending = true,
@@ -557,7 +571,7 @@ impl World {
                 self.progress = Some(self.machine.progress());
             }
         }
-        if self.plan.is_calm() && self.bound.is_some_and(|bound| self.copied_since_bound > bound) {
+        if self.plan.is_without_errors() && self.bound.is_some_and(|bound| self.copied_since_bound > bound) {
             return Err(format!("the bound of {:?} bytes was broken: {}", self.bound, self.copied_since_bound));
         }
         Ok(())
@@ -593,7 +607,8 @@ impl World {
     /// At the flip both sides agree wherever no write is under way.
     fn check_equal(&mut self, disk: usize) -> Check {
         for grain in 0..self.disks[disk].grains {
-            let (source, target) = (self.pairs[disk].source.now[grain as usize], self.pairs[disk].target.now[grain as usize]);
+            let (source, target) =
+                (self.pairs[disk].source.now[grain as usize], self.pairs[disk].target.now[grain as usize]);
             if source != target && self.disks[disk].oracle.is_quiet(grain) {
                 return Err(format!("disk {disk} grain {grain} flipped with source {source}, target {target}"));
             }
@@ -654,7 +669,8 @@ impl World {
         }
         self.read_side = Side::Source;
         (self.ending, self.bound) = (false, None);
-        self.machine = Move::resume(self.plan.limits(), phase, setups(&self.disks)).map_err(|error| error.to_string())?;
+        self.machine =
+            Move::resume(self.plan.limits(), phase, setups(&self.disks)).map_err(|error| error.to_string())?;
         for disk in &mut self.disks {
             disk.scan = (phase == JournalPhase::Started).then_some(0);
         }
@@ -711,7 +727,10 @@ impl World {
 
     fn finish(&mut self, outcome: Outcome) -> Check<End> {
         let unanswered: u64 = self.disks.iter().map(|disk| disk.unanswered).sum();
-        let taken = self.disks.iter().any(|disk| disk.writes.iter().any(Option::is_some) || disk.flushes.iter().any(Option::is_some));
+        let taken = self
+            .disks
+            .iter()
+            .any(|disk| disk.writes.iter().any(Option::is_some) || disk.flushes.iter().any(Option::is_some));
         if unanswered > 0 || taken {
             return Err(format!("{unanswered} requests were never answered, or not all were retired"));
         }

@@ -19,11 +19,10 @@ use super::features::{EVENT_IDX, FLUSH, PROTOCOL_FEATURES};
 use super::inflight::{InflightRegion, InflightRing};
 use super::kicks::{Kicked, Kicks};
 use super::memory::{MemoryMap, SharedMemory};
-use super::poll_window::PollWindow;
 use super::ring::{Kick, Ring, RingError};
 use crate::disk::{ByteRange, DiskError, Errno, ErrorKind, Request, RequestKind};
 use crate::exports::{Export, ExportCx};
-use crate::reactor::Op;
+use crate::reactor::{Op, PollWindow};
 
 /// VIRTIO_BLK_ID_BYTES: what GET_ID answers, padded with zeros.
 const IDENTITY_BYTES: usize = 20;

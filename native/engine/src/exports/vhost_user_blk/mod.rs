@@ -43,7 +43,6 @@ mod inflight;
 mod kicks;
 mod listener;
 mod memory;
-mod poll_window;
 mod ring;
 
 pub use device::VhostUserBlk;

@@ -18,7 +18,7 @@ use virtio_bindings::virtio_blk::{
 use super::connection::Connection;
 use super::machine::Machine;
 use super::options::{GuestOptions, LedgerFile};
-use super::request::{Chain, MOST_BUFFERS, StatusAt};
+use super::request::{Chain, Framing, MOST_BUFFERS, StatusAt};
 use super::split_ring::SplitRing;
 use super::{DiskStats, lock};
 use crate::disk::ByteRange;
@@ -326,8 +326,12 @@ impl Running {
 
     fn submit(&mut self, load: &DiskLoad, work: Work, range: ByteRange, now: Instant) {
         let Some(index) = self.free.pop() else { return };
-        let odd = load.options.odd_splits;
-        let mut chain = Chain::new(&self.machine, index, &mut self.random, odd);
+        let framing = match (load.options.plain_chains, load.options.odd_splits) {
+            (true, _) => Framing::Plain,
+            (false, false) => Framing::Sectors,
+            (false, true) => Framing::Bytes,
+        };
+        let mut chain = Chain::new(&self.machine, index, &mut self.random, framing);
         match work {
             Work::Read => {
                 chain.header(VIRTIO_BLK_T_IN, range.start);

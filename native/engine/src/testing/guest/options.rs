@@ -55,6 +55,9 @@ pub struct GuestOptions {
     pub memory_slots: bool,
     /// Cut data at any byte, not only at sectors.
     pub odd_splits: bool,
+    /// Frame requests as Linux does (header, data in one piece, status, in an indirect table) rather than a new way each time:
+    /// for measurements.
+    pub plain_chains: bool,
     pub initial: InitialContent,
     pub ledger: LedgerFile,
     /// How long the end waits for requests in flight.
@@ -103,6 +106,7 @@ impl Default for GuestOptions {
             indirect: true,
             memory_slots: true,
             odd_splits: false,
+            plain_chains: false,
             initial: InitialContent::Zeros,
             ledger: LedgerFile::None,
             patience: Duration::from_secs(30),

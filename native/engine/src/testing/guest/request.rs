@@ -37,21 +37,31 @@ pub fn finished_data(machine: &Machine, slot: usize, len: usize) -> &[u8] {
     unsafe { std::slice::from_raw_parts(data, len) }
 }
 
+/// How a request is laid out in buffers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// As Linux does: header, data in one piece, status, in an indirect table where the device knows them.
+    Plain,
+    /// Another way each time, data cut at sectors.
+    Sectors,
+    /// Data cut at any byte.
+    Bytes,
+}
+
 /// A chain in the making, in the memory of one slot that the device does not use.
 pub struct Chain<'a> {
     machine: &'a Machine,
     random: &'a mut Random,
     page: usize,
-    /// Data is cut at any byte rather than at sectors.
-    odd: bool,
+    framing: Framing,
     buffers: Vec<Buffer>,
     read_bytes: u32,
 }
 
 impl<'a> Chain<'a> {
-    pub fn new(machine: &'a Machine, slot: usize, random: &'a mut Random, odd: bool) -> Self {
+    pub fn new(machine: &'a Machine, slot: usize, random: &'a mut Random, framing: Framing) -> Self {
         let buffers = Vec::with_capacity(MOST_BUFFERS);
-        Self { machine, random, page: machine.slot(slot), odd, buffers, read_bytes: 0 }
+        Self { machine, random, page: machine.slot(slot), framing, buffers, read_bytes: 0 }
     }
 
     /// In one piece, or in two.
@@ -60,7 +70,7 @@ impl<'a> Chain<'a> {
         bytes[..4].copy_from_slice(&kind.to_le_bytes());
         bytes[8..].copy_from_slice(&(offset / SECTOR_BYTES).to_le_bytes());
         self.put(self.page + HEADER, &bytes);
-        let cut = if self.random.below(8) == 0 { 1 + self.random.below(15) as u32 } else { 16 };
+        let cut = if self.sometimes(8) { 1 + self.random.below(15) as u32 } else { 16 };
         self.push(self.page + HEADER, cut, false);
         if cut < 16 {
             self.push(self.page + HEADER + cut as usize, 16 - cut, false);
@@ -93,7 +103,11 @@ impl<'a> Chain<'a> {
 
     /// Up to four pieces.
     fn cut_data(&mut self, len: u32, device_writes: bool) {
-        let unit = if self.odd { 1 } else { SECTOR_BYTES as u32 };
+        let unit = if self.framing == Framing::Bytes { 1 } else { SECTOR_BYTES as u32 };
+        if self.framing == Framing::Plain {
+            self.push(self.page + SLOT_HEAD_BYTES, len, device_writes);
+            return;
+        }
         let (mut at, mut left) = (self.page + SLOT_HEAD_BYTES, len);
         for piece in 1..=MOST_PIECES {
             let whole = piece == MOST_PIECES || left <= unit || self.random.below(2) == 0;
@@ -111,7 +125,7 @@ impl<'a> Chain<'a> {
     pub fn status(&mut self) -> StatusAt {
         let behind = self.page + SLOT_HEAD_BYTES + self.read_bytes as usize;
         let room = self.read_bytes > 0 && behind < self.page + self.machine.slot(1); // a slot's length
-        let shared = room && self.random.below(8) == 0;
+        let shared = room && self.sometimes(8);
         let at = match self.buffers.last_mut() {
             Some(last) if shared => {
                 last.len += 1;
@@ -129,8 +143,14 @@ impl<'a> Chain<'a> {
     /// The buffers, and half of the time, if the device knows them, an indirect table to describe them in.
     pub fn finish(self, indirect: bool) -> (Vec<Buffer>, Option<(*mut u8, u64)>) {
         let (requests, at) = (&self.machine.requests, self.page + TABLE);
-        let table = (indirect && self.random.below(2) == 0).then(|| (requests.host(at), requests.guest(at)));
+        let wanted = self.framing == Framing::Plain || self.random.below(2) == 0;
+        let table = (indirect && wanted).then(|| (requests.host(at), requests.guest(at)));
         (self.buffers, table)
+    }
+
+    /// True once in `of` times, and never in a plain chain.
+    fn sometimes(&mut self, of: u64) -> bool {
+        self.framing != Framing::Plain && self.random.below(of) == 0
     }
 
     fn push(&mut self, offset: usize, len: u32, device_writes: bool) {

@@ -1,8 +1,9 @@
-//! How long to look for new requests before sleeping: as long as it pays, as QEMU's event loop decides it.
+//! How long to look for what is awaited (a guest's next request, a disk's completion) before sleeping: as long as it pays,
+//! as QEMU's event loop decides it.
 //!
-//! A guest that answers a completion with its next request within microseconds is served without a kick, a poll and a
-//! wake-up; a slow or idle one must not cost a core. So the window grows while the guest turns out to be quick after all
-//! and closes as soon as it is not.
+//! What comes within microseconds is served without a kick, a poll and a wake-up; what is slow or idle must not cost a core,
+//! which on a small machine is the guest's. So the window grows while the wait turns out to be short after all and closes as
+//! soon as it is not.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ const SHORTEST: Duration = Duration::from_micros(4);
 
 pub struct PollWindow {
     length: Duration,
-    /// When a request last arrived, or the guest was given something to react to.
+    /// When something last came, or was given away to be answered.
     active: Instant,
 }
 
@@ -21,12 +22,12 @@ impl PollWindow {
         Self { length: Duration::ZERO, active: now }
     }
 
-    /// A request was found by looking, or completions were published.
+    /// Something was found by looking, or given away.
     pub fn activity(&mut self, now: Instant) {
         self.active = now;
     }
 
-    /// A kick ended a sleep: was it a short one?
+    /// Something ended a sleep: was it a short one?
     pub fn woken(&mut self, now: Instant) {
         let gap = now.saturating_duration_since(self.active);
         self.length = if gap > LONGEST { Duration::ZERO } else { (self.length * 2).clamp(SHORTEST, LONGEST) };
