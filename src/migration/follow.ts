@@ -138,7 +138,7 @@ class TargetWatch {
   }
 
   look(): void {
-    if (this.#looking) return;
+    if (this.#looking || this.#lost !== null) return;
     this.#looking = true;
     void lostTarget(this.scene).then((lost) => {
       this.#looking = false;

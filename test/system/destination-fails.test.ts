@@ -78,7 +78,8 @@ describe.skipIf(lacks('root', 'qemu-system-x86_64', 'qemu-img', 'guest'))('a gue
       const { bavail, bsize } = statfsSync(full.path);
       await run('fallocate', ['-l', String(bavail * bsize), join(full.path, 'filler')]);
     }
-    expect(await fails).toMatch(/^NoSpace: .*No space left on device/);
+    // A VHDX whose log, not its data, meets the end of the space gives up with EIO.
+    expect(await fails).toMatch(/^(NoSpace: .*No space left on device|StorageFailure: .*Input\/output error)/);
     await expectUnaffected();
     await isClean(full.path);
     rmSync(join(full.path, 'filler'));

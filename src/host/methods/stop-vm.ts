@@ -22,7 +22,17 @@ export function stopVm(services: HostServices, migration: Migration, limitMs: nu
       if (hypervisor.state(id) === 'Off') await context.warning(ALREADY);
       else if (turnOff) await hypervisor.turnOff(id);
       else await shutDown();
+      await letGo();
       if (context.bound['Passthru'] === true) await context.output(publishMachine(present(services, id), services, migration));
+
+      /** Whoever stops a machine may want its files: they are free when this cmdlet returns. A worker that moves them keeps them. */
+      async function letGo(): Promise<void> {
+        if (hypervisor.state(id) !== 'Off') return;
+        await services.workers.release(id).catch((error: unknown) => {
+          const reason = error instanceof Error ? error.message : String(error);
+          return context.warning(`Virtual machine "${name}" is off, but its disk files are still in use: ${reason}`);
+        });
+      }
 
       async function shutDown(): Promise<void> {
         let obeyed: boolean;
