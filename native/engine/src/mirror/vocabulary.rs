@@ -4,17 +4,19 @@
 //!   exports, reactor, helper thread ──Event──▶  Move::on(event, now_us, &mut out)  ──Action──▶  driver (service): real I/O
 //! ```
 //! The machine does no I/O, has no clock and no thread. All ids are the driver's slab slots: small integers, dense,
-//! reused. Contract of the driver:
+//! reused.
+//!
+//! Contract of the driver:
 //! * every action is carried out in the order given, and answered by exactly one `...Done` event where one exists;
 //! * all events of a move come from one thread, `now_us` (microseconds of a monotonic clock) never goes back;
 //! * [`Event::Tick`] comes at least every [`TICK_LIMIT_US`] while a move runs: every time limit is checked there;
-//! * the payload of a write stays unchanged and alive, and its id taken, until [`Action::Retire`]. The guest is
-//! answered at
-//!   [`Action::Acknowledge`], which may come earlier: a write both sides get must therefore be bounced once (or be in memory of our own);
+//! * the payload of a write stays unchanged and alive, and its id taken, until [`Action::Retire`]. The guest is answered
+//!   at [`Action::Acknowledge`], which may come earlier: a write both sides get must therefore be bounced once (or be in
+//!   memory of our own);
 //! * a write with FUA is a write, and then (at its `Acknowledge` with success) a [`Event::GuestFlush`]; the guest is
-//! answered after that;
+//!   answered after that;
 //! * guest reads are no business of the machine: they go to the side of the last [`Action::SetReadSide`] (at first the
-//! source).
+//!   source).
 
 use crate::disk::{ByteRange, Errno};
 
