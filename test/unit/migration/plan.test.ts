@@ -46,7 +46,7 @@ describe('-DestinationStoragePath', () => {
     expect(plan!.after.disks.map((disk) => disk.path)).toEqual(plan!.disks.map((disk) => disk.target));
   });
 
-  test('for any folder: every disk lands in it under its own leaf, nothing but paths changes, and planning again finds nothing to do', () => {
+  test('for any folder: every disk lands in it under its own leaf, nothing but paths and the count of moves changes, and planning again finds nothing to do', () => {
     fc.assert(
       fc.property(folders, fc.uniqueArray(names, { minLength: 0, maxLength: 6, selector: (name) => name }), (folder, leaves) => {
         const before = vmConfiguration(
@@ -60,7 +60,7 @@ describe('-DestinationStoragePath', () => {
           expect(path.basename(disk.target)).toBe(path.basename(disk.source));
         }
         const paths = { path: '', snapshotFileLocation: '', smartPagingFilePath: '', disks: [] };
-        expect({ ...plan!.after, ...paths }).toEqual({ ...before, ...paths });
+        expect({ ...plan!.after, ...paths }).toEqual({ ...before, ...paths, storageGeneration: 1 });
         expect(plan!.after.disks.map((disk) => ({ ...disk, path: '' }))).toEqual(before.disks.map((disk) => ({ ...disk, path: '' })));
         expect(afterMove(before, plan!)).toEqual(plan!.after);
         expect(planMove(input(toFolder(folder), plan!.after)).plan).toBeNull();
@@ -128,7 +128,7 @@ describe('component moves are independent', () => {
     const plan = planMove(input(multiple({ Vhds: [vhds] }))).plan!;
     expect(plan.disks).toEqual([{ disk: 1, source: '/srv/data/data.img', target: '/mnt/fast/data.img', format: 'raw' }]);
     expect(plan.configurationTarget).toBe(plan.configurationSource);
-    expect(plan.after).toEqual({ ...web01(), disks: [web01().disks[0], { ...web01().disks[1], path: '/mnt/fast/data.img' }] });
+    expect(plan.after).toEqual({ ...web01(), storageGeneration: 1, disks: [web01().disks[0], { ...web01().disks[1], path: '/mnt/fast/data.img' }] });
   });
 
   test('a VM with a pass-through disk can move its other disks by name', () => {
