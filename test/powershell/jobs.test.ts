@@ -132,7 +132,7 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
       await call.error({ message: 'It was stopped.', errorId: 'OperationStopped', category: 'OperationStopped', code: 'OperationStopped' });
     };
     const { output, errors } = await session.invoke<unknown>(
-      '$j = Move-VMStorage web01 /x -AsJob; Stop-Job $j; "$($j.State)"; "$($j.ChildJobs[0].State)"; $null -eq $j.ChildJobs[0].JobStateInfo.Reason',
+      '$j = Move-VMStorage web01 /x -AsJob; Stop-Job $j; $null = Wait-Job $j; "$($j.State)"; "$($j.ChildJobs[0].State)"; $null -eq $j.ChildJobs[0].JobStateInfo.Reason',
     );
     expect(errors).toEqual([]);
     expect(output).toEqual(['Stopped', 'Stopped', true]);
@@ -146,7 +146,7 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
       await call.text('warning', 'The move has switched already; it was finished.');
     };
     const { output } = await session.invoke<string>(
-      '$j = Move-VMStorage web01 /x -AsJob; Stop-Job $j; "$($j.State)"; $j.ChildJobs[0].Warning.Message',
+      '$j = Move-VMStorage web01 /x -AsJob; Stop-Job $j; $null = Wait-Job $j; "$($j.State)"; $j.ChildJobs[0].Warning.Message',
     );
     expect(output).toEqual(['Completed', 'The move has switched already; it was finished.']);
   });
