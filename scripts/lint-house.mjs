@@ -85,7 +85,7 @@ export const rules = [
     why: `more than ${LINES_MOST} lines of code are more than one idea`,
     only: isCode,
     check: ({ path, text, codeLines }) => {
-      if (isTest(path)) return [];
+      if (isTest(path) || path.endsWith('_tests.rs')) return []; // a Rust module's tests, in a file beside it
       const tests = path.endsWith('.rs') ? text.split('\n').findIndex((line) => /^#\[cfg\((?:all\()?test\b/.test(line)) : -1;
       const count = (tests < 0 ? codeLines : codeLines.slice(0, tests)).filter((line) => line.trim() !== '').length;
       return count > LINES_MOST ? [{ text: `${count} lines of code` }] : [];

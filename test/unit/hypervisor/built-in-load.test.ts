@@ -9,7 +9,12 @@ describe('the load of the built-in guest', () => {
 
   it("comes from the host's environment, and the machine's kernel arguments win", () => {
     const environment = { VMSTORAGE_BUILT_IN_GUEST: '{"queueDepth":8,"rate":100,"verifyAtEnd":false}' };
-    expect(builtInLoad(environment, 'quiet w.qd=4 w.span=64')).toEqual({ queueDepth: 4, rate: 100, verifyAtEnd: false, spanBytes: 64 * 2 ** 20 });
+    expect(builtInLoad(environment, 'quiet w.qd=4 w.span=64')).toEqual({
+      queueDepth: 4,
+      rate: 100,
+      verifyAtEnd: false,
+      spanBytes: 64 * 2 ** 20,
+    });
   });
 
   it.each(['{"queueDepht":8}', '{"rate":-1}', '{"rate":"1"}', '[', '3'])('refuses %s', (text) => {

@@ -128,7 +128,11 @@ describe('component moves are independent', () => {
     const plan = planMove(input(multiple({ Vhds: [vhds] }))).plan!;
     expect(plan.disks).toEqual([{ disk: 1, source: '/srv/data/data.img', target: '/mnt/fast/data.img', format: 'raw' }]);
     expect(plan.configurationTarget).toBe(plan.configurationSource);
-    expect(plan.after).toEqual({ ...web01(), storageGeneration: 1, disks: [web01().disks[0], { ...web01().disks[1], path: '/mnt/fast/data.img' }] });
+    expect(plan.after).toEqual({
+      ...web01(),
+      storageGeneration: 1,
+      disks: [web01().disks[0], { ...web01().disks[1], path: '/mnt/fast/data.img' }],
+    });
   });
 
   test('a VM with a pass-through disk can move its other disks by name', () => {
