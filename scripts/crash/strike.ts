@@ -82,6 +82,8 @@ export async function strike(instance: CrashInstance, from: Side, how: Strike): 
   const side = await instance.side();
   const moved = side !== from;
   if (move.failure === null && !moved) throw new Error('Move-VMStorage reported success, but the machine is where it was');
+  const mayRollBack = how.kind === 'points' && how.points.some((point) => point.ofStop ?? point.ends);
+  if (!moved && !mayRollBack) throw new Error(`a move that nobody stopped was rolled back: ${move.failure?.message ?? 'without a reason'}`);
   await checkOneSide(instance, side);
   await guestGoesOn(instance);
   return {

@@ -54,7 +54,8 @@ export async function follow(scene: Scene): Promise<void> {
         scene.control.pointOfNoReturn();
         continue;
       }
-      targets.look();
+      // While they are made anew after a death of the worker, one may be away for a moment.
+      if (known) targets.look();
       if (askToStop && scene.control.stop.aborted) {
         askToStop = false;
         const answer = await scene.ask('stopMove', {});

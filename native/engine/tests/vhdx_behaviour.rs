@@ -253,18 +253,26 @@ fn a_failed_header_update_fails_the_first_write_and_is_tried_again_by_the_next()
 
 #[test]
 fn a_failed_log_write_ends_allocation_says_why_and_costs_nothing_else() {
+    for (errno, told) in [(libc::EIO, libc::EIO), (libc::ENOSPC, libc::ENOSPC), (libc::EDQUOT, libc::ENOSPC)] {
+        let why = failed_log_write(errno, told);
+        assert!(why.contains("write the log"), "{why}");
+        assert!(why.contains(&std::io::Error::from_raw_os_error(errno).to_string()), "{why}");
+    }
+}
+
+/// What the map says of a log write that ended with `errno`; every request that needs a new block is told `told`.
+fn failed_log_write(errno: i32, told: i32) -> String {
     let (file, mut map) = begun(VhdxKind::Dynamic, 8);
     write_disk(&mut map, &file, 5 * MIB, &[5; 4096]);
     for waiter in [1, 2] {
         assert_eq!(map_write(&mut map, block(2 + waiter), waiter), Ok(Mapping::Pending));
     }
     let io = run_until(&mut map, &file, is_log_write);
-    map.io_done(io.id, Err(libc::EIO));
-    assert_eq!(ready(&mut map), [(1, Err(libc::EIO)), (2, Err(libc::EIO))]);
+    map.io_done(io.id, Err(errno));
+    assert_eq!(ready(&mut map), [(1, Err(told)), (2, Err(told))]);
     let why = map.failure().unwrap().to_owned();
-    assert!(why.contains("write the log") && why.contains("Input/output error"), "{why}");
-    assert_eq!(map_write(&mut map, block(3), 3), Err(libc::EIO));
-    assert_eq!(map_write(&mut map, ByteRange::new(5 * MIB, 2 * MIB), 3), Err(libc::EIO));
+    assert_eq!(map_write(&mut map, block(3), 3), Err(told));
+    assert_eq!(map_write(&mut map, ByteRange::new(5 * MIB, 2 * MIB), 3), Err(told));
     write_disk(&mut map, &file, 5 * MIB, &[6; 4096]);
     assert_eq!(read_disk(&file, &map, &Overlay::default(), block(5)), [6; 4096]);
     map.begin_close();
@@ -273,6 +281,7 @@ fn a_failed_log_write_ends_allocation_says_why_and_costs_nothing_else() {
     let map = open(&file, true).unwrap().map;
     assert_eq!(map.allocated_blocks(), 2);
     assert_eq!(read_disk(&file, &map, &Overlay::default(), block(5)), [6; 4096]);
+    why
 }
 
 #[test]

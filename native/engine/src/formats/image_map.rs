@@ -91,5 +91,5 @@ pub trait ImageMap: Send {
 
     /// A flush of the file failed outside the map: the kernel reports lost pages once, so the map must not rely on its own next flush.
     /// Reads and writes to what is allocated go on; allocation and a clean close do not.
-    fn flush_failed(&mut self) {}
+    fn flush_failed(&mut self, _errno: Errno) {}
 }

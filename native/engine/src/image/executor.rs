@@ -277,8 +277,8 @@ impl Image {
             self.resume_waiters(reactor);
             return;
         }
-        if kind == PartKind::Sync && outcome.is_err() {
-            self.map.flush_failed();
+        if let (PartKind::Sync, Err(errno)) = (kind, outcome) {
+            self.map.flush_failed(errno);
         }
         let operation = self.running.get(running);
         operation.parts -= 1;

@@ -14,6 +14,11 @@ use super::{Completion, Op, Reactor, Token, Wait};
 /// Completions may pile up between two turns (copier, exports, polls); the kernel keeps what does not fit (NODROP), at a cost.
 const COMPLETIONS_PER_ENTRY: u32 = 4;
 
+/// Kernel threads for what cannot be done without waiting: fallocate, fdatasync, writes into holes. The kernel's own limit is four
+/// per core, so on two cores eight slow calls of a target would hold up every write of the guest to its source. Idle ones end
+/// after five seconds; a busy one costs a kernel stack.
+const IO_WORKERS: u32 = 64;
+
 pub struct UringReactor {
     ring: IoUring<squeue::Entry, cqueue::Entry>,
     /// What found the submission queue full; goes in first next time. Bounded by what the owners keep in flight.
@@ -49,6 +54,7 @@ impl UringReactor {
             return Err(io::Error::from_raw_os_error(libc::ENOSYS));
         }
         let truncate_in_ring = probe.is_supported(opcode::Ftruncate::CODE);
+        ring.submitter().register_iowq_max_workers(&mut [IO_WORKERS, IO_WORKERS])?;
         Ok(Self { ring, overflow: VecDeque::new(), immediate: Vec::new(), truncate_in_ring, in_flight: 0 })
     }
 

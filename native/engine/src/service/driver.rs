@@ -192,15 +192,16 @@ impl Service {
     }
 
     fn write_one(&mut self, driver_id: u32, driver: &mut Driver, member_id: u32, id: u32, side: Side) {
-        let member = &mut driver.members[member_id as usize];
+        let member = &driver.members[member_id as usize];
         let (image, purpose) = match side {
             Side::Source => (member.source, Purpose::SourceWrite),
             Side::Target => (member.target, Purpose::TargetWrite),
         };
         let Some(Some(disk)) = self.disks.get_mut(member.disk as usize) else { return };
         let entry = disk.requests.get(id);
-        member.units.written(entry.range);
-        let Some(Some(image)) = self.images.get_mut(image as usize) else { return };
+        let Some(Some(image)) = self.images.get_mut(image as usize) else {
+            return self.deferred.push((driver_id, refused(purpose, member_id, id)));
+        };
         let tag = tag(purpose, place(driver_id, member_id), id);
         // SAFETY: the guest's memory is kept mapped until the request is forgotten, which waits for Retire.
         unsafe { image.start(write_op(entry), entry.range, &entry.iov, tag, self.reactor.as_mut()) };
@@ -208,10 +209,9 @@ impl Service {
     }
 
     fn write_both(&mut self, driver_id: u32, driver: &mut Driver, member_id: u32, id: u32) {
-        let member = &mut driver.members[member_id as usize];
+        let member = &driver.members[member_id as usize];
         let Some(Some(disk)) = self.disks.get_mut(member.disk as usize) else { return };
         let entry = disk.requests.get(id);
-        member.units.written(entry.range);
         let mut iov: [libc::iovec; 1] = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }];
         let mut count = 0;
         if entry.kind == Some(RequestKind::Write) {
@@ -225,7 +225,10 @@ impl Service {
         let (op, range) = (write_op(entry), entry.range);
         let both = [(member.source, Purpose::SourceWrite), (member.target, Purpose::TargetWrite)];
         for (number, purpose) in both {
-            let Some(Some(image)) = self.images.get_mut(number as usize) else { continue };
+            let Some(Some(image)) = self.images.get_mut(number as usize) else {
+                self.deferred.push((driver_id, refused(purpose, member_id, id)));
+                continue;
+            };
             let tag = tag(purpose, place(driver_id, member_id), id);
             // SAFETY: the buffer belongs to the request and goes back to the pool at Retire, after both writes ended.
             unsafe { image.start(op, range, &iov[..count], tag, self.reactor.as_mut()) };
@@ -257,7 +260,9 @@ impl Service {
             Flush::Guest(id) => id,
             Flush::Own(number) => number | OWN_FLUSH,
         };
-        let Some(Some(image)) = self.images.get_mut(image as usize) else { return };
+        let Some(Some(image)) = self.images.get_mut(image as usize) else {
+            return self.deferred.push((driver_id, refused(purpose, member_id, slot)));
+        };
         let tag = tag(purpose, place(driver_id, member_id), slot);
         // SAFETY: a flush has no memory.
         unsafe { image.start(ImageOp::Flush, ByteRange::default(), &[], tag, self.reactor.as_mut()) };
@@ -267,12 +272,10 @@ impl Service {
     /// An image operation of a move has finished.
     pub(super) fn moving_finished(&mut self, purpose: Purpose, at: u32, slot: u32, result: Result<(), Errno>) {
         let (driver, disk) = unplace(at);
-        let flush = if slot & OWN_FLUSH != 0 { Flush::Own(slot & !OWN_FLUSH) } else { Flush::Guest(slot) };
         let event = match purpose {
-            Purpose::SourceWrite => Event::SourceWriteDone { disk, id: slot, result },
-            Purpose::TargetWrite => Event::TargetWriteDone { disk, id: slot, result },
-            Purpose::SourceFlush => Event::SourceFlushDone { disk, flush, result },
-            Purpose::TargetFlush => Event::TargetFlushDone { disk, flush, result },
+            Purpose::SourceWrite | Purpose::TargetWrite | Purpose::SourceFlush | Purpose::TargetFlush => {
+                done(purpose, disk, slot, result)
+            }
             Purpose::CopyRead | Purpose::CopyWrite => return self.copy_step(driver, disk, slot, purpose, result),
             Purpose::VerifySource | Purpose::VerifyTarget => {
                 return self.verify_step(driver, disk, slot, purpose, result);
@@ -310,6 +313,22 @@ impl Service {
         }
         self.drive(driver, Event::CopyDone { disk, slot, outcome });
     }
+}
+
+/// What the machine is told of a write or flush that ended.
+fn done(purpose: Purpose, disk: u32, slot: u32, result: Result<(), Errno>) -> Event {
+    let flush = if slot & OWN_FLUSH != 0 { Flush::Own(slot & !OWN_FLUSH) } else { Flush::Guest(slot) };
+    match purpose {
+        Purpose::SourceWrite => Event::SourceWriteDone { disk, id: slot, result },
+        Purpose::TargetWrite => Event::TargetWriteDone { disk, id: slot, result },
+        Purpose::SourceFlush => Event::SourceFlushDone { disk, flush, result },
+        _ => Event::TargetFlushDone { disk, flush, result },
+    }
+}
+
+/// An image that is not there any more cannot be written: an error, for a machine that hears nothing waits for ever.
+fn refused(purpose: Purpose, disk: u32, slot: u32) -> Event {
+    done(purpose, disk, slot, Err(libc::EIO))
 }
 
 fn write_op(entry: &GuestRequest) -> ImageOp {

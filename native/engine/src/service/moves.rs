@@ -52,7 +52,7 @@ pub struct MemberDigest {
     pub disk: DiskId,
     pub bytes: u64,
     pub digest: u128,
-    pub written_since: usize,
+    pub written_since: u64,
     pub source: ServedFrom,
     pub target: ServedFrom,
     pub switched_at: Option<std::time::SystemTime>,
@@ -196,14 +196,15 @@ impl Service {
         driver
             .members
             .iter()
-            .filter_map(|m| {
+            .zip(0..)
+            .filter_map(|(m, place)| {
                 let source = self.served_image(m.source)?;
                 let target = self.served_image(m.target)?;
                 Some(MemberDigest {
                     disk: DiskId(m.disk),
                     bytes: source.size_bytes,
                     digest: m.units.digest(),
-                    written_since: m.units.written_since(),
+                    written_since: driver.machine.units_written_since(place),
                     source,
                     target,
                     switched_at: driver.switched_at,

@@ -1,51 +1,24 @@
-//! What the receipt is made of: the hash of every 1 MiB unit as it was verified, and which were written since.
+//! What the receipt is made of: the hash of every 1 MiB unit as it was verified. Which were written since, the move knows.
 
 use twox_hash::XxHash3_128;
 
 use crate::disk::ByteRange;
 use crate::mirror::VERIFY_UNIT_BYTES;
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Unverified,
-    Verified,
-    /// The guest wrote to it after it had been verified: both sides got that write, the hash did not.
-    WrittenSince,
-}
-
-pub struct UnitHashes {
-    hashes: Vec<u128>,
-    states: Vec<State>,
-}
+pub struct UnitHashes(Vec<u128>);
 
 impl UnitHashes {
     pub fn new(units: usize) -> Self {
-        Self { hashes: vec![0; units], states: vec![State::Unverified; units] }
+        Self(vec![0; units])
     }
 
     pub fn verified(&mut self, range: ByteRange, hash: u128) {
-        let unit = (range.start / VERIFY_UNIT_BYTES) as usize;
-        self.hashes[unit] = hash;
-        self.states[unit] = State::Verified;
-    }
-
-    pub fn written(&mut self, range: ByteRange) {
-        let first = (range.start / VERIFY_UNIT_BYTES) as usize;
-        let last = ((range.end() - 1) / VERIFY_UNIT_BYTES) as usize;
-        for state in &mut self.states[first..=last] {
-            if *state == State::Verified {
-                *state = State::WrittenSince;
-            }
-        }
-    }
-
-    pub fn written_since(&self) -> usize {
-        self.states.iter().filter(|s| **s == State::WrittenSince).count()
+        self.0[(range.start / VERIFY_UNIT_BYTES) as usize] = hash;
     }
 
     /// xxh3-128 over the concatenated big-endian hashes of the units.
     pub fn digest(&self) -> u128 {
-        digest(self.hashes.iter().copied())
+        digest(self.0.iter().copied())
     }
 }
 

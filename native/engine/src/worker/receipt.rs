@@ -28,7 +28,7 @@ pub struct DiskReceipt {
     pub disk: u32,
     pub bytes: String,
     pub hash: String,
-    pub units_written_since: usize,
+    pub units_written_since: u64,
     pub source: ReceiptFile,
     pub target: ReceiptFile,
     pub generation: u32,

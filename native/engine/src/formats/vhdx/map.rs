@@ -59,6 +59,12 @@ enum State {
     Closed,
 }
 
+/// Why nothing is allocated any more, and what a request that needed it is told.
+struct Failure {
+    why: String,
+    errno: Errno,
+}
+
 pub struct VhdxMap {
     geometry: Geometry,
     writable: bool,
@@ -82,7 +88,7 @@ pub struct VhdxMap {
     outstanding: Option<u32>,
     last_id: u32,
     closing: bool,
-    failure: Option<String>,
+    failure: Option<Failure>,
 }
 
 impl VhdxMap {
@@ -123,13 +129,16 @@ impl VhdxMap {
 
     /// Ends allocation for good: for a caller who learned elsewhere that metadata may be lost (a guest's flush of this file
     /// failed: the kernel reports that once, and the map's own next flush would succeed over lost pages).
-    pub fn poison(&mut self, why: impl Into<String>) {
+    ///
+    /// `errno` is what it failed with: a file system that is full stays ENOSPC for whoever waits now or asks later.
+    pub fn poison(&mut self, why: impl Into<String>, errno: Errno) {
         if self.failure.is_none() && !matches!(self.state, State::Closed) {
-            self.failure = Some(why.into());
+            let errno = growth_errno(errno);
+            self.failure = Some(Failure { why: why.into(), errno });
             self.state = State::Poisoned;
-            self.queue.fail_all(libc::EIO);
+            self.queue.fail_all(errno);
             for waiter in std::mem::take(&mut self.gate_waiters) {
-                self.queue.tell(waiter, Err(libc::EIO));
+                self.queue.tell(waiter, Err(errno));
             }
         }
     }
@@ -271,7 +280,7 @@ impl VhdxMap {
 
     fn failed(&mut self, doing: &str, errno: Errno) {
         let error = std::io::Error::from_raw_os_error(errno);
-        self.poison(format!("could not {doing} of the VHDX file: {error}; nothing new is allocated in it"));
+        self.poison(format!("could not {doing} of the VHDX file: {error}; nothing new is allocated in it"), errno);
     }
 }
 
@@ -284,8 +293,8 @@ fn growth_errno(errno: Errno) -> Errno {
 }
 
 impl ImageMap for VhdxMap {
-    fn flush_failed(&mut self) {
-        self.poison("a flush of the file failed: what was written before may be lost");
+    fn flush_failed(&mut self, errno: Errno) {
+        self.poison("a flush of the file failed: what was written before may be lost", errno);
     }
 
     fn geometry(&self) -> Geometry {
@@ -308,8 +317,8 @@ impl ImageMap for VhdxMap {
             return Err(MapError(libc::EIO));
         }
         if !self.gate_open {
-            if self.failure.is_some() {
-                return Err(MapError(libc::EIO));
+            if let Some(failure) = &self.failure {
+                return Err(MapError(failure.errno));
             }
             self.gate_waiters.push(waiter);
             return Ok(Mapping::Pending);
@@ -319,11 +328,13 @@ impl ImageMap for VhdxMap {
         for (block, within, len) in self.pieces(range) {
             match self.bat.offset_of(block) {
                 Some(offset) => push(out, from, Some(offset + within), len),
-                None if self.failure.is_some() => {
-                    out.truncate(from);
-                    return Err(MapError(libc::EIO));
-                }
-                None => ticket = self.queue.want(block).max(ticket),
+                None => match &self.failure {
+                    Some(failure) => {
+                        out.truncate(from);
+                        return Err(MapError(failure.errno));
+                    }
+                    None => ticket = self.queue.want(block).max(ticket),
+                },
             }
         }
         if ticket == 0 {
@@ -467,6 +478,6 @@ impl ImageMap for VhdxMap {
     }
 
     fn failure(&self) -> Option<&str> {
-        self.failure.as_deref()
+        self.failure.as_ref().map(|failure| failure.why.as_str())
     }
 }
