@@ -5,8 +5,7 @@
  *     --json       prints the report as one JSON document (scripts/crash/run.ts); the story goes to standard error
  *     --seed       repeats the choices of an earlier run (not its timing)
  *     --points     these kill points, once each, instead of what a run of this length owes
- *     --folder     where each machine gets its folder (default: the one for temporary files). Not on tmpfs: one run there
- *                  reported damaged blocks that are not explained yet (docs/design/0004)
+ *     --folder     where each machine gets its folder (default: the one for temporary files)
  *     --per-round  kills of one machine before it is stopped and compared
  *
  * Exit code 0 only when nothing was lost, no guest saw an error, nothing was stuck, and every point was hit as often as it was owed.

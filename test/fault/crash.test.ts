@@ -27,7 +27,7 @@ afterEach(async () => {
 const point = (name: string) => points.find((one) => one.name === name)!;
 
 describe('a move that is killed', () => {
-  it.skipIf(process.env.VMSTORAGE_CRASH_SAMPLE !== '1')(
+  it(
     'resumes or rolls back without losing a byte: the journal at each of its steps, the host after its own, and kills at random',
     { timeout: LIMIT_MS },
     async () => {

@@ -8,16 +8,23 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Completion, Op, Reactor, Token, Wait};
 
 /// Enough to keep an NVMe queue busy; more only adds switches on a small machine.
 const THREADS: usize = 8;
+/// A file that hangs (a target whose device went away) keeps its threads; the other files' operations must not wait for it. So the
+/// pool grows when an operation was not begun for this long, up to what a guest's queues and a move have in flight.
+const BEGIN_LIMIT: Duration = Duration::from_millis(20);
+const THREADS_MAX: usize = 512;
+/// A thread beyond the first `THREADS` ends after this long without work.
+const SURPLUS_IDLE: Duration = Duration::from_secs(5);
 
 struct Job {
     op: Op,
     token: Token,
+    since: Instant,
 }
 
 // SAFETY: the pointers in `op` are the submitter's promise (see `Reactor::submit`): valid until the completion, on any thread.
@@ -59,12 +66,36 @@ impl ThreadReactor {
             done: Mutex::new(Vec::new()),
             wake,
         });
-        let mut threads = Vec::with_capacity(THREADS);
-        for n in 0..THREADS {
-            let shared = Arc::clone(&shared);
-            threads.push(std::thread::Builder::new().name(format!("io{n}")).spawn(move || work(&shared))?);
+        let mut reactor = Self { shared, threads: Vec::new(), waiting: Vec::new(), poll_fds: Vec::new(), in_flight: 0 };
+        for _ in 0..THREADS {
+            reactor.add_thread(None)?;
         }
-        Ok(Self { shared, threads, waiting: Vec::new(), poll_fds: Vec::new(), in_flight: 0 })
+        Ok(reactor)
+    }
+
+    fn add_thread(&mut self, idle_limit: Option<Duration>) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let name = format!("io{}", self.threads.len());
+        self.threads.push(std::thread::Builder::new().name(name).spawn(move || work(&shared, idle_limit))?);
+        Ok(())
+    }
+
+    /// Operations wait and none was begun for too long: the threads hang somewhere.
+    fn grow_if_stuck(&mut self) {
+        let stuck = {
+            let queue = lock(&self.shared.queue);
+            queue.jobs.front().filter(|job| job.since.elapsed() > BEGIN_LIMIT).map_or(0, |_| queue.jobs.len())
+        };
+        if stuck == 0 {
+            return;
+        }
+        self.threads.retain(|thread| !thread.is_finished());
+        for _ in 0..stuck.min(THREADS_MAX.saturating_sub(self.threads.len())) {
+            // No thread to be had now: the next turn asks again.
+            if self.add_thread(Some(SURPLUS_IDLE)).is_err() {
+                return;
+            }
+        }
     }
 
     fn take_done(&mut self, out: &mut Vec<Completion>) {
@@ -102,14 +133,16 @@ impl Reactor for ThreadReactor {
         if matches!(op, Op::PollIn { .. } | Op::Recv { .. } | Op::Send { .. }) {
             self.waiting.push((op, token));
         } else {
-            lock(&self.shared.queue).jobs.push_back(Job { op, token });
+            lock(&self.shared.queue).jobs.push_back(Job { op, token, since: Instant::now() });
             self.shared.arrived.notify_one();
         }
     }
 
     fn turn(&mut self, wait: Wait, out: &mut Vec<Completion>) -> io::Result<()> {
         self.take_done(out);
+        self.grow_if_stuck();
         let limit = match wait {
+            Wait::AtMost(limit) if out.is_empty() && self.in_flight > self.waiting.len() => limit.min(BEGIN_LIMIT),
             Wait::AtMost(limit) if out.is_empty() => limit,
             _ => Duration::ZERO,
         };
@@ -175,7 +208,8 @@ impl Drop for ThreadReactor {
     }
 }
 
-fn work(shared: &Shared) {
+/// Until the queue is closed, or nothing was to be done for `idle_limit`.
+fn work(shared: &Shared, idle_limit: Option<Duration>) {
     loop {
         let job = {
             let mut queue = lock(&shared.queue);
@@ -186,7 +220,15 @@ fn work(shared: &Shared) {
                 if queue.closed {
                     return;
                 }
-                queue = shared.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                let Some(limit) = idle_limit else {
+                    queue = shared.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                };
+                let waited = shared.arrived.wait_timeout(queue, limit).unwrap_or_else(PoisonError::into_inner);
+                queue = waited.0;
+                if waited.1.timed_out() && queue.jobs.is_empty() {
+                    return;
+                }
             }
         };
         let result = run(&job.op);
@@ -220,5 +262,93 @@ fn run(op: &Op) -> Result<u32, i32> {
             Some(libc::EINTR) => {}
             errno => return Err(errno.unwrap_or(libc::EIO)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::FromRawFd;
+
+    use super::*;
+    use crate::image::AlignedBuffer;
+
+    /// A page whose first use waits until this is dropped: a read into it hangs in the kernel, as one from a disk that went away.
+    struct HangingPage {
+        page: *mut libc::c_void,
+        faults: OwnedFd,
+    }
+    const PAGE: usize = 4096;
+
+    impl HangingPage {
+        /// `None` where userfaultfd(2) is not allowed (`vm.unprivileged_userfaultfd`, seccomp).
+        fn new() -> Option<Self> {
+            #[repr(C)]
+            struct Api(u64, u64, u64);
+            #[repr(C)]
+            struct Register(u64, u64, u64, u64);
+            const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
+            const UFFDIO_REGISTER: libc::c_ulong = 0xc020_aa00;
+            const MISSING: u64 = 1;
+            // SAFETY: plain system calls; the structures are those of <linux/userfaultfd.h>, the page is ours alone.
+            unsafe {
+                let fd = libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC);
+                if fd < 0 {
+                    return None;
+                }
+                let faults = OwnedFd::from_raw_fd(fd as RawFd);
+                let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+                let page = libc::mmap(std::ptr::null_mut(), PAGE, libc::PROT_READ | libc::PROT_WRITE, anonymous, -1, 0);
+                assert_ne!(page, libc::MAP_FAILED);
+                let mut api = Api(0xaa, 0, 0);
+                assert_eq!(libc::ioctl(faults.as_raw_fd(), UFFDIO_API, &mut api), 0);
+                let mut register = Register(page as u64, PAGE as u64, MISSING, 0);
+                assert_eq!(libc::ioctl(faults.as_raw_fd(), UFFDIO_REGISTER, &mut register), 0);
+                Some(Self { page, faults })
+            }
+        }
+
+        /// Lets everything that hangs go on.
+        fn release(self) -> *mut libc::c_void {
+            drop(self.faults);
+            self.page
+        }
+    }
+
+    #[test]
+    fn operations_that_hang_do_not_hold_up_the_others_however_many_they_are() {
+        // Dropped last: its threads can be joined only when nothing hangs any more.
+        let mut reactor = ThreadReactor::new(64).unwrap();
+        let Some(hanging) = HangingPage::new() else {
+            eprintln!("skipped: userfaultfd(2) is not allowed here");
+            return;
+        };
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(PAGE as u64).unwrap();
+        let fd = file.as_raw_fd();
+        let hung = THREADS * 3;
+        let iov = libc::iovec { iov_base: hanging.page, iov_len: PAGE };
+        let buffer = AlignedBuffer::new(PAGE);
+        let good = buffer.iovec();
+        let mut out = Vec::new();
+        // SAFETY: page, buffer, iovecs and file outlive the completions waited for below.
+        unsafe {
+            for n in 0..hung {
+                reactor.submit(Op::Readv { fd, offset: 0, iov: &iov, count: 1 }, Token::from_u64(n as u64));
+            }
+            reactor.submit(Op::Readv { fd, offset: 0, iov: &good, count: 1 }, Token::from_u64(1000));
+        }
+        let until = Instant::now() + Duration::from_secs(30);
+        while out.is_empty() && Instant::now() < until {
+            reactor.turn(Wait::AtMost(Duration::from_secs(1)), &mut out).unwrap();
+        }
+        assert_eq!(out.len(), 1, "only the one that does not hang has ended");
+        assert_eq!(out[0].token.to_u64(), 1000);
+        let page = hanging.release();
+        while reactor.in_flight() > 0 && Instant::now() < until {
+            reactor.turn(Wait::AtMost(Duration::from_secs(1)), &mut out).unwrap();
+        }
+        assert_eq!(out.len(), hung + 1);
+        // SAFETY: nothing uses the page any more.
+        unsafe { libc::munmap(page, PAGE) };
     }
 }

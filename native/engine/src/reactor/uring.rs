@@ -15,9 +15,10 @@ use super::{Completion, Op, Reactor, Token, Wait};
 const COMPLETIONS_PER_ENTRY: u32 = 4;
 
 /// Kernel threads for what cannot be done without waiting: fallocate, fdatasync, writes into holes. The kernel's own limit is four
-/// per core, so on two cores eight slow calls of a target would hold up every write of the guest to its source. Idle ones end
-/// after five seconds; a busy one costs a kernel stack.
-const IO_WORKERS: u32 = 64;
+/// per core: on two cores eight slow calls of a target held up every write of the guest to its source, and a target that hangs held
+/// up the source's flushes. So: as many as a guest's queues and a move have in flight. Threads are made when all others are blocked
+/// and end when idle for five seconds.
+const IO_WORKERS: u32 = 512;
 
 pub struct UringReactor {
     ring: IoUring<squeue::Entry, cqueue::Entry>,

@@ -123,3 +123,27 @@ fn of_a_disk_with_unknown_content_only_written_blocks_are_judged() {
     ledger.acknowledge(block(0), a);
     assert_eq!(verify_image(&ledger, garbage).unwrap().blocks_wrong, 1);
 }
+
+#[test]
+fn a_sector_half_old_and_half_new_is_a_finding_unless_a_write_ran_beside_the_read() {
+    let mut ledger = ledger();
+    let a = ledger.submit(block(0), false).unwrap();
+    ledger.acknowledge(block(0), a);
+    let torn = |ledger: &Ledger, read: &ReadInFlight, b: u64| {
+        let (mut content, mut newer) = (vec![0; 4096], vec![0; 4096]);
+        fill(&mut content, 7, 0, a);
+        fill(&mut newer, 7, 0, b);
+        content[..256].copy_from_slice(&newer[..256]);
+        ledger.judge(read, &content, &mut None)
+    };
+    let mut read = ReadInFlight::default();
+    ledger.start_read(block(0), &mut read);
+    assert_eq!(torn(&ledger, &read, a + 9), 1, "no write at all");
+    let b = ledger.submit(block(0), false).unwrap();
+    assert_eq!(torn(&ledger, &read, b), 0, "submitted after the read");
+    ledger.start_read(block(0), &mut read);
+    ledger.acknowledge(block(0), b);
+    assert_eq!(torn(&ledger, &read, b), 0, "in flight when the read began");
+    ledger.start_read(block(0), &mut read);
+    assert_eq!(torn(&ledger, &read, b), 1, "over when the read began");
+}
