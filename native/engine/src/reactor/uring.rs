@@ -1,4 +1,4 @@
-//! The io_uring reactor: one ring, one thread, one system call per turn.
+//! The io_uring reactor: one ring, one thread, one system call per turn and per group of operations.
 //!
 //! SINGLE_ISSUER + DEFER_TASKRUN + NO_SQARRAY + SUBMIT_ALL: completions are run only when this thread asks for them, which is
 //! what a loop that batches wants. No SQPOLL (it would take half of a two-core machine), no registered buffers (no gain was
@@ -19,6 +19,11 @@ const COMPLETIONS_PER_ENTRY: u32 = 4;
 /// up the source's flushes. So: as many as a guest's queues and a move have in flight. Threads are made when all others are blocked
 /// and end when idle for five seconds.
 const IO_WORKERS: u32 = 512;
+
+/// Operations are given to the kernel in groups of so many, not a turn's worth at once: with 32 in one call the disk got them in one
+/// burst, answered in one burst, and was idle a third of the time in between. Measured at queue depth 32 beside one call per turn:
+/// writes 1.3 times, reads 1.2 times as many per second, for one microsecond of processor more each.
+const SUBMIT_AT_ONCE: usize = 4;
 
 pub struct UringReactor {
     ring: IoUring<squeue::Entry, cqueue::Entry>,
@@ -138,6 +143,10 @@ impl Reactor for UringReactor {
         }
         let entry = Self::entry(op, token);
         if self.overflow.is_empty() { self.push(entry) } else { self.overflow.push_back(entry) }
+        if self.ring.submission().len() >= SUBMIT_AT_ONCE {
+            // What was not taken stays in the queue: the turn enters again, and says so if it fails.
+            self.ring.submit().ok();
+        }
     }
 
     fn turn(&mut self, wait: Wait, out: &mut Vec<Completion>) -> io::Result<()> {
