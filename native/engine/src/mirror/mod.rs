@@ -14,6 +14,8 @@ mod deadlines;
 mod dirtying;
 mod disk_state;
 mod ending;
+#[cfg(feature = "testing")]
+pub mod hostile;
 mod journal;
 mod journal_layout;
 mod journal_writer;

@@ -21,6 +21,8 @@ mod buffers;
 mod codec;
 mod connection;
 mod handshake;
+#[cfg(feature = "testing")]
+pub mod hostile;
 mod jobs;
 mod listen;
 mod outbox;

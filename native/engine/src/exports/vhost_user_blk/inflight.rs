@@ -127,7 +127,7 @@ impl InflightRing {
 
     /// The request at `head` is about to be submitted. `head` is below [`InflightRing::len`].
     pub fn mark(&mut self, head: u16) {
-        self.counter += 1;
+        self.counter = self.counter.wrapping_add(1);
         self.entry_counter(head).store(self.counter, Ordering::Relaxed);
         self.entry_inflight(head).store(1, Ordering::Release);
     }

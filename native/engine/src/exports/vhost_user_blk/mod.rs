@@ -39,6 +39,8 @@ mod config;
 mod device;
 mod features;
 mod handler;
+#[cfg(feature = "testing")]
+pub mod hostile;
 mod inflight;
 mod kicks;
 mod listener;

@@ -13,6 +13,8 @@ mod create;
 mod error;
 mod extents;
 mod header;
+#[cfg(feature = "testing")]
+pub mod hostile;
 mod lap;
 mod layout;
 mod log;
