@@ -79,10 +79,36 @@ const needed = [
     packages: ['xxhash'],
     why: 'recomputes receipts with a tool that is not ours',
   },
+  {
+    what: 'mformat and mcopy',
+    has: () => findProgram('mformat') !== null && findProgram('mcopy') !== null,
+    packages: ['mtools'],
+    why: 'make the disk that UEFI firmware boots from in the tests',
+  },
+  {
+    what: 'systemd-analyze',
+    has: () => findProgram('systemd-analyze') !== null,
+    packages: ['systemd'],
+    why: "checks the service's unit in the tests",
+  },
 ];
 
 const missing = () => needed.filter((need) => !need.has());
-const programPaths = ['qemu-system-x86_64', 'qemu-img', 'qemu-storage-daemon', 'cc', 'xz', 'nbdkit', 'nbdinfo', 'nbdcopy', 'fio', 'xxhsum'];
+const programPaths = [
+  'qemu-system-x86_64',
+  'qemu-img',
+  'qemu-storage-daemon',
+  'cc',
+  'xz',
+  'nbdkit',
+  'nbdinfo',
+  'nbdcopy',
+  'fio',
+  'xxhsum',
+  'mformat',
+  'mcopy',
+  'systemd-analyze',
+];
 /** Changes when one of the programs is installed, removed or replaced: asking each for its version costs too much for every run. */
 const identity = () =>
   programPaths

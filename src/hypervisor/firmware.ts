@@ -1,7 +1,7 @@
 /** OVMF for generation 2: the code is shared and read-only, the variables are the machine's own copy. */
-import { access, constants, copyFile } from 'node:fs/promises';
+import { access, constants, copyFile, open, rename } from 'node:fs/promises';
 import { VmStorageError } from '../model/errors.js';
-import { systemFiles, syncFolder, hasCode } from '../os/files.js';
+import { systemFiles, syncFolder, temporaryName } from '../os/files.js';
 import { dirname } from 'node:path';
 
 export interface Firmware {
@@ -18,28 +18,43 @@ const places: readonly Firmware[] = [
   { code: '/usr/share/qemu/ovmf-x86_64-code.bin', variables: '/usr/share/qemu/ovmf-x86_64-vars.bin' },
 ];
 
-/** The firmware with the machine's variables in `variablesFile`, copied there the first time. */
-export async function machineFirmware(variablesFile: string): Promise<Firmware> {
-  for (const place of places) {
-    if (!(await readable(place.code)) || !(await readable(place.variables))) continue;
-    await systemFiles.makeFolders(dirname(variablesFile));
-    try {
-      await copyFile(place.variables, variablesFile, constants.COPYFILE_EXCL);
-      await syncFolder(dirname(variablesFile));
-    } catch (error) {
-      if (!hasCode(error, 'EEXIST')) throw error;
-    }
-    return { code: place.code, variables: variablesFile };
-  }
-  throw new VmStorageError(
-    'HypervisorFailure',
-    'A generation 2 machine needs the OVMF firmware, which was not found. Install it (Debian: ovmf; Fedora: edk2-ovmf), or make the machine with -Generation 1.',
-  );
+/** What is installed, variables as they were shipped; null when there is none. */
+export async function findFirmware(): Promise<Firmware | null> {
+  for (const place of places)
+    if ((await allows(place.code, constants.R_OK)) && (await allows(place.variables, constants.R_OK))) return place;
+  return null;
 }
 
-async function readable(path: string): Promise<boolean> {
+/** The firmware with the machine's variables in `variablesFile`, copied there the first time. */
+export async function machineFirmware(variablesFile: string): Promise<Firmware> {
+  const installed = await findFirmware();
+  if (!installed)
+    throw new VmStorageError(
+      'HypervisorFailure',
+      'A generation 2 machine needs the OVMF firmware, which was not found. Install it (Debian: ovmf; Fedora: edk2-ovmf), or make the machine with -Generation 1.',
+    );
+  if (!(await allows(variablesFile, constants.F_OK))) await copyWhole(installed.variables, variablesFile);
+  return { code: installed.code, variables: variablesFile };
+}
+
+/** QEMU refuses flash of another size for good, so half a copy must never have the name: the host may die in the middle. */
+async function copyWhole(from: string, to: string): Promise<void> {
+  await systemFiles.makeFolders(dirname(to));
+  const temporary = temporaryName(to);
+  await copyFile(from, temporary);
+  const copy = await open(temporary, 'r+');
   try {
-    await access(path, constants.R_OK);
+    await copy.sync();
+  } finally {
+    await copy.close();
+  }
+  await rename(temporary, to);
+  await syncFolder(dirname(to));
+}
+
+async function allows(path: string, mode: number): Promise<boolean> {
+  try {
+    await access(path, mode);
     return true;
   } catch {
     return false;

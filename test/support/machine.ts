@@ -27,6 +27,8 @@ export interface MachineOptions {
   readonly folder: string;
   /** Default: a dynamic VHDX and a raw disk, 512 MiB with 256 MiB of random data each. */
   readonly disks?: readonly string[];
+  /** Block devices, attached after the disks by their paths in /dev. The guest works on them too, and it alone checks them. */
+  readonly devices?: readonly string[];
   /** Of the guest (test/guest/init.c); false: no seed and no kernel, for a VM that is never started. */
   readonly guest?: string;
 }
@@ -47,6 +49,7 @@ export class Machine implements AsyncDisposable {
     readonly id: string,
     disks: readonly string[],
     private readonly seeds: readonly string[],
+    private readonly devices: readonly string[],
   ) {
     this.disks = disks;
     this.probe = new WorkerProbe(instance.paths.workerSocket(id));
@@ -55,7 +58,7 @@ export class Machine implements AsyncDisposable {
 
   static async create(
     instance: Instance,
-    { name, folder, disks = ['system.vhdx', 'data.img'], guest = '' }: MachineOptions,
+    { name, folder, disks = ['system.vhdx', 'data.img'], devices = [], guest = '' }: MachineOptions,
   ): Promise<Machine> {
     await mkdir(folder, { recursive: true });
     const paths = disks.map((leaf) => join(folder, leaf));
@@ -85,8 +88,8 @@ export class Machine implements AsyncDisposable {
       },
       { set: 'Existing VHD' },
     );
-    for (const path of paths.slice(1)) await instance.run('Add-VMHardDiskDrive', { VMName: [name], Path: path });
-    return new Machine(instance, name, String(vm!['Id']), paths, seeds);
+    for (const path of [...paths.slice(1), ...devices]) await instance.run('Add-VMHardDiskDrive', { VMName: [name], Path: path });
+    return new Machine(instance, name, String(vm!['Id']), paths, seeds, devices);
   }
 
   /** Start-VM; resolves when the guest has its disks open and its load begins. */
@@ -95,7 +98,7 @@ export class Machine implements AsyncDisposable {
     this.startedAt = this.console.here;
     await this.instance.run('Start-VM', { Name: [this.name] });
     const ready = await this.console.ready(boots + 1);
-    expect(ready.disks).toBe(this.disks.length);
+    expect(ready.disks).toBe(this.disks.length + this.devices.length);
   }
 
   get qemuPid(): number {
@@ -180,7 +183,7 @@ export class Machine implements AsyncDisposable {
     const stopping = this.console.lines.findIndex((line, i) => i >= from && line.ev === 'stopping');
     const { verified, tables } = await this.console.done(stopping);
     this.expectNoGuestError();
-    expect(verified).toHaveLength(this.disks.length);
+    expect(verified).toHaveLength(this.disks.length + this.devices.length);
     await this.is('Off');
     for (const [i, path] of paths.entries()) {
       const table = tables.find(({ disk }) => disk === `vd${String.fromCharCode(97 + i)}`);

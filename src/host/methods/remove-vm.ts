@@ -1,5 +1,6 @@
 /** Remove-VM: forgets a machine that is off and deletes its configuration, firmware variables and logs. Its disks stay. */
 import { rm } from 'node:fs/promises';
+import { systemFiles } from '../../os/files.js';
 import { publishMachine } from '../publish.js';
 import { selectMachines } from '../selection.js';
 import type { CmdletHandler, HostServices, Migration } from '../services.js';
@@ -21,7 +22,7 @@ export function removeVm(services: HostServices, migration: Migration): CmdletHa
         await Promise.all([
           rm(paths.vmRunFolder(id), { recursive: true, force: true }),
           rm(paths.vmLogFolder(id), { recursive: true, force: true }),
-          rm(paths.firmwareVariables(id), { force: true }),
+          systemFiles.removeDurably(paths.firmwareVariables(id)),
         ]);
         return last;
       });

@@ -1,0 +1,24 @@
+/** docs/vmstorage.service, read. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { repository } from './guest-kernel.js';
+
+export const unitFile = join(repository, 'docs/vmstorage.service');
+
+/** The values of a section's settings by name; a setting that is there twice is an error, as none of ours may be. */
+export function unitSection(section: string): Readonly<Record<string, string>> {
+  const found: Record<string, string> = {};
+  let here = '';
+  for (const line of readFileSync(unitFile, 'utf8').split('\n')) {
+    if (line === '' || line.startsWith('#')) continue;
+    const title = /^\[(\w+)\]$/.exec(line)?.[1];
+    if (title !== undefined) here = title;
+    else if (here === section) {
+      const [, name, value] = /^(\w+)=(.*)$/.exec(line) ?? [];
+      if (name === undefined || value === undefined || name in found)
+        throw new Error(`[${section}] has a line that is not understood: ${line}`);
+      found[name] = value;
+    }
+  }
+  return found;
+}

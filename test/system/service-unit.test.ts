@@ -1,0 +1,66 @@
+/** The systemd unit as systemd itself reads it, and the command line in it as the host understands it. What it has to say: test/unit/os. */
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import { repository } from '../support/guest-kernel.js';
+import { lacks } from '../support/requires.js';
+import { makeScratch } from '../support/scratch.js';
+import { unitFile, unitSection } from '../support/service-unit.js';
+import { until } from '../support/until.js';
+
+const run = promisify(execFile);
+
+/** What systemd says against a unit. A misspelt setting is a warning, not a failure: it is ignored, and the default is used. */
+async function objections(unit: string): Promise<string> {
+  await using scratch = await makeScratch('unit');
+  const file = join(scratch.path, 'vmstorage.service');
+  // Node is wherever it is on this machine.
+  await writeFile(file, unit.replace('/usr/bin/node', process.execPath));
+  return await run('systemd-analyze', ['verify', '--man=no', file]).then(
+    ({ stdout, stderr }) => stdout + stderr,
+    (error: { readonly stderr: string; readonly message: string }) => error.stderr || error.message,
+  );
+}
+
+describe.skipIf(lacks('systemd-analyze'))('systemd', () => {
+  it('has nothing against the unit', async () => {
+    expect(await objections(await readFile(unitFile, 'utf8'))).toBe('');
+  });
+
+  it('would say so of a wrong value, a misspelt setting or a program that is not there', async () => {
+    const unit = await readFile(unitFile, 'utf8');
+    expect(await objections(unit.replace('KillMode=process', 'KillMode=proces'))).toMatch(/kill mode/);
+    expect(await objections(unit.replace('KillMode=', 'KilMode='))).toMatch(/KilMode/);
+    expect(await objections(unit.replace('/usr/bin/node', '/nowhere/node'))).toMatch(/nowhere\/node/);
+  });
+});
+
+describe('the command of the unit', () => {
+  it('starts a host that logs where the journal reads, and ends well when it is told to', async () => {
+    await using scratch = await makeScratch('service');
+    const home = join(scratch.path, 'h');
+    await mkdir(home, { mode: 0o700 });
+    const [, program, ...options] = unitSection('Service')['ExecStart']!.split(' ');
+    const host = spawn(process.execPath, [program!.replace('/usr/lib/vmstorage', repository), ...options], {
+      env: { ...process.env, VMSTORAGE_HOME: home },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    try {
+      let said = '';
+      for (const stream of [host.stdout, host.stderr]) stream.setEncoding('utf8').on('data', (text: string) => void (said += text));
+      await until('the host listens', () => {
+        if (host.exitCode !== null) throw new Error(`it ended with ${host.exitCode}`);
+        return (said.includes(`listens on ${home}/host.sock`) && said.includes('"msg":"the host serves"')) || undefined;
+      });
+      const ended = once(host, 'close');
+      host.kill('SIGTERM');
+      expect(await ended).toEqual([0, null]);
+      expect(said).toContain('workers and guests go on');
+    } finally {
+      host.kill('SIGKILL');
+    }
+  });
+});

@@ -1,0 +1,47 @@
+/** What the systemd unit has to say so that a restart of the host leaves workers and guests alone, and only root may ask them anything. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { instancePaths } from '../../../src/os/paths.js';
+import { repository } from '../../support/guest-kernel.js';
+import { unitSection } from '../../support/service-unit.js';
+
+describe('the systemd unit', () => {
+  const service = unitSection('Service');
+  const { stateFolder, runFolder } = instancePaths({});
+
+  test('ends the host alone: its workers and guests stay', () => {
+    expect(service).toMatchObject({ KillMode: 'process' });
+    expect(service['OOMPolicy']).toBe('continue'); // one guest killed for its memory must not end the others
+    expect(Object.keys(service).filter((name) => /^(Memory(Max|High)|CPUQuota|SendSIGHUP|FinalKillSignal|ExecStop)/.test(name))).toEqual(
+      [],
+    );
+  });
+
+  test('has the host back whatever ended it, and knows at once when it cannot be run', () => {
+    expect(service).toMatchObject({ Type: 'exec', Restart: 'always', TasksMax: 'infinity' });
+    expect(Number(service['RestartSec'])).toBeGreaterThan(0);
+  });
+
+  test('keeps the sockets of running workers and guests over a restart, for root alone', () => {
+    expect(join('/run', service['RuntimeDirectory']!)).toBe(runFolder);
+    expect(join('/var/lib', service['StateDirectory']!)).toBe(stateFolder);
+    expect(service).toMatchObject({
+      RuntimeDirectoryPreserve: 'yes',
+      RuntimeDirectoryMode: '0700',
+      StateDirectoryMode: '0700',
+      UMask: '0077',
+    });
+    expect(unitSection('Unit')).toMatchObject({ RequiresMountsFor: stateFolder });
+    // A /run, /tmp or /dev of the unit's own would hide disks and sockets from others, and go away with the host.
+    expect(Object.keys(service).filter((name) => /^(Private|Protect|Dynamic)/.test(name))).toEqual([]);
+  });
+
+  test('starts the program that is built', () => {
+    const [, program, ...options] = service['ExecStart']!.split(' ');
+    expect(program).toMatch(/^\/usr\/lib\/vmstorage\/dist\/src\//);
+    const source = program!.replace('/usr/lib/vmstorage/dist', repository).replace(/\.js$/, '.ts');
+    expect(existsSync(source)).toBe(true);
+    expect(options).toEqual(['--log', '-']); // the journal
+  });
+});
