@@ -33,6 +33,7 @@ export const notInThisState = (vmId: string): VmStorageError =>
 
 export class MachineTable<M extends Machine> {
   readonly #machines = new Map<string, M>();
+  readonly #ending = new WeakMap<M, Promise<void>>();
   readonly #listeners = new Set<(vmId: string, state: VmState) => void>();
 
   get(vmId: string): M | undefined {
@@ -101,12 +102,17 @@ export class MachineTable<M extends Machine> {
     this.enter(machine, 'Running');
   }
 
-  /** Forgets a machine whose process is gone, then removes what it left behind, and only then calls it off. Once per machine. */
-  async ended(machine: M, removeLeftovers: () => Promise<void>): Promise<void> {
-    if (!this.has(machine)) return;
+  /**
+   * Forgets a machine whose process is gone, then removes what it left behind, and only then calls it off. Once per machine: whoever comes
+   * second (a turn-off and the news that the process is gone meet here) waits for the first.
+   */
+  ended(machine: M, removeLeftovers: () => Promise<void>): Promise<void> {
+    const known = this.#ending.get(machine);
+    if (known || !this.has(machine)) return known ?? Promise.resolve();
     this.#machines.delete(machine.vmId);
-    await removeLeftovers();
-    this.enter(machine, 'Off');
+    const ending = removeLeftovers().then(() => this.enter(machine, 'Off'));
+    this.#ending.set(machine, ending);
+    return ending;
   }
 
   clear(): void {

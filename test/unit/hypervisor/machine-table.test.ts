@@ -45,3 +45,16 @@ it('an end is told once, and an old end does not touch the machine that was star
   expect(states).toEqual(['Running', 'Off', 'Running']);
   expect(table.has(second)).toBe(true);
 });
+
+it('whoever ends a machine that is being ended waits until it is off', async () => {
+  const { table, states } = watched();
+  const machine = machineThatIsOff(vm.id);
+  table.adopt(machine);
+  let removed = (): void => {};
+  void table.ended(machine, () => new Promise((resolve) => (removed = resolve)));
+  const second = table.ended(machine, async () => {}).then(() => states.push('second'));
+  await Promise.resolve();
+  removed();
+  await second;
+  expect(states).toEqual(['Running', 'Off', 'second']);
+});
