@@ -1,19 +1,12 @@
 /** One framed connection to the host: messages out, messages in, one at a time and with the socket's own backpressure. */
 import { connect, type Socket } from 'node:net';
-import { VmStorageError, errorTable, type ErrorCode } from '../model/errors.js';
+import { VmStorageError } from '../model/errors.js';
 import { FrameDecoder, sendFrame } from '../protocol/frames.js';
 import { PROTOCOL_VERSION, type ClientMessage, type HostMessage, type WireError } from '../protocol/messages.js';
+import { fromWireError } from '../protocol/wire-error.js';
 
-/** The error the host reported, with its own text, id and category; a code we do not know becomes HostInternalError. */
-export function fromWireError(e: WireError): VmStorageError {
-  const code = (Object.hasOwn(errorTable, e.code) ? e.code : 'HostInternalError') as ErrorCode;
-  return new VmStorageError(code, e.message, {
-    errorId: e.errorId,
-    category: e.category,
-    ...(e.target === undefined ? {} : { target: e.target }),
-    ...(e.recommendedAction === undefined ? {} : { recommendedAction: e.recommendedAction }),
-  });
-}
+/** The error the host reported. */
+export const hostError = (error: WireError): VmStorageError => fromWireError(error, 'HostInternalError');
 
 export function connectionLost(cause?: unknown): VmStorageError {
   return new VmStorageError(
@@ -98,7 +91,7 @@ export class ClientConnection {
     await this.send({ k: 'hello', v: PROTOCOL_VERSION, pid: process.pid, client, ...facts });
     const answer = await this.receive();
     if (answer === undefined) throw connectionLost();
-    if (answer.k === 'terminating') throw fromWireError(answer.e);
+    if (answer.k === 'terminating') throw hostError(answer.e);
     if (answer.k !== 'hello') throw new VmStorageError('ProtocolError', `The VM storage host began with '${answer.k}' instead of 'hello'.`);
     if (answer.v !== PROTOCOL_VERSION) {
       throw new VmStorageError(

@@ -7,7 +7,7 @@
 import { VmStorageError } from '../model/errors.js';
 import type { WireObject, WireProgress, WireValue } from '../protocol/messages.js';
 import { hostAddress } from './address.js';
-import { ClientConnection, connectionLost, fromWireError } from './connection.js';
+import { ClientConnection, connectionLost, hostError } from './connection.js';
 
 /** How long a host may take to answer a stop; the module waits as long. */
 export const stopPatienceMs = 10_000;
@@ -105,10 +105,10 @@ async function pump(connection: ClientConnection, sink: InvocationSink, until: '
         await sink.output(message.v);
         break;
       case 'error':
-        await sink.error(fromWireError(message.e));
+        await sink.error(hostError(message.e));
         break;
       case 'terminating':
-        throw fromWireError(message.e);
+        throw hostError(message.e);
       case 'verbose':
       case 'warning':
       case 'debug':

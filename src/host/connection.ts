@@ -13,7 +13,8 @@ import { VmStorageError } from '../model/errors.js';
 import type { Clock } from '../os/clock.js';
 import type { Log } from '../os/log.js';
 import { FrameDecoder, sendFrame } from '../protocol/frames.js';
-import { PROTOCOL_VERSION, type ClientMessage, type HostMessage, type WireError } from '../protocol/messages.js';
+import { PROTOCOL_VERSION, type ClientMessage, type HostMessage } from '../protocol/messages.js';
+import { toWireError } from '../protocol/wire-error.js';
 import { toClientMessage } from './messages-check.js';
 import type { CmdletContext, CmdletMethods } from './services.js';
 
@@ -218,17 +219,6 @@ export class Connection {
     this.socket.resume(); // read on and forget, so that the reason reaches the client before the reset would
     setTimeout(() => this.socket.destroy(), 1_000).unref();
   }
-}
-
-export function toWireError(error: VmStorageError): WireError {
-  return {
-    message: error.message,
-    errorId: error.errorId,
-    category: error.category,
-    code: error.code,
-    ...(error.target === undefined ? {} : { target: error.target }),
-    ...(error.recommendedAction === undefined ? {} : { recommendedAction: error.recommendedAction }),
-  };
 }
 
 /** Enough to find the sender's mistake; never its values. */

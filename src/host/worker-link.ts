@@ -1,8 +1,9 @@
 /** One connection to one worker process: requests, answers and events in frames (src/protocol/worker.ts). */
 import { connect, type Socket } from 'node:net';
-import { errorTable, VmStorageError, type ErrorCode } from '../model/errors.js';
+import { VmStorageError } from '../model/errors.js';
 import { encodeFrame, FrameDecoder } from '../protocol/frames.js';
 import type { WireError } from '../protocol/messages.js';
+import { fromWireError } from '../protocol/wire-error.js';
 import type { WorkerEvent, WorkerMethod, WorkerMethods } from '../protocol/worker.js';
 import type { CallOptions } from './services.js';
 
@@ -100,21 +101,10 @@ export class WorkerLink {
     if (!('id' in message) || typeof message.id !== 'number') throw new Error('a frame of the worker is neither answer nor event');
     const waiting = this.#waiting.get(message.id);
     if (!waiting) return; // abandoned
-    if ('error' in message && message.error) waiting.reject(fromWire(message.error as WireError));
+    if ('error' in message && message.error) waiting.reject(fromWireError(message.error as WireError, 'OperationFailed'));
     else waiting.resolve(('result' in message ? message.result : {}) as never);
   }
 }
 
 const lost = (reason: string): VmStorageError =>
   new VmStorageError('HostConnectionLost', `The worker ended before it answered (${reason}).`);
-
-/** A worker's error with its code kept; a code we do not know is an OperationFailed. */
-export function fromWire(error: WireError): VmStorageError {
-  const code: ErrorCode = error.code in errorTable ? (error.code as ErrorCode) : 'OperationFailed';
-  return new VmStorageError(code, error.message, {
-    ...(error.target === undefined ? {} : { target: error.target }),
-    ...(error.recommendedAction === undefined ? {} : { recommendedAction: error.recommendedAction }),
-    ...(error.errorId ? { errorId: error.errorId } : {}),
-    ...(error.category ? { category: error.category } : {}),
-  });
-}

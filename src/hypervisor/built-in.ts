@@ -15,10 +15,11 @@ import type { NativeGuestOptions } from '../native/binding.js';
 import { boundLog } from '../os/bounded-logs.js';
 import { waitUntil } from '../os/clock.js';
 import { systemFiles } from '../os/files.js';
-import { type ProcessIdentity, waitForExit } from '../os/processes.js';
+import { waitForExit } from '../os/processes.js';
 import { askGuest } from './built-in-control.js';
 import { builtInLoad } from './built-in-load.js';
 import type { Hypervisor, StartOptions, VmRuntime } from './hypervisor.js';
+import { type Machine, machineThatIsOff, MachineTable, notInThisState } from './machine-table.js';
 import type { QemuOptions } from './qemu.js';
 
 /** From exec to an answering control socket: 0.2 s at rest. */
@@ -28,13 +29,6 @@ const EXIT_LIMIT_MS = 10_000;
 /** How often it is looked whether a guest's process is still there. */
 const LOOK_EVERY_MS = 100;
 const PROGRAM = fileURLToPath(new URL('./built-in-guest.js', import.meta.url));
-
-interface Machine {
-  readonly vmId: string;
-  state: VmState;
-  process: ProcessIdentity | null;
-  startedAt: string | null;
-}
 
 export type BuiltInOptions = Omit<QemuOptions, 'files'> & {
   /** The guest's process script; tests run from the sources name the built one. */
@@ -49,32 +43,21 @@ export const guestReportFile = (vmLogFolder: string): string => join(vmLogFolder
 export class BuiltInHypervisor implements Hypervisor {
   readonly remark =
     'VMSTORAGE_HYPERVISOR=built-in: virtual machines run the built-in test guest, which writes test blocks all over their disks.';
-  readonly #machines = new Map<string, Machine>();
-  readonly #listeners = new Set<(vmId: string, state: VmState) => void>();
+  readonly #machines = new MachineTable<Machine>();
   #looking: NodeJS.Timeout | null = null;
 
   constructor(private readonly options: BuiltInOptions) {}
 
   state(vmId: string): VmState {
-    return this.#machines.get(vmId)?.state ?? 'Off';
+    return this.#machines.state(vmId);
   }
 
   runtime(vmId: string): VmRuntime {
-    const machine = this.#machines.get(vmId);
-    const process = machine?.process ?? null;
-    return {
-      state: machine?.state ?? 'Off',
-      pid: process?.pid ?? null,
-      startedAt: machine?.startedAt ?? null,
-      accelerator: null,
-      processorTimeMs: process ? this.options.processes.processorTimeMs(process) : null,
-      trouble: null,
-    };
+    return this.#machines.runtime(vmId, this.options.processes);
   }
 
   subscribe(listener: (vmId: string, state: VmState) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#machines.subscribe(listener);
   }
 
   close(): void {
@@ -83,29 +66,16 @@ export class BuiltInHypervisor implements Hypervisor {
     this.#machines.clear();
   }
 
-  async start(vm: VmConfiguration, { prepare, verify, signal }: StartOptions = {}): Promise<void> {
-    if (this.state(vm.id) !== 'Off')
-      throw new VmStorageError('InvalidState', `Virtual machine "${vm.name}" is not off.`, { target: vm.name });
-    const machine: Machine = { vmId: vm.id, state: 'Off', process: null, startedAt: null };
-    this.#machines.set(vm.id, machine);
-    this.#enter(machine, 'Starting');
-    try {
+  start(vm: VmConfiguration, { prepare, verify, signal }: StartOptions = {}): Promise<void> {
+    const machine = machineThatIsOff(vm.id);
+    const launch = async (): Promise<void> => {
       await prepare?.();
       await this.#launch(machine, vm, signal);
       await verify?.(machine.process!.pid);
-      this.#enter(machine, 'Running');
+      this.#machines.enter(machine, 'Running');
       this.#look();
-    } catch (error) {
-      await this.#kill(machine);
-      await this.#ended(machine);
-      throw error instanceof VmStorageError
-        ? error
-        : new VmStorageError(
-            'HypervisorFailure',
-            `Virtual machine "${vm.name}" could not be started: ${error instanceof Error ? error.message : String(error)}.`,
-            { target: vm.name, cause: error },
-          );
-    }
+    };
+    return this.#machines.start(vm, machine, launch, () => this.#killAndForget(machine));
   }
 
   async #launch(machine: Machine, vm: VmConfiguration, signal?: AbortSignal): Promise<void> {
@@ -179,7 +149,7 @@ export class BuiltInHypervisor implements Hypervisor {
 
   async shutDown(vmId: string, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
     const machine = this.#running(vmId);
-    this.#enter(machine, 'Stopping');
+    this.#machines.enter(machine, 'Stopping');
     // Its process ends by itself once it has answered; a question that breaks off says nothing, the end of the process does.
     const report = await askGuest(this.options.paths.guestSocket(vmId), 'stop', timeoutMs, signal).catch((error: unknown) => {
       this.options.log.warn({ vmId, error: String(error) }, 'the built-in guest did not tell how it ended');
@@ -194,9 +164,8 @@ export class BuiltInHypervisor implements Hypervisor {
   async turnOff(vmId: string): Promise<void> {
     const machine = this.#machines.get(vmId);
     if (!machine?.process) return;
-    this.#enter(machine, 'Stopping');
-    await this.#kill(machine);
-    await this.#ended(machine);
+    this.#machines.enter(machine, 'Stopping');
+    await this.#killAndForget(machine);
   }
 
   pause(vmId: string): Promise<void> {
@@ -217,9 +186,8 @@ export class BuiltInHypervisor implements Hypervisor {
       await rm(control, { force: true });
       return 'Off';
     }
-    const machine: Machine = { vmId, state: 'Off', process: identity, startedAt: null };
-    this.#machines.set(vmId, machine);
-    this.#enter(machine, 'Running');
+    const machine: Machine = { ...machineThatIsOff(vmId), process: identity };
+    this.#machines.adopt(machine);
     this.#look();
     log.info({ vmId, guest: identity.pid }, 'built-in guest found again');
     return machine.state;
@@ -227,7 +195,7 @@ export class BuiltInHypervisor implements Hypervisor {
 
   #look(): void {
     this.#looking ??= setInterval(() => {
-      for (const machine of this.#machines.values()) {
+      for (const machine of this.#machines.all()) {
         if (machine.state === 'Starting' || !machine.process || this.options.processes.isAlive(machine.process)) continue;
         void this.#ended(machine).catch((error: unknown) =>
           this.options.log.error({ vmId: machine.vmId, error: String(error) }, 'the end of a guest was not handled'),
@@ -236,34 +204,27 @@ export class BuiltInHypervisor implements Hypervisor {
     }, LOOK_EVERY_MS).unref();
   }
 
-  async #kill(machine: Machine): Promise<void> {
-    if (!machine.process) return;
-    this.options.processes.signal(machine.process, 'SIGKILL');
-    if (await waitForExit(this.options.processes, this.options.clock, machine.process, EXIT_LIMIT_MS)) return;
-    throw new VmStorageError('HypervisorFailure', `The built-in guest (pid ${machine.process.pid}) does not end.`, {
-      target: machine.vmId,
+  async #killAndForget(machine: Machine): Promise<void> {
+    if (machine.process) {
+      this.options.processes.signal(machine.process, 'SIGKILL');
+      if (!(await waitForExit(this.options.processes, this.options.clock, machine.process, EXIT_LIMIT_MS)))
+        throw new VmStorageError('HypervisorFailure', `The built-in guest (pid ${machine.process.pid}) does not end.`, {
+          target: machine.vmId,
+        });
+    }
+    await this.#ended(machine);
+  }
+
+  #ended(machine: Machine): Promise<void> {
+    return this.#machines.ended(machine, async () => {
+      await rm(this.options.paths.guestSocket(machine.vmId), { force: true });
+      this.options.log.info({ vmId: machine.vmId, guest: machine.process?.pid }, 'the built-in guest is gone');
     });
-  }
-
-  async #ended(machine: Machine): Promise<void> {
-    if (this.#machines.get(machine.vmId) !== machine) return;
-    this.#machines.delete(machine.vmId);
-    await rm(this.options.paths.guestSocket(machine.vmId), { force: true });
-    this.options.log.info({ vmId: machine.vmId, guest: machine.process?.pid }, 'the built-in guest is gone');
-    this.#enter(machine, 'Off');
-  }
-
-  #enter(machine: Machine, state: VmState): void {
-    if (machine.state === state) return;
-    machine.state = state;
-    for (const listener of this.#listeners) listener(machine.vmId, state);
   }
 
   #running(vmId: string): Machine {
     const machine = this.#machines.get(vmId);
     if (machine?.process) return machine;
-    throw new VmStorageError('InvalidState', 'The operation cannot be performed while the virtual machine is in its current state.', {
-      target: vmId,
-    });
+    throw notInThisState(vmId);
   }
 }

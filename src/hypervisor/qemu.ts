@@ -17,6 +17,7 @@ import { type ProcessIdentity, type Processes, waitForExit } from '../os/process
 import { accelerator, type Accelerator } from './accelerator.js';
 import { machineFirmware } from './firmware.js';
 import type { Hypervisor, StartOptions, VmRuntime } from './hypervisor.js';
+import { type Machine, machineThatIsOff, MachineTable, notInThisState } from './machine-table.js';
 import { qemuArguments } from './qemu-arguments.js';
 import { findQemu, type QemuProgram } from './qemu-program.js';
 import { Qmp, type QmpEvent } from './qmp.js';
@@ -28,14 +29,8 @@ const EXIT_LIMIT_MS = 10_000;
 /** Between attempts to reach the monitor of a live process again. */
 const MONITOR_RETRY_MS = 500;
 
-interface Machine {
-  readonly vmId: string;
-  state: VmState;
-  process: ProcessIdentity | null;
-  accelerator: 'kvm' | 'tcg' | null;
-  startedAt: string | null;
+interface QemuMachine extends Machine {
   qmp: Qmp | null;
-  trouble: string | null;
 }
 
 export interface QemuOptions {
@@ -49,67 +44,46 @@ export interface QemuOptions {
 
 export class QemuHypervisor implements Hypervisor {
   readonly remark = null;
-  readonly #machines = new Map<string, Machine>();
-  readonly #listeners = new Set<(vmId: string, state: VmState) => void>();
+  readonly #machines = new MachineTable<QemuMachine>();
   #accelerator: { readonly key: string; readonly answer: Promise<Accelerator> } | null = null;
   readonly #closing = new AbortController();
 
   constructor(private readonly options: QemuOptions) {}
 
   state(vmId: string): VmState {
-    return this.#machines.get(vmId)?.state ?? 'Off';
+    return this.#machines.state(vmId);
   }
 
   runtime(vmId: string): VmRuntime {
-    const machine = this.#machines.get(vmId);
-    if (!machine) return { state: 'Off', pid: null, startedAt: null, accelerator: null, processorTimeMs: null, trouble: null };
-    const { state, process, startedAt, trouble } = machine;
-    return {
-      state,
-      startedAt,
-      trouble,
-      pid: process?.pid ?? null,
-      accelerator: machine.accelerator,
-      processorTimeMs: process ? this.options.processes.processorTimeMs(process) : null,
-    };
+    return this.#machines.runtime(vmId, this.options.processes);
   }
 
   subscribe(listener: (vmId: string, state: VmState) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#machines.subscribe(listener);
   }
 
   close(): void {
     this.#closing.abort();
-    for (const machine of this.#machines.values()) machine.qmp?.close();
+    for (const machine of this.#machines.all()) machine.qmp?.close();
   }
 
-  async start(vm: VmConfiguration, options: StartOptions = {}): Promise<void> {
-    if (this.state(vm.id) !== 'Off')
-      throw new VmStorageError('InvalidState', `Virtual machine "${vm.name}" is not off.`, { target: vm.name });
-    const machine: Machine = { vmId: vm.id, state: 'Off', process: null, accelerator: null, startedAt: null, qmp: null, trouble: null };
-    this.#machines.set(vm.id, machine);
-    this.#enter(machine, 'Starting');
-    try {
+  start(vm: VmConfiguration, options: StartOptions = {}): Promise<void> {
+    const machine: QemuMachine = { ...machineThatIsOff(vm.id), qmp: null };
+    const launch = async (): Promise<void> => {
       await options.prepare?.();
       await this.#launch(machine, vm, options);
-    } catch (error) {
+    };
+    const giveUp = async (): Promise<void> => {
       if (machine.process) {
         this.options.processes.signal(machine.process, 'SIGKILL');
         await waitForExit(this.options.processes, this.options.clock, machine.process, EXIT_LIMIT_MS);
       }
       await this.#ended(machine);
-      throw error instanceof VmStorageError
-        ? error
-        : new VmStorageError(
-            'HypervisorFailure',
-            `Virtual machine "${vm.name}" could not be started: ${error instanceof Error ? error.message : String(error)}.`,
-            { target: vm.name, cause: error },
-          );
-    }
+    };
+    return this.#machines.start(vm, machine, launch, giveUp);
   }
 
-  async #launch(machine: Machine, vm: VmConfiguration, { verify, signal }: StartOptions): Promise<void> {
+  async #launch(machine: QemuMachine, vm: VmConfiguration, { verify, signal }: StartOptions): Promise<void> {
     const { paths, processes, clock, log } = this.options;
     const program = await findQemu(this.options.environment);
     const chosen = await this.#chooseAccelerator(program);
@@ -180,7 +154,7 @@ export class QemuHypervisor implements Hypervisor {
     const machine = this.#machines.get(vmId);
     if (!machine?.process) return;
     const { processes, clock } = this.options;
-    this.#enter(machine, 'Stopping');
+    this.#machines.enter(machine, 'Stopping');
     await machine.qmp?.call('quit', {}, 2_000).catch(() => {}); // an orderly end closes its sockets; if it does not come, the next line does
     if (!(await waitForExit(processes, clock, machine.process, 2_000))) processes.signal(machine.process, 'SIGKILL');
     if (!(await waitForExit(processes, clock, machine.process, EXIT_LIMIT_MS))) {
@@ -203,24 +177,21 @@ export class QemuHypervisor implements Hypervisor {
   }
 
   async adopt(vmId: string): Promise<VmState> {
-    const { paths, processes, clock, log } = this.options;
+    const { processes, clock, log } = this.options;
     const identity = await this.#findProcess(vmId);
     if (!identity) {
-      await Promise.all([paths.qmpSocket(vmId), paths.qemuPidFile(vmId)].map((file) => rm(file, { force: true })));
+      await this.#removeRunFiles(vmId);
       return 'Off';
     }
     const kvm = processes.commandLine(identity.pid).includes('kvm');
-    const machine: Machine = {
-      vmId,
-      state: 'Off',
+    const machine: QemuMachine = {
+      ...machineThatIsOff(vmId),
       process: identity,
       accelerator: kvm ? 'kvm' : 'tcg',
       startedAt: startedAt(identity, clock),
       qmp: null,
-      trouble: null,
     };
-    this.#machines.set(vmId, machine);
-    this.#enter(machine, 'Running');
+    this.#machines.adopt(machine);
     log.info({ vmId, qemu: identity.pid }, 'QEMU found again');
     await this.#reachMonitor(machine);
     if ((machine.state as VmState) === 'Starting') await this.turnOff(vmId); // its start was never finished: the guest has executed nothing
@@ -239,7 +210,7 @@ export class QemuHypervisor implements Hypervisor {
       : null;
   }
 
-  #attach(machine: Machine, qmp: Qmp): void {
+  #attach(machine: QemuMachine, qmp: Qmp): void {
     machine.qmp = qmp;
     machine.trouble = null;
     qmp.subscribe(
@@ -251,7 +222,7 @@ export class QemuHypervisor implements Hypervisor {
     void qmp.closed
       .then(async (reason) => {
         machine.qmp = null;
-        if (this.#closing.signal.aborted || this.#machines.get(machine.vmId) !== machine || !machine.process) return;
+        if (this.#closing.signal.aborted || !this.#machines.has(machine) || !machine.process) return;
         // QEMU closes its monitor a moment before it is gone.
         if (await waitForExit(this.options.processes, this.options.clock, machine.process, 2_000)) {
           if (machine.state !== 'Starting') await this.#ended(machine);
@@ -264,7 +235,7 @@ export class QemuHypervisor implements Hypervisor {
   }
 
   /** Connects to the monitor of a live process; on failure says so in `trouble` and goes on trying until the process is gone. */
-  async #reachMonitor(machine: Machine): Promise<void> {
+  async #reachMonitor(machine: QemuMachine): Promise<void> {
     const attempt = async (): Promise<boolean> => {
       const qmp = await Qmp.open(this.options.paths.qmpSocket(machine.vmId), 2_000);
       this.#attach(machine, qmp);
@@ -278,10 +249,10 @@ export class QemuHypervisor implements Hypervisor {
     }
   }
 
-  async #keepTrying(machine: Machine, attempt: () => Promise<boolean>): Promise<void> {
+  async #keepTrying(machine: QemuMachine, attempt: () => Promise<boolean>): Promise<void> {
     const { clock, processes } = this.options;
     const signal = this.#closing.signal;
-    while (!signal.aborted && machine.process && this.#machines.get(machine.vmId) === machine) {
+    while (!signal.aborted && machine.process && this.#machines.has(machine)) {
       await clock.sleep(MONITOR_RETRY_MS, signal).catch(() => {});
       if (signal.aborted) return;
       if (!processes.isAlive(machine.process)) return this.#ended(machine);
@@ -295,11 +266,11 @@ export class QemuHypervisor implements Hypervisor {
     }
   }
 
-  async #onEvent(machine: Machine, { event }: QmpEvent): Promise<void> {
+  async #onEvent(machine: QemuMachine, { event }: QmpEvent): Promise<void> {
     if (machine.state === 'Starting') return; // start() decides
     switch (event) {
       case 'SHUTDOWN':
-        this.#enter(machine, 'Stopping');
+        this.#machines.enter(machine, 'Stopping');
         return;
       case 'STOP':
       case 'RESUME':
@@ -308,39 +279,34 @@ export class QemuHypervisor implements Hypervisor {
   }
 
   /** Asks the monitor what the guest does; false if it has no monitor. */
-  async #refreshState(machine: Machine): Promise<boolean> {
+  async #refreshState(machine: QemuMachine): Promise<boolean> {
     if (!machine.qmp) return false;
     const { status } = (await machine.qmp.call('query-status')) as { status: string };
     const state = stateOf(status);
-    if (machine.state !== 'Stopping' && machine.process && this.#machines.get(machine.vmId) === machine) this.#enter(machine, state);
+    if (machine.state !== 'Stopping' && machine.process && this.#machines.has(machine)) this.#machines.enter(machine, state);
     return true;
   }
 
-  async #ended(machine: Machine): Promise<void> {
-    if (this.#machines.get(machine.vmId) !== machine) return;
-    machine.qmp?.close();
-    const { paths } = this.options;
-    this.#machines.delete(machine.vmId);
-    await Promise.all([paths.qmpSocket(machine.vmId), paths.qemuPidFile(machine.vmId)].map((file) => rm(file, { force: true })));
-    this.options.log.info({ vmId: machine.vmId, qemu: machine.process?.pid }, 'QEMU is gone');
-    this.#enter(machine, 'Off');
-  }
-
-  #enter(machine: Machine, state: VmState): void {
-    if (machine.state === state) return;
-    machine.state = state;
-    for (const listener of this.#listeners) listener(machine.vmId, state);
-  }
-
-  #running(vmId: string): Machine {
-    const machine = this.#machines.get(vmId);
-    if (machine) return machine;
-    throw new VmStorageError('InvalidState', 'The operation cannot be performed while the virtual machine is in its current state.', {
-      target: vmId,
+  #ended(machine: QemuMachine): Promise<void> {
+    return this.#machines.ended(machine, async () => {
+      machine.qmp?.close();
+      await this.#removeRunFiles(machine.vmId);
+      this.options.log.info({ vmId: machine.vmId, qemu: machine.process?.pid }, 'QEMU is gone');
     });
   }
 
-  #monitor(machine: Machine): Qmp {
+  async #removeRunFiles(vmId: string): Promise<void> {
+    const { paths } = this.options;
+    await Promise.all([paths.qmpSocket(vmId), paths.qemuPidFile(vmId)].map((file) => rm(file, { force: true })));
+  }
+
+  #running(vmId: string): QemuMachine {
+    const machine = this.#machines.get(vmId);
+    if (machine) return machine;
+    throw notInThisState(vmId);
+  }
+
+  #monitor(machine: QemuMachine): Qmp {
     if (machine.qmp) return machine.qmp;
     throw new VmStorageError(
       'HypervisorFailure',

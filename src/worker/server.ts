@@ -6,6 +6,7 @@ import { native, type NativeEngine } from '../native/binding.js';
 import { callNative, fromNative } from '../native/errors.js';
 import { encodeFrame, FrameDecoder } from '../protocol/frames.js';
 import type { MoveStatus } from '../model/move.js';
+import { toWireError } from '../protocol/wire-error.js';
 import type { WorkerEvent, WorkerMethod, WorkerMethods, WorkerStatus } from '../protocol/worker.js';
 import { imageMethods } from './images.js';
 
@@ -97,7 +98,7 @@ export class WorkerServer {
     }
     handler((params ?? {}) as never).then(
       (result) => this.#send(socket, { id, result }),
-      (error: unknown) => this.#send(socket, { id, error: wireError(error) }),
+      (error: unknown) => this.#send(socket, { id, error: toWireError(fromNative(error)) }),
     );
   }
 
@@ -192,16 +193,4 @@ export class WorkerServer {
 
 function isOver(move: MoveStatus): boolean {
   return move.outcome !== null;
-}
-
-function wireError(error: unknown): object {
-  const known = fromNative(error);
-  return {
-    message: known.message,
-    errorId: known.errorId,
-    category: known.category,
-    code: known.code,
-    ...(known.target === undefined ? {} : { target: known.target }),
-    ...(known.recommendedAction === undefined ? {} : { recommendedAction: known.recommendedAction }),
-  };
 }

@@ -1,37 +1,25 @@
 /** What PowerShell's binder makes of our signatures, and what then arrives at the host. */
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { placementIn, type Cmdlet } from '../../cmdlets/define.js';
 import { cmdlets } from '../../cmdlets/index.js';
-import type { PwshSession } from '../../src/powershell/session.js';
 import { drive, vm, vmId } from '../support/objects.js';
-import { openSession, pwshOrUndefined } from '../support/pwsh.js';
+import { pwshOrUndefined } from '../support/pwsh.js';
 import { requires } from '../support/requires.js';
-import { ScriptedHost } from '../support/scripted-host.js';
+import { scriptedShell } from '../support/scripted-shell.js';
 
 describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('binding', () => {
-  let host: ScriptedHost;
-  let session: PwshSession;
-
-  beforeAll(async () => {
-    host = await ScriptedHost.listen({
-      'Get-VM': async (call) => {
-        const names = (call.bound['Name'] as string[] | undefined) ?? ['web01', 'web02', 'web03'];
-        for (const name of names) await call.output(vm({ Name: name }));
-      },
-      'Get-VMHardDiskDrive': (call) => call.output(drive()),
-    });
-    session = await openSession(host);
-  }, 120_000);
-  afterAll(async () => {
-    await session?.[Symbol.asyncDispose]();
-    await host?.[Symbol.asyncDispose]();
+  const shell = scriptedShell({
+    'Get-VM': async (call) => {
+      const names = (call.bound['Name'] as string[] | undefined) ?? ['web01', 'web02', 'web03'];
+      for (const name of names) await call.output(vm({ Name: name }));
+    },
+    'Get-VMHardDiskDrive': (call) => call.output(drive()),
   });
-  beforeEach(() => host.forget());
 
   /** Runs the script and gives back the last record heard of Move-VMStorage (or of `cmdlet`). */
   async function moved(script: string, cmdlet = 'Move-VMStorage') {
-    const result = await session.invoke(script);
-    return { result, record: host.heard.findLast((one) => one.cmdlet === cmdlet) };
+    const result = await shell.session.invoke(script);
+    return { result, record: shell.host.heard.findLast((one) => one.cmdlet === cmdlet) };
   }
 
   it.each([
@@ -144,43 +132,43 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('binding',
   });
 
   it('three piped VMs are three records of one invocation', async () => {
-    await session.invoke('Get-VM | Stop-VM -TurnOff');
-    const records = host.heard.filter((one) => one.cmdlet === 'Stop-VM');
+    await shell.session.invoke('Get-VM | Stop-VM -TurnOff');
+    const records = shell.host.heard.filter((one) => one.cmdlet === 'Stop-VM');
     expect(records.map((one) => (one.bound['VM'] as { Name: string }[])[0]!.Name)).toEqual(['web01', 'web02', 'web03']);
     expect(records.every((one) => one.bound['TurnOff'] === true)).toBe(true);
-    expect(host.connections).toBe(2);
+    expect(shell.host.connections).toBe(2);
   });
 
   it('no record means no connection', async () => {
-    await session.invoke('@() | Stop-VM');
-    expect(host.connections).toBe(0);
+    await shell.session.invoke('@() | Stop-VM');
+    expect(shell.host.connections).toBe(0);
   });
 
   it('64-bit integers travel as decimal strings, to the last one', async () => {
-    await session.invoke(
+    await shell.session.invoke(
       'New-VHD -Path /x.vhdx -SizeBytes 18446744073709551615 -BlockSizeBytes 32MB; Set-VM web01 -MemoryStartupBytes 9223372036854775807 -Notes ""',
     );
-    expect(host.heard[0]?.bound).toEqual({ Path: ['/x.vhdx'], SizeBytes: '18446744073709551615', BlockSizeBytes: 33554432 });
-    expect(host.heard[1]?.bound).toEqual({ Name: ['web01'], MemoryStartupBytes: '9223372036854775807', Notes: '' });
+    expect(shell.host.heard[0]?.bound).toEqual({ Path: ['/x.vhdx'], SizeBytes: '18446744073709551615', BlockSizeBytes: 33554432 });
+    expect(shell.host.heard[1]?.bound).toEqual({ Name: ['web01'], MemoryStartupBytes: '9223372036854775807', Notes: '' });
   });
 
   it('a switch given as false travels as false, and one not given not at all', async () => {
-    await session.invoke('Stop-VM web01 -TurnOff:$false');
-    expect(host.heard[0]?.bound).toEqual({ Name: ['web01'], TurnOff: false });
+    await shell.session.invoke('Stop-VM web01 -TurnOff:$false');
+    expect(shell.host.heard[0]?.bound).toEqual({ Name: ['web01'], TurnOff: false });
   });
 
   it('an enum travels by name', async () => {
-    await session.invoke('Set-VM web01 -AutomaticStopAction 2; Get-VMHardDiskDrive web01 -ControllerType scsi -ControllerNumber 0');
-    expect(host.heard[0]?.bound['AutomaticStopAction']).toBe('TurnOff');
-    expect(host.heard[1]?.bound).toEqual({ VMName: ['web01'], ControllerType: 'SCSI', ControllerNumber: 0 });
+    await shell.session.invoke('Set-VM web01 -AutomaticStopAction 2; Get-VMHardDiskDrive web01 -ControllerType scsi -ControllerNumber 0');
+    expect(shell.host.heard[0]?.bound['AutomaticStopAction']).toBe('TurnOff');
+    expect(shell.host.heard[1]?.bound).toEqual({ VMName: ['web01'], ControllerType: 'SCSI', ControllerNumber: 0 });
   });
 
   it('the secret of a credential stays in the shell', async () => {
-    await session.invoke(
+    await shell.session.invoke(
       "$c = [pscredential]::new('me', (ConvertTo-SecureString 'hush' -AsPlainText -Force)); Get-VM web01 -Credential $c",
     );
-    expect(host.heard[0]?.bound['Credential']).toEqual([{ user: 'me' }]);
-    expect(JSON.stringify(host.messages)).not.toContain('hush');
+    expect(shell.host.heard[0]?.bound['Credential']).toEqual([{ user: 'me' }]);
+    expect(JSON.stringify(shell.host.messages)).not.toContain('hush');
   });
 
   it.each([
@@ -197,21 +185,21 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('binding',
     ['\\\\srv\\share\\x', '\\\\srv\\share\\x'],
     ['//srv/share/x', '//srv/share/x'],
   ])('the path %s is sent as %s', async (text, sent) => {
-    const { errors } = await session.invoke('param($path) Set-Location /tmp; Move-VMStorage web01 -DestinationStoragePath $path', {
+    const { errors } = await shell.session.invoke('param($path) Set-Location /tmp; Move-VMStorage web01 -DestinationStoragePath $path', {
       path: text,
     });
     expect(errors).toEqual([]);
-    expect(host.heard[0]?.bound['DestinationStoragePath']).toBe(sent);
+    expect(shell.host.heard[0]?.bound['DestinationStoragePath']).toBe(sent);
   });
 
   it('a path outside the file system is refused', async () => {
-    const { errors } = await session.invoke('Move-VMStorage web01 -DestinationStoragePath env:HOME');
+    const { errors } = await shell.session.invoke('Move-VMStorage web01 -DestinationStoragePath env:HOME');
     expect(errors[0]).toMatchObject({
       id: 'InvalidParameter,Microsoft.HyperV.PowerShell.Commands.MoveVMStorage',
       category: 'InvalidArgument',
       target: 'env:HOME',
     });
-    expect(host.heard).toEqual([]);
+    expect(shell.host.heard).toEqual([]);
   });
 
   it('the compiled cmdlets have the sets, positions, aliases and types of the definitions', async () => {
@@ -220,7 +208,7 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('binding',
         if ([System.Management.Automation.Cmdlet]::CommonParameters -notcontains $p.Name -and [System.Management.Automation.Cmdlet]::OptionalCommonParameters -notcontains $p.Name) {
           '{0}|{1}|{2}|{3}|{4}|{5}|{6}|{7}|{8}' -f $c.Name, $c.DefaultParameterSet, $set.Name, $p.Name, $p.IsMandatory, $p.Position, $p.ValueFromPipeline, $p.ValueFromPipelineByPropertyName, ($p.Aliases -join ',')
         } } } }`;
-    const { output, errors } = await session.invoke<string>(`Import-Module VMStorage; ${script}`);
+    const { output, errors } = await shell.session.invoke<string>(`Import-Module VMStorage; ${script}`);
     expect(errors).toEqual([]);
     const want: string[] = [];
     const bool = (value: boolean | undefined): string => (value ? 'True' : 'False');

@@ -1,47 +1,35 @@
 /** -WhatIf and -Confirm, from every place they can come from: a change that was only to be talked about must not happen. */
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { PwshSession } from '../../src/powershell/session.js';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { vm } from '../support/objects.js';
-import { openSession, pwshOrUndefined } from '../support/pwsh.js';
+import { pwshOrUndefined } from '../support/pwsh.js';
 import { requires } from '../support/requires.js';
-import { ScriptedHost } from '../support/scripted-host.js';
+import { scriptedShell } from '../support/scripted-shell.js';
 
 describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('confirmation', () => {
-  let host: ScriptedHost;
-  let session: PwshSession;
   let done: string[] = [];
-
-  beforeAll(async () => {
-    host = await ScriptedHost.listen({
-      'Get-VM': async (call) => {
-        await call.output(vm());
-        await call.output(vm({ Name: 'web02' }));
-      },
-      'Move-VMStorage': async (call) => {
-        const name = (call.bound['Name'] as string | undefined) ?? (call.bound['VM'] as { Name: string }).Name;
-        if (await call.ask(`Move-VMStorage will move the storage of the virtual machine "${name}".`)) done.push(name);
-      },
-      'Remove-VM': async (call) => {
-        if (
-          (await call.ask('Remove-VM will remove virtual machine "web01".')) &&
-          (call.bound['Force'] || (await call.ask('Remove "web01"?', 'shouldContinue')))
-        )
-          done.push('removed');
-      },
-    });
-    session = await openSession(host);
-  }, 120_000);
-  afterAll(async () => {
-    await session?.[Symbol.asyncDispose]();
-    await host?.[Symbol.asyncDispose]();
+  const shell = scriptedShell({
+    'Get-VM': async (call) => {
+      await call.output(vm());
+      await call.output(vm({ Name: 'web02' }));
+    },
+    'Move-VMStorage': async (call) => {
+      const name = (call.bound['Name'] as string | undefined) ?? (call.bound['VM'] as { Name: string }).Name;
+      if (await call.ask(`Move-VMStorage will move the storage of the virtual machine "${name}".`)) done.push(name);
+    },
+    'Remove-VM': async (call) => {
+      if (
+        (await call.ask('Remove-VM will remove virtual machine "web01".')) &&
+        (call.bound['Force'] || (await call.ask('Remove "web01"?', 'shouldContinue')))
+      )
+        done.push('removed');
+    },
   });
   beforeEach(() => {
     done = [];
-    host.forget();
   });
 
   it('a plain call asks nobody and does it', async () => {
-    const { errors } = await session.invoke('Move-VMStorage web01 /x');
+    const { errors } = await shell.session.invoke('Move-VMStorage web01 /x');
     expect(errors).toEqual([]);
     expect(done).toEqual(['web01']);
   });
@@ -55,35 +43,35 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('confirmat
     ],
     ['a job that would be made', 'Get-VM | Move-VMStorage -DestinationStoragePath /x -AsJob -WhatIf'],
   ])('by %s nothing is done, and our own sentence is said', async (_, script) => {
-    const { output, errors } = await session.invoke(script);
+    const { output, errors } = await shell.session.invoke(script);
     expect(errors).toEqual([]);
     expect(output).toEqual([]);
     expect(done).toEqual([]);
-    expect(host.messages.filter((message) => message.k === 'reply').map((message) => message.value)).toEqual([false, false]);
+    expect(shell.host.messages.filter((message) => message.k === 'reply').map((message) => message.value)).toEqual([false, false]);
   });
 
   it.each([
     ['-Confirm', 'Move-VMStorage web01 /x -Confirm'],
     ['a lowered $ConfirmPreference', '$ConfirmPreference = "Low"; Move-VMStorage web01 /x'],
   ])('%s without anybody to ask is an error, and nothing is done', async (_, script) => {
-    const { errors, terminated } = await session.invoke(script);
+    const { errors, terminated } = await shell.session.invoke(script);
     expect(terminated).toBe(true);
     expect(errors[0]!.id).toBe('InvalidOperation,Microsoft.HyperV.PowerShell.Commands.MoveVMStorage');
     expect(done).toEqual([]);
     // The question was answered before the connection went: the host does not wait for it.
-    expect(host.messages.find((message) => message.k === 'reply')).toMatchObject({ value: false });
+    expect(shell.host.messages.find((message) => message.k === 'reply')).toMatchObject({ value: false });
   });
 
   it('-Confirm:$false wins over a lowered preference', async () => {
-    await session.invoke('$ConfirmPreference = "Low"; Move-VMStorage web01 /x -Confirm:$false');
+    await shell.session.invoke('$ConfirmPreference = "Low"; Move-VMStorage web01 /x -Confirm:$false');
     expect(done).toEqual(['web01']);
   });
 
   it('what must be confirmed is not done without -Force when nobody can be asked', async () => {
-    const { errors } = await session.invoke('Remove-VM web01');
+    const { errors } = await shell.session.invoke('Remove-VM web01');
     expect(errors).toHaveLength(1);
     expect(done).toEqual([]);
-    await session.invoke('Remove-VM web01 -Force');
+    await shell.session.invoke('Remove-VM web01 -Force');
     expect(done).toEqual(['removed']);
   });
 });

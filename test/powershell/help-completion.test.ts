@@ -1,42 +1,32 @@
 /** Tab and Get-Help. */
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { cmdlets, type Cmdlet } from '../../cmdlets/index.js';
-import type { PwshSession } from '../../src/powershell/session.js';
 import { drive, host as vmHost, move, vhd, vm } from '../support/objects.js';
-import { openSession, pwshOrUndefined } from '../support/pwsh.js';
+import { pwshOrUndefined } from '../support/pwsh.js';
 import { requires } from '../support/requires.js';
-import { ScriptedHost } from '../support/scripted-host.js';
+import { scriptedShell } from '../support/scripted-shell.js';
 
 const all = Object.values(cmdlets) as unknown as readonly Cmdlet[];
 
 describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('completion and help', () => {
-  let host: ScriptedHost;
-  let session: PwshSession;
+  const shell = scriptedShell();
 
   beforeAll(async () => {
-    host = await ScriptedHost.listen();
-    session = await openSession(host);
-    await session.invoke('Import-Module VMStorage -Global');
+    await shell.session.invoke('Import-Module VMStorage -Global');
   }, 120_000);
-  afterAll(async () => {
-    await session?.[Symbol.asyncDispose]();
-    await host?.[Symbol.asyncDispose]();
-  });
   beforeEach(() => {
-    host.forget();
-    host.options = {
+    shell.host.options = {
       complete: (kind, word) =>
         ['web01', 'web 02', "web'03", 'db01']
           .filter((name) => kind === 'vmName' && name.startsWith(word))
           .map((text) => ({ text, tip: `${text}, Running` })),
     };
-    host.scripts = {};
   });
 
   async function tab(line: string): Promise<{ text: string; tip: string; list: string }[]> {
     const script =
       'param($line) foreach ($m in (TabExpansion2 $line $line.Length).CompletionMatches) { @{ text = $m.CompletionText; tip = $m.ToolTip; list = $m.ListItemText } }';
-    const { output, errors } = await session.invoke<{ text: string; tip: string; list: string }>(script, { line });
+    const { output, errors } = await shell.session.invoke<{ text: string; tip: string; list: string }>(script, { line });
     expect(errors).toEqual([]);
     return output;
   }
@@ -57,7 +47,7 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('completio
     ['New-VHD /x 1GB -LogicalSectorSizeBytes ', ['4096', '512']],
   ])('%s<Tab> completes without the host', async (line, want) => {
     expect((await tab(line)).map((match) => match.text).sort()).toEqual(want);
-    expect(host.connections).toBe(0);
+    expect(shell.host.connections).toBe(0);
   });
 
   it('paths complete as files', async () => {
@@ -70,8 +60,8 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('completio
   });
 
   it('a host that accepts and never answers costs half a second at most, and no error', async () => {
-    host.options = { complete: () => 'silence' };
-    const { output } = await session.invoke<number>(`
+    shell.host.options = { complete: () => 'silence' };
+    const { output } = await shell.session.invoke<number>(`
       $Error.Clear(); $w = [Diagnostics.Stopwatch]::StartNew()
       $n = (TabExpansion2 'Get-VM we' 9).CompletionMatches.Count; $w.ElapsedMilliseconds; $n; $Error.Count`);
     expect(output[0]).toBeLessThan(2500);
@@ -79,7 +69,7 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('completio
   });
 
   it('without a host there is nothing, quickly', async () => {
-    const { output } = await session.invoke<number>(`
+    const { output } = await shell.session.invoke<number>(`
       $back = $env:VMSTORAGE_HOST; $env:VMSTORAGE_HOST = '/nonexistent/host.sock'
       try { (TabExpansion2 'Get-VM we' 9).CompletionMatches.Count } finally { $env:VMSTORAGE_HOST = $back }`);
     expect(output).toEqual([0]);
@@ -88,7 +78,7 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('completio
   it.each(all.map((cmdlet) => [cmdlet.name, cmdlet] as const))(
     'Get-Help %s has synopsis, syntax of every set, every parameter and its examples',
     async (name, cmdlet) => {
-      const { output, errors } = await session.invoke<Record<string, unknown>>(
+      const { output, errors } = await shell.session.invoke<Record<string, unknown>>(
         `param($name) $h = Get-Help $name -Full
        @{ synopsis = $h.Synopsis; sets = @($h.syntax.syntaxItem).Count; parameters = @($h.parameters.parameter.name); examples = @($h.examples.example | ForEach-Object { $_.code }); file = $h.ModuleName; text = ($h | Out-String -Width 200)
           undescribed = @($h.parameters.parameter | Where-Object { -not $_.description.Text } | ForEach-Object { $_.name }) }`,
@@ -107,7 +97,7 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('completio
   it.each(all.flatMap((cmdlet) => cmdlet.examples.map((example) => [example.code, cmdlet.name] as const)))(
     'the example runs: %s',
     async (code, name) => {
-      host.scripts = {
+      shell.host.scripts = {
         'Get-VM': (call) => call.output(vm()),
         'Get-VMHardDiskDrive': (call) => call.output(drive()),
         'Get-VHD': (call) => call.output(vhd()),
@@ -115,14 +105,14 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('completio
         'Get-VMStorageMove': (call) => call.output(move()),
         'Move-VMStorage': async (call) => void (await call.ask('Move it?')),
       };
-      const { errors } = await session.invoke('param($code) Invoke-Expression $code', { code });
+      const { errors } = await shell.session.invoke('param($code) Invoke-Expression $code', { code });
       expect(errors).toEqual([]);
-      expect(host.heard.map((one) => one.cmdlet)).toContain(name);
+      expect(shell.host.heard.map((one) => one.cmdlet)).toContain(name);
     },
   );
 
   it('about_VMStorage is found', async () => {
-    const { output } = await session.invoke<string>('Get-Help about_VMStorage | Out-String');
+    const { output } = await shell.session.invoke<string>('Get-Help about_VMStorage | Out-String');
     expect(output.join('')).toContain('Moves the storage of a running virtual machine');
   });
 });

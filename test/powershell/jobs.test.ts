@@ -1,33 +1,19 @@
 /** -AsJob as runbooks use it: progress on the parent, the failure at .ChildJobs[0].JobStateInfo.Reason, Stop-Job that stops. */
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { PwshSession } from '../../src/powershell/session.js';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { vm } from '../support/objects.js';
-import { openSession, pwshOrUndefined } from '../support/pwsh.js';
+import { pwshOrUndefined } from '../support/pwsh.js';
 import { requires } from '../support/requires.js';
-import { ScriptedHost, type Call } from '../support/scripted-host.js';
+import type { Call } from '../support/scripted-host.js';
+import { scriptedShell } from '../support/scripted-shell.js';
 
 describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', () => {
-  let host: ScriptedHost;
-  let session: PwshSession;
-
-  beforeAll(async () => {
-    host = await ScriptedHost.listen();
-    session = await openSession(host);
-  }, 120_000);
-  afterAll(async () => {
-    await session?.[Symbol.asyncDispose]();
-    await host?.[Symbol.asyncDispose]();
+  const shell = scriptedShell({
+    'Get-VM': async (call) => {
+      for (const name of ['web01', 'web02', 'web03']) await call.output(vm({ Name: name }));
+    },
+    'Move-VMStorage': move,
   });
-  beforeEach(async () => {
-    host.forget();
-    host.scripts = {
-      'Get-VM': async (call) => {
-        for (const name of ['web01', 'web02', 'web03']) await call.output(vm({ Name: name }));
-      },
-      'Move-VMStorage': move,
-    };
-    await session.invoke('foreach ($j in Get-Job) { Remove-Job $j -Force }');
-  });
+  beforeEach(() => shell.session.invoke('foreach ($j in Get-Job) { Remove-Job $j -Force }'));
 
   async function move(call: Call): Promise<void> {
     if (!(await call.ask('Move-VMStorage will move it.'))) return;
@@ -38,7 +24,7 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
   }
 
   it('is one job in the repository, and completes', async () => {
-    const { output, errors } = await session.invoke<Record<string, unknown>>(`
+    const { output, errors } = await shell.session.invoke<Record<string, unknown>>(`
       $j = Move-VMStorage web01 /x -AsJob
       $null = Wait-Job $j
       @{ count = @($j).Count; same = [object]::ReferenceEquals((Get-Job -Id $j.Id), $j); state = "$($j.State)"; child = "$($j.ChildJobs[0].State)"; type = $j.PSJobTypeName
@@ -67,28 +53,28 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
 
   it('shows progress while it runs, and receives once', async () => {
     let goOn = (): void => {};
-    host.scripts['Move-VMStorage'] = async (call) => {
+    shell.host.scripts['Move-VMStorage'] = async (call) => {
       await call.ask('?');
       await call.progress({ id: 1, activity: 'Moving storage', status: 'copy', percent: 40 });
       await new Promise<void>((resolve) => (goOn = resolve));
     };
-    const first = await session.invoke<unknown>(`
+    const first = await shell.session.invoke<unknown>(`
       $global:j = Move-VMStorage web01 /x -AsJob
       while ($j.Progress.Count -eq 0) { Start-Sleep -Milliseconds 10 }
       "$($j.State)"; $j.Progress[-1].PercentComplete`);
     expect(first.output).toEqual(['Running', 40]);
     goOn();
-    const second = await session.invoke('Receive-Job $j -Wait -AutoRemoveJob; @(Get-Job).Count');
+    const second = await shell.session.invoke('Receive-Job $j -Wait -AutoRemoveJob; @(Get-Job).Count');
     expect(second.errors).toEqual([]);
     expect(second.output).toEqual([0]);
   });
 
   it('a failure is the reason of the child, said once by Receive-Job, and catchable', async () => {
-    host.scripts['Move-VMStorage'] = async (call) => {
+    shell.host.scripts['Move-VMStorage'] = async (call) => {
       await call.ask('?');
       await call.error({ message: 'There is not enough space.', errorId: 'NoSpace', category: 'ResourceUnavailable', code: 'NoSpace' });
     };
-    const { output, errors } = await session.invoke<Record<string, unknown>>(`
+    const { output, errors } = await shell.session.invoke<Record<string, unknown>>(`
       $j = Move-VMStorage web01 /x -AsJob
       $null = Wait-Job $j
       @{ state = "$($j.State)"; reason = $j.ChildJobs[0].JobStateInfo.Reason.Message; type = $j.ChildJobs[0].JobStateInfo.Reason.GetType().Name; code = $j.ChildJobs[0].JobStateInfo.Reason.Code
@@ -107,57 +93,57 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
   });
 
   it('a host that dies fails the job with what is known', async () => {
-    host.scripts['Move-VMStorage'] = async (call) => {
+    shell.host.scripts['Move-VMStorage'] = async (call) => {
       await call.ask('?');
-      host.cut();
+      shell.host.cut();
     };
-    const { output } = await session.invoke<string>(
+    const { output } = await shell.session.invoke<string>(
       '$j = Move-VMStorage web01 /x -AsJob; $null = Wait-Job $j; "$($j.State)"; $j.ChildJobs[0].JobStateInfo.Reason.ErrorIdentifier',
     );
     expect(output).toEqual(['Failed', 'HostConnectionLost']);
   });
 
   it('an error before the confirmation is an error, and there is no job', async () => {
-    host.scripts['Move-VMStorage'] = (call) =>
+    shell.host.scripts['Move-VMStorage'] = (call) =>
       call.error({ message: 'no such VM', errorId: 'ObjectNotFound', category: 'ObjectNotFound', code: 'ObjectNotFound' });
-    const { output, errors } = await session.invoke('$j = Move-VMStorage nope /x -AsJob; $null -eq $j; @(Get-Job).Count');
+    const { output, errors } = await shell.session.invoke('$j = Move-VMStorage nope /x -AsJob; $null -eq $j; @(Get-Job).Count');
     expect(output).toEqual([true, 0]);
     expect(errors.map((error) => error.id)).toEqual(['ObjectNotFound,Microsoft.HyperV.PowerShell.Commands.MoveVMStorage']);
   });
 
   it('Stop-Job sends stop, waits for the answer, and the job is stopped without a reason', async () => {
-    host.scripts['Move-VMStorage'] = async (call) => {
+    shell.host.scripts['Move-VMStorage'] = async (call) => {
       await call.ask('?');
       await call.stopped;
       await call.error({ message: 'It was stopped.', errorId: 'OperationStopped', category: 'OperationStopped', code: 'OperationStopped' });
     };
-    const { output, errors } = await session.invoke<unknown>(
+    const { output, errors } = await shell.session.invoke<unknown>(
       '$j = Move-VMStorage web01 /x -AsJob; Stop-Job $j; $null = Wait-Job $j; "$($j.State)"; "$($j.ChildJobs[0].State)"; $null -eq $j.ChildJobs[0].JobStateInfo.Reason',
     );
     expect(errors).toEqual([]);
     expect(output).toEqual(['Stopped', 'Stopped', true]);
-    expect(host.messages.map((message) => message.k)).toContain('stop');
+    expect(shell.host.messages.map((message) => message.k)).toContain('stop');
   });
 
   it('a stop that comes too late leaves a completed job', async () => {
-    host.scripts['Move-VMStorage'] = async (call) => {
+    shell.host.scripts['Move-VMStorage'] = async (call) => {
       await call.ask('?');
       await call.stopped;
       await call.text('warning', 'The move has switched already; it was finished.');
     };
-    const { output } = await session.invoke<string>(
+    const { output } = await shell.session.invoke<string>(
       '$j = Move-VMStorage web01 /x -AsJob; Stop-Job $j; $null = Wait-Job $j; "$($j.State)"; $j.ChildJobs[0].Warning.Message',
     );
     expect(output).toEqual(['Completed', 'The move has switched already; it was finished.']);
   });
 
   it('every piped VM has a job of its own', async () => {
-    const { output } = await session.invoke<number>(
+    const { output } = await shell.session.invoke<number>(
       '$j = Get-VM | Move-VMStorage -DestinationStoragePath /x -AsJob; $j.Count; $null = $j | Wait-Job; @($j | Where-Object State -eq Completed).Count',
     );
     expect(output).toEqual([3, 3]);
     expect(
-      host.heard
+      shell.host.heard
         .filter((one) => one.cmdlet === 'Move-VMStorage')
         .map((one) => (one.bound['VM'] as { Name: string }).Name)
         .sort(),
@@ -166,23 +152,23 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
 
   it('several questions of one record are all asked before the job when the host says that more follow', async () => {
     const answers: boolean[] = [];
-    host.scripts['Start-VM'] = async (call) => {
+    shell.host.scripts['Start-VM'] = async (call) => {
       answers.push(await call.ask('a?', 'shouldProcess', false));
       answers.push(await call.ask('b?', 'shouldProcess', true));
     };
-    const { output } = await session.invoke('$j = Start-VM a, b -AsJob; $null = Wait-Job $j; "$($j.State)"');
+    const { output } = await shell.session.invoke('$j = Start-VM a, b -AsJob; $null = Wait-Job $j; "$($j.State)"');
     expect(output).toEqual(['Completed']);
     expect(answers).toEqual([true, true]);
   });
 
   it('a later question is granted when nothing would have been asked, and refused otherwise', async () => {
     const answers: boolean[] = [];
-    host.scripts['Remove-VM'] = async (call) => {
+    shell.host.scripts['Remove-VM'] = async (call) => {
       answers.push(await call.ask('a?'));
       answers.push(await call.ask('b?'));
       answers.push(await call.ask('really?', 'shouldContinue'));
     };
-    const { output } = await session.invoke(
+    const { output } = await shell.session.invoke(
       '$j = Remove-VM a -AsJob; $null = Wait-Job $j; "$($j.State)"; $j.ChildJobs[0].JobStateInfo.Reason.Message',
     );
     expect(answers).toEqual([true, true, false]);
@@ -191,32 +177,34 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
 
   it('a later question is granted under $ConfirmPreference = None, set as text in a script', async () => {
     const answers: boolean[] = [];
-    host.scripts['Remove-VM'] = async (call) => {
+    shell.host.scripts['Remove-VM'] = async (call) => {
       answers.push(await call.ask('a?'));
       answers.push(await call.ask('b?'));
     };
-    const { output } = await session.invoke('$ConfirmPreference = "None"; $j = Remove-VM a -AsJob; $null = Wait-Job $j; "$($j.State)"');
+    const { output } = await shell.session.invoke(
+      '$ConfirmPreference = "None"; $j = Remove-VM a -AsJob; $null = Wait-Job $j; "$($j.State)"',
+    );
     expect(output).toEqual(['Completed']);
     expect(answers).toEqual([true, true]);
   });
 
   it('Remove-Job -Force ends a running job', async () => {
-    host.scripts['Move-VMStorage'] = async (call) => {
+    shell.host.scripts['Move-VMStorage'] = async (call) => {
       await call.ask('?');
       await call.stopped;
     };
-    const { output, errors } = await session.invoke('$j = Move-VMStorage web01 /x -AsJob; Remove-Job $j -Force; @(Get-Job).Count');
+    const { output, errors } = await shell.session.invoke('$j = Move-VMStorage web01 /x -AsJob; Remove-Job $j -Force; @(Get-Job).Count');
     expect(errors).toEqual([]);
     expect(output).toEqual([0]);
-    await host.until(() => host.open === 0);
+    await shell.host.until(() => shell.host.open === 0);
   });
 
   it('progress is bounded; the newest is kept', async () => {
-    host.scripts['Move-VMStorage'] = async (call) => {
+    shell.host.scripts['Move-VMStorage'] = async (call) => {
       await call.ask('?');
       for (let n = 0; n < 600; n++) await call.progress({ id: 1, activity: 'Moving', status: `${n}`, percent: n % 100 });
     };
-    const { output } = await session.invoke(
+    const { output } = await shell.session.invoke(
       '$j = Move-VMStorage web01 /x -AsJob; $null = Wait-Job $j; $j.Progress.Count; $j.Progress[-1].StatusDescription',
     );
     expect(output).toEqual([256, '599']);

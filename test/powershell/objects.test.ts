@@ -1,35 +1,20 @@
 /** Output objects are real .NET objects under Hyper-V's names, exact in every value, and survive the way through a file or a job. */
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { PwshSession } from '../../src/powershell/session.js';
+import { describe, expect, it } from 'vitest';
 import { drive, host as vmHost, move, vhd, vm, vmId } from '../support/objects.js';
-import { openSession, pwshOrUndefined } from '../support/pwsh.js';
+import { pwshOrUndefined } from '../support/pwsh.js';
 import { requires } from '../support/requires.js';
-import { ScriptedHost } from '../support/scripted-host.js';
+import { scriptedShell } from '../support/scripted-shell.js';
 
 describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('objects', () => {
-  let host: ScriptedHost;
-  let session: PwshSession;
-
-  beforeAll(async () => {
-    host = await ScriptedHost.listen();
-    session = await openSession(host);
-  }, 120_000);
-  afterAll(async () => {
-    await session?.[Symbol.asyncDispose]();
-    await host?.[Symbol.asyncDispose]();
-  });
-  beforeEach(() => {
-    host.forget();
-    host.scripts = {
-      'Get-VM': (call) => call.output(vm({ HardDrives: [drive(), drive({ Path: '/srv/slow/data.img', ControllerLocation: 1 })] as never })),
-      'Get-VHD': (call) => call.output(vhd({ Size: '18446744073709551615' })),
-      'Get-VMHost': (call) => call.output(vmHost()),
-      'Get-VMStorageMove': (call) => call.output(move()),
-    };
+  const shell = scriptedShell({
+    'Get-VM': (call) => call.output(vm({ HardDrives: [drive(), drive({ Path: '/srv/slow/data.img', ControllerLocation: 1 })] as never })),
+    'Get-VHD': (call) => call.output(vhd({ Size: '18446744073709551615' })),
+    'Get-VMHost': (call) => call.output(vmHost()),
+    'Get-VMStorageMove': (call) => call.output(move()),
   });
 
   const ask = async (script: string): Promise<unknown[]> => {
-    const { output, errors } = await session.invoke(script);
+    const { output, errors } = await shell.session.invoke(script);
     expect(errors).toEqual([]);
     return output;
   };
@@ -72,7 +57,7 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('objects',
   });
 
   it('an enum value of a newer host stays its number', async () => {
-    host.scripts['Get-VM'] = (call) => call.output({ ...vm(), State: 77 as never });
+    shell.host.scripts['Get-VM'] = (call) => call.output({ ...vm(), State: 77 as never });
     expect(await ask('"$((Get-VM).State)"; [int](Get-VM).State')).toEqual(['77', 77]);
   });
 
@@ -99,7 +84,7 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('objects',
       536870912,
       'web01',
     ]);
-    expect(host.heard.at(-1)).toMatchObject({ parameterSet: 'VMSingleDestination', bound: { VM: { Id: vmId } } });
+    expect(shell.host.heard.at(-1)).toMatchObject({ parameterSet: 'VMSingleDestination', bound: { VM: { Id: vmId } } });
   });
 
   it('an object from Start-Job is real again', async () => {
@@ -173,17 +158,17 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('objects',
   });
 
   it('verbose, debug and information go to their streams, and only what is wanted is asked for', async () => {
-    host.scripts['Get-VM'] = async (call) => {
+    shell.host.scripts['Get-VM'] = async (call) => {
       for (const stream of ['verbose', 'debug', 'information', 'warning'] as const) await call.text(stream, stream);
     };
-    const result = await session.invoke('Get-VM -Verbose; $DebugPreference = "Continue"; Get-VM');
+    const result = await shell.session.invoke('Get-VM -Verbose; $DebugPreference = "Continue"; Get-VM');
     expect(result).toMatchObject({
       verbose: ['verbose'],
       debug: ['debug'],
       information: ['information', 'information'],
       warnings: ['warning', 'warning'],
     });
-    expect(host.heard.map((one) => [one.prefs.verbose, one.prefs.debug])).toEqual([
+    expect(shell.host.heard.map((one) => [one.prefs.verbose, one.prefs.debug])).toEqual([
       [true, false],
       [false, true],
     ]);

@@ -3,37 +3,25 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { pwshEnvironment } from '../../src/powershell/find-pwsh.js';
-import type { PwshSession } from '../../src/powershell/session.js';
 import { vm } from '../support/objects.js';
-import { moduleEnvironment, openSession, pwshOrUndefined } from '../support/pwsh.js';
+import { moduleEnvironment, pwshOrUndefined } from '../support/pwsh.js';
 import { requires } from '../support/requires.js';
-import { ScriptedHost } from '../support/scripted-host.js';
+import { scriptedShell } from '../support/scripted-shell.js';
 
 const pwsh = await pwshOrUndefined();
 
 describe.skipIf(!requires('PowerShell 7.6', pwsh))('stopping', () => {
-  let host: ScriptedHost;
-  let session: PwshSession;
+  const shell = scriptedShell();
   let folder: string;
 
   beforeAll(async () => {
-    host = await ScriptedHost.listen();
-    session = await openSession(host);
     folder = await mkdtemp(join(tmpdir(), 'vms-stop-'));
-  }, 120_000);
-  afterAll(async () => {
-    await session?.[Symbol.asyncDispose]();
-    await host?.[Symbol.asyncDispose]();
-    await rm(folder, { recursive: true, force: true });
   });
-  beforeEach(() => {
-    host.forget();
-    host.scripts = {};
-  });
+  afterAll(() => rm(folder, { recursive: true, force: true }));
 
-  const kinds = (): string[] => host.messages.map((message) => message.k);
+  const kinds = (): string[] => shell.host.messages.map((message) => message.k);
 
   /** A pwsh of its own that runs a script file; Ctrl+C is a SIGINT to it. */
   async function run(
@@ -42,7 +30,7 @@ describe.skipIf(!requires('PowerShell 7.6', pwsh))('stopping', () => {
     const file = join(folder, 'script.ps1');
     await writeFile(file, script);
     const child = spawn(pwsh!.path, ['-NoLogo', '-NoProfile', '-NonInteractive', '-File', file], {
-      env: pwshEnvironment(await moduleEnvironment(host)),
+      env: pwshEnvironment(await moduleEnvironment(shell.host)),
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let stdout = '';
@@ -54,7 +42,7 @@ describe.skipIf(!requires('PowerShell 7.6', pwsh))('stopping', () => {
 
   it('Ctrl+C on a move sends stop and waits for what became of it', async () => {
     const order: string[] = [];
-    host.scripts = {
+    shell.host.scripts = {
       'Move-VMStorage': async (call) => {
         await call.ask('Move-VMStorage will move web01.');
         await call.progress({ id: 1, activity: 'Moving', status: 'copy', percent: 10 });
@@ -72,10 +60,10 @@ describe.skipIf(!requires('PowerShell 7.6', pwsh))('stopping', () => {
       },
     };
     const { child, ended } = await run("Move-VMStorage web01 /x; 'went on'");
-    await host.until(() => kinds().includes('reply'));
+    await shell.host.until(() => kinds().includes('reply'));
     child.kill('SIGINT');
     const { stdout } = await ended;
-    await host.until(() => host.open === 0);
+    await shell.host.until(() => shell.host.open === 0);
     expect(kinds().filter((kind) => kind === 'stop')).toHaveLength(1);
     expect(order).toEqual(['stopped', 'answered', 'closed']);
     expect(stdout).not.toContain('went on');
@@ -84,36 +72,36 @@ describe.skipIf(!requires('PowerShell 7.6', pwsh))('stopping', () => {
   }, 60_000);
 
   it('Ctrl+C on a query closes the connection and sends nothing', async () => {
-    host.scripts = { 'Get-VM': (call) => call.closed };
+    shell.host.scripts = { 'Get-VM': (call) => call.closed };
     const { child, ended } = await run('Get-VM');
-    await host.until(() => kinds().includes('process'));
+    await shell.host.until(() => kinds().includes('process'));
     child.kill('SIGINT');
     await ended;
-    await host.until(() => host.open === 0);
+    await shell.host.until(() => shell.host.open === 0);
     expect(kinds()).not.toContain('stop');
   }, 60_000);
 
   it('a shell that is killed sends no stop: the move goes on', async () => {
-    host.scripts = { 'Move-VMStorage': (call) => call.closed };
+    shell.host.scripts = { 'Move-VMStorage': (call) => call.closed };
     const { child, ended } = await run('Move-VMStorage web01 /x');
-    await host.until(() => kinds().includes('process'));
+    await shell.host.until(() => kinds().includes('process'));
     child.kill('SIGKILL');
     await ended;
-    await host.until(() => host.open === 0);
+    await shell.host.until(() => shell.host.open === 0);
     expect(kinds()).not.toContain('stop');
   }, 60_000);
 
   it('Select-Object -First closes at once', async () => {
-    host.scripts = {
+    shell.host.scripts = {
       'Get-VM': async (call) => {
         for (let n = 0; n < 3; n++) await call.output(vm({ Name: `web${n}` }));
         await call.closed;
       },
     };
-    const { output, errors } = await session.invoke<{ Name: string }>('Get-VM | Select-Object -First 2');
+    const { output, errors } = await shell.session.invoke<{ Name: string }>('Get-VM | Select-Object -First 2');
     expect(output.map((one) => one.Name)).toEqual(['web0', 'web1']);
     expect(errors).toEqual([]);
-    await host.until(() => host.open === 0);
+    await shell.host.until(() => shell.host.open === 0);
     expect(kinds()).not.toContain('end');
   });
 
@@ -122,27 +110,27 @@ describe.skipIf(!requires('PowerShell 7.6', pwsh))('stopping', () => {
     ['break downstream', 'foreach ($i in 1) { Get-VM | ForEach-Object { break } }'],
     ['-ErrorAction Stop', 'try { Get-VM -ErrorAction Stop | Out-Null } catch { }'],
   ])('%s closes at once', async (_, script) => {
-    host.scripts = {
+    shell.host.scripts = {
       'Get-VM': async (call) => {
         await call.output(vm());
         await call.error({ message: 'x' });
         await call.closed;
       },
     };
-    await session.invoke(script);
-    await host.until(() => host.open === 0);
+    await shell.session.invoke(script);
+    await shell.host.until(() => shell.host.open === 0);
     expect(kinds()).not.toContain('end');
   });
 
   it('a stopped pipeline (BeginStop) of a move sends stop', async () => {
-    host.scripts = {
+    shell.host.scripts = {
       'Stop-VM': async (call) => {
         await call.ask('Stop-VM will shut down web01.');
         await writeFile(join(folder, 'asked'), '');
         await call.stopped;
       },
     };
-    const { output } = await session.invoke<string>(
+    const { output } = await shell.session.invoke<string>(
       `param($asked)
       $ps = [powershell]::Create().AddScript('Import-Module VMStorage; Stop-VM web01')
       $run = $ps.BeginInvoke()
@@ -153,13 +141,13 @@ describe.skipIf(!requires('PowerShell 7.6', pwsh))('stopping', () => {
     );
     expect(output).toEqual(['Stopped']);
     expect(kinds()).toContain('stop');
-    await host.until(() => host.open === 0);
+    await shell.host.until(() => shell.host.open === 0);
   }, 60_000);
 
   it('a host that does not answer a stop is left after the patience, and that is said', async () => {
-    host.scripts = { 'Move-VMStorage': (call) => call.closed };
+    shell.host.scripts = { 'Move-VMStorage': (call) => call.closed };
     const { child, ended } = await run('Move-VMStorage web01 /x');
-    await host.until(() => kinds().includes('process'));
+    await shell.host.until(() => kinds().includes('process'));
     const before = performance.now();
     child.kill('SIGINT');
     const { stdout } = await ended;
@@ -172,8 +160,8 @@ describe.skipIf(!requires('PowerShell 7.6', pwsh))('stopping', () => {
   }, 60_000);
 
   it('50 runspaces at once each have a connection of their own', async () => {
-    host.scripts = { 'Get-VM': (call) => call.output(vm({ Name: (call.bound['Name'] as string[])[0]! })) };
-    const { output, errors } = await session.invoke<string>(
+    shell.host.scripts = { 'Get-VM': (call) => call.output(vm({ Name: (call.bound['Name'] as string[])[0]! })) };
+    const { output, errors } = await shell.session.invoke<string>(
       '1..50 | ForEach-Object -ThrottleLimit 8 -Parallel { Import-Module VMStorage; (Get-VM "web$_").Name }',
       {},
       { timeoutMs: 120_000 },

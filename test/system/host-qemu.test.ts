@@ -13,6 +13,7 @@ import { silentLog } from '../../src/os/log.js';
 import { instancePaths, type InstancePaths } from '../../src/os/paths.js';
 import { systemProcesses as processes } from '../../src/os/processes.js';
 import { requires } from '../support/requires.js';
+import { vmConfiguration } from '../support/vm-configuration.js';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 60_000 });
 const inPath = (program: string) => (process.env['PATH'] ?? '').split(':').some((place) => existsSync(join(place, program)));
@@ -29,24 +30,8 @@ function provider(environment: NodeJS.ProcessEnv = process.env): QemuHypervisor 
   hypervisors.push(made);
   return made;
 }
-const machine = (change: Partial<VmConfiguration> = {}): VmConfiguration => ({
-  schema: 1,
-  id: ID,
-  name: 'web, 01',
-  generation: 1,
-  memoryStartupBytes: 64 * 2 ** 20,
-  processorCount: 1,
-  notes: '',
-  path: folder,
-  snapshotFileLocation: folder,
-  smartPagingFilePath: folder,
-  disks: [],
-  directBoot: null,
-  createdAt: '',
-  automaticStartAction: 'Nothing',
-  automaticStopAction: 'ShutDown',
-  ...change,
-});
+const machine = (change: Partial<VmConfiguration> = {}): VmConfiguration =>
+  vmConfiguration(folder, { id: ID, name: 'web, 01', generation: 1, memoryStartupBytes: 64 * 2 ** 20, ...change });
 const withDisk = machine({
   disks: [
     { id: 'd', controllerType: 'IDE', controllerNumber: 0, controllerLocation: 0, path: '/unused.img', format: 'raw', passThrough: false },

@@ -12,6 +12,7 @@ import { instancePaths, type InstancePaths } from '../../../src/os/paths.js';
 import { systemProcesses as processes } from '../../../src/os/processes.js';
 import { openRegistry, type Registry, type VmRecord } from '../../../src/registry/registry.js';
 import { HostWorkers } from '../../../src/host/workers.js';
+import { vmConfiguration } from '../../support/vm-configuration.js';
 
 vi.setConfig({ testTimeout: 30_000 }); // processes are started, on machines that are busy
 
@@ -60,42 +61,32 @@ beforeEach(async () => {
   await systemFiles.makeFolders(paths.logsFolder);
   registry = await openRegistry(paths, systemFiles, silentLog);
   inUse = true;
-  vm = await registry.add({
-    schema: 1,
-    id: ID,
-    name: 'web01',
-    generation: 1,
-    memoryStartupBytes: 2 ** 29,
-    processorCount: 1,
-    notes: '',
-    path: folder,
-    snapshotFileLocation: folder,
-    smartPagingFilePath: folder,
-    directBoot: null,
-    createdAt: '2026-11-24T10:00:00.000Z',
-    automaticStartAction: 'Nothing',
-    automaticStopAction: 'ShutDown',
-    disks: [
-      {
-        id: 'bbbbbbbb-0000-4000-8000-000000000001',
-        controllerType: 'IDE',
-        controllerNumber: 0,
-        controllerLocation: 0,
-        path: '/disks/a.vhdx',
-        format: 'vhdx',
-        passThrough: false,
-      },
-      {
-        id: 'bbbbbbbb-0000-4000-8000-000000000002',
-        controllerType: 'IDE',
-        controllerNumber: 0,
-        controllerLocation: 1,
-        path: '/dev/sdb',
-        format: 'raw',
-        passThrough: true,
-      },
-    ],
-  });
+  vm = await registry.add(
+    vmConfiguration(folder, {
+      id: ID,
+      generation: 1,
+      disks: [
+        {
+          id: 'bbbbbbbb-0000-4000-8000-000000000001',
+          controllerType: 'IDE',
+          controllerNumber: 0,
+          controllerLocation: 0,
+          path: '/disks/a.vhdx',
+          format: 'vhdx',
+          passThrough: false,
+        },
+        {
+          id: 'bbbbbbbb-0000-4000-8000-000000000002',
+          controllerType: 'IDE',
+          controllerNumber: 0,
+          controllerLocation: 1,
+          path: '/dev/sdb',
+          format: 'raw',
+          passThrough: true,
+        },
+      ],
+    }),
+  );
 });
 afterEach(async () => {
   for (const one of all.splice(0)) one.close();

@@ -4,6 +4,7 @@ import type { HardDisk, VmConfiguration } from '../../../src/model/vm.js';
 import { chooseAccelerator, type Accelerator } from '../../../src/hypervisor/accelerator.js';
 import { qemuArguments, SPARE_ROOT_PORTS } from '../../../src/hypervisor/qemu-arguments.js';
 import { describeQemu } from '../../../src/hypervisor/qemu-program.js';
+import { vmConfiguration } from '../../support/vm-configuration.js';
 
 const program = describeQemu('/usr/bin/qemu-system-x86_64', 'QEMU emulator version 10.0.2 (Debian 1:10.0.2)');
 const files = {
@@ -22,24 +23,8 @@ const disk = (path: string, controllerLocation: number, passThrough = false): Ha
   format: passThrough ? 'raw' : 'vhdx',
   passThrough,
 });
-const machine = (change: Partial<VmConfiguration> = {}): VmConfiguration => ({
-  schema: 1,
-  id: 'aaaaaaaa-0000-4000-8000-000000000001',
-  name: 'web01',
-  generation: 1,
-  memoryStartupBytes: 2 ** 29,
-  processorCount: 2,
-  notes: '',
-  path: '/vms',
-  snapshotFileLocation: '/vms',
-  smartPagingFilePath: '/vms',
-  disks: [],
-  directBoot: null,
-  createdAt: '',
-  automaticStartAction: 'Nothing',
-  automaticStopAction: 'ShutDown',
-  ...change,
-});
+const machine = (change: Partial<VmConfiguration> = {}): VmConfiguration =>
+  vmConfiguration('/vms', { generation: 1, processorCount: 2, ...change });
 const has = (args: string[], option: string): string[] => args.flatMap((arg, at) => (arg === option ? [args[at + 1]!] : []));
 
 describe('the command line of a machine', () => {

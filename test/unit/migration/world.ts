@@ -11,6 +11,7 @@ import { diskFiles } from '../../../src/migration/files.js';
 import type { Log, MigrationPorts, VmRecord, WorkerClient } from '../../../src/migration/ports.js';
 import { StorageMoves } from '../../../src/migration/moves.js';
 import type { MoveRequest } from '../../../src/migration/request.js';
+import { vmConfiguration as completeConfiguration } from '../../support/vm-configuration.js';
 import { PlayedWorker, type PlayedHost } from './played-worker.js';
 
 export const vmId = '2f1c7f0e-6f3b-4a1e-9d57-3b0a5f1f0001';
@@ -168,23 +169,7 @@ export function hardDisk(index: number, file: string): HardDisk {
 }
 
 export function vmConfiguration(folder: string, disks: readonly HardDisk[], id = vmId, name = 'web01'): VmConfiguration {
-  return {
-    schema: 1,
-    id,
-    name,
-    generation: 2,
-    memoryStartupBytes: 512 * 1024 ** 2,
-    processorCount: 1,
-    notes: '',
-    path: folder,
-    snapshotFileLocation: folder,
-    smartPagingFilePath: folder,
-    disks,
-    directBoot: null,
-    createdAt: '2026-01-01T00:00:00.000Z',
-    automaticStartAction: 'Nothing',
-    automaticStopAction: 'ShutDown',
-  };
+  return completeConfiguration(folder, { id, name, disks });
 }
 
 export function toFolder(folder: string, more: Partial<MoveRequest> = {}): MoveRequest {

@@ -9,6 +9,7 @@ import { silentLog } from '../../../src/os/log.js';
 import { instancePaths, type InstancePaths } from '../../../src/os/paths.js';
 import { openRegistry } from '../../../src/registry/registry.js';
 import { openSettings } from '../../../src/registry/settings.js';
+import { vmConfiguration } from '../../support/vm-configuration.js';
 
 let folder: string;
 let paths: InstancePaths;
@@ -20,22 +21,8 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 
 const ID = 'aaaaaaaa-0000-4000-8000-000000000001';
 function machine(change: Partial<VmConfiguration> = {}): VmConfiguration {
-  const path = join(folder, 'slow');
-  return {
-    schema: 1,
+  return vmConfiguration(join(folder, 'slow'), {
     id: ID,
-    name: 'web01',
-    generation: 2,
-    memoryStartupBytes: 2 ** 29,
-    processorCount: 1,
-    notes: '',
-    path,
-    snapshotFileLocation: path,
-    smartPagingFilePath: path,
-    directBoot: null,
-    createdAt: '2026-11-24T10:00:00.000Z',
-    automaticStartAction: 'Nothing',
-    automaticStopAction: 'ShutDown',
     disks: [
       {
         id: 'bbbbbbbb-0000-4000-8000-000000000001',
@@ -48,7 +35,7 @@ function machine(change: Partial<VmConfiguration> = {}): VmConfiguration {
       },
     ],
     ...change,
-  };
+  });
 }
 const open = (files: Files = systemFiles) => openRegistry(paths, files, silentLog);
 

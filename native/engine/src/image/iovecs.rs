@@ -1,24 +1,27 @@
 //! Cutting, copying and filling scattered guest memory.
 
+/// The part of `iov` that begins `skip` bytes in and is `len` bytes long.
+fn pieces(iov: &[libc::iovec], mut skip: u64, mut len: u64) -> impl Iterator<Item = libc::iovec> {
+    iov.iter()
+        .map_while(move |part| {
+            if len == 0 {
+                return None;
+            }
+            let here = part.iov_len as u64;
+            let before = skip.min(here);
+            let take = (here - before).min(len);
+            skip -= before;
+            len -= take;
+            let iov_base = part.iov_base.cast::<u8>().wrapping_add(before as usize).cast();
+            Some(libc::iovec { iov_base, iov_len: take as usize })
+        })
+        // Those that are skipped whole, or were empty.
+        .filter(|piece| piece.iov_len > 0)
+}
+
 /// Appends to `out` the part of `iov` that begins `skip` bytes in and is `len` bytes long.
-pub fn slice_iovecs(iov: &[libc::iovec], mut skip: u64, mut len: u64, out: &mut Vec<libc::iovec>) {
-    for part in iov {
-        if len == 0 {
-            return;
-        }
-        let here = part.iov_len as u64;
-        if skip >= here {
-            skip -= here;
-            continue;
-        }
-        let take = (here - skip).min(len);
-        out.push(libc::iovec {
-            iov_base: part.iov_base.cast::<u8>().wrapping_add(skip as usize).cast(),
-            iov_len: take as usize,
-        });
-        len -= take;
-        skip = 0;
-    }
+pub fn slice_iovecs(iov: &[libc::iovec], skip: u64, len: u64, out: &mut Vec<libc::iovec>) {
+    out.extend(pieces(iov, skip, len));
 }
 
 /// Drops the first `count` bytes.
@@ -74,21 +77,10 @@ pub unsafe fn copy_to_iovecs(source: &[u8], iov: &[libc::iovec]) {
 ///
 /// # Safety
 /// As for [`copy_to_iovecs`].
-pub unsafe fn fill_zero(iov: &[libc::iovec], mut skip: u64, mut len: u64) {
-    for part in iov {
-        if len == 0 {
-            return;
-        }
-        let here = part.iov_len as u64;
-        if skip >= here {
-            skip -= here;
-            continue;
-        }
-        let take = (here - skip).min(len);
+pub unsafe fn fill_zero(iov: &[libc::iovec], skip: u64, len: u64) {
+    for piece in pieces(iov, skip, len) {
         // SAFETY: inside one iovec, which is writable by the caller's promise.
-        unsafe { std::ptr::write_bytes(part.iov_base.cast::<u8>().add(skip as usize), 0, take as usize) };
-        len -= take;
-        skip = 0;
+        unsafe { std::ptr::write_bytes(piece.iov_base.cast::<u8>(), 0, piece.iov_len) };
     }
 }
 

@@ -212,8 +212,9 @@ impl Move {
         state.copying.set(chunks.clone());
         let target_fresh = !state.touched.any(chunks.clone());
         state.touched.set(chunks.clone());
-        state.source_open += 1;
-        self.target_opened(disk, now_us);
+        for side in Side::BOTH {
+            self.opened(disk, side, now_us);
+        }
         self.bytes_in_flight += range.len;
         self.copies[slot] = CopySlot { disk, chunks, collided: 0, lock };
         out.push(Action::Copy { disk, slot: slot as SlotId, range, target_fresh });
@@ -235,9 +236,10 @@ impl Move {
         let state = &mut self.disks[disk as usize];
         let range = state.bytes_of(chunks.clone());
         state.copying.clear(chunks.clone());
-        state.source_open -= 1;
         self.bytes_in_flight -= range.len;
-        self.target_answered(disk, now_us);
+        for side in Side::BOTH {
+            self.answered(disk, side, now_us);
+        }
         match outcome {
             CopyOutcome::Copied { was_zero } => self.account_copy(disk, chunks, collided, was_zero, now_us),
             CopyOutcome::SourceError(errno) => {

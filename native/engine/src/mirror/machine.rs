@@ -191,11 +191,15 @@ impl Move {
         match event {
             Event::GuestWrite { disk, id, range, kind: _ } => self.guest_write(disk, id, range, now_us, out),
             Event::Adopt { disk, id, range } => self.adopt(disk, id, range, now_us),
-            Event::SourceWriteDone { disk, id, result } => self.source_write_done(disk, id, result, now_us, out),
-            Event::TargetWriteDone { disk, id, result } => self.target_write_done(disk, id, result, now_us, out),
+            Event::SourceWriteDone { disk, id, result } => self.write_done(disk, Side::Source, id, result, now_us, out),
+            Event::TargetWriteDone { disk, id, result } => self.write_done(disk, Side::Target, id, result, now_us, out),
             Event::GuestFlush { disk, id } => self.guest_flush(disk, id, now_us, out),
-            Event::SourceFlushDone { disk, flush, result } => self.source_flush_done(disk, flush, result, now_us, out),
-            Event::TargetFlushDone { disk, flush, result } => self.target_flush_done(disk, flush, result, now_us, out),
+            Event::SourceFlushDone { disk, flush, result } => {
+                self.flush_done(disk, Side::Source, flush, result, now_us, out)
+            }
+            Event::TargetFlushDone { disk, flush, result } => {
+                self.flush_done(disk, Side::Target, flush, result, now_us, out)
+            }
             Event::MarkAllocated { disk, range } => {
                 if self.disks[disk as usize].contains(range) && !self.disks[disk as usize].allocation_known {
                     self.mark_dirty(disk, range);

@@ -89,15 +89,19 @@ impl Move {
         entry.halves = Halves { source, target, abandoned: false };
         entry.submitted_us = now_us;
         state.source_only += u32::from(entry.is_source_only());
-        state.source_open += u32::from(source == Half::Open);
-        if target == Half::Open {
-            self.target_opened(disk, now_us);
+        let halves = entry.halves;
+        for side in Side::BOTH {
+            if halves.at(side) == Half::Open {
+                self.opened(disk, side, now_us);
+            }
         }
     }
 
-    pub(super) fn source_write_done(
+    /// One side has answered a write.
+    pub(super) fn write_done(
         &mut self,
         disk: DiskIndex,
+        side: Side,
         id: WriteId,
         result: Result<(), Errno>,
         now_us: u64,
@@ -105,48 +109,30 @@ impl Move {
     ) {
         let state = &mut self.disks[disk as usize];
         let place = state.writes.find(Owner::Guest(id));
-        let Some(place) = place.filter(|place| state.writes.at(*place).halves.source == Half::Open) else {
-            debug_assert!(false, "no write {id} of disk {disk} at the source");
+        let Some(place) = place.filter(|place| state.writes.at(*place).halves.at(side) == Half::Open) else {
+            debug_assert!(false, "no write {id} of disk {disk} at the {side:?}");
             return;
         };
         let entry = state.writes.at_mut(place);
-        state.source_only -= u32::from(entry.is_source_only());
-        state.source_open -= 1;
-        entry.halves.source = Half::Done(result);
-        let range = entry.range;
-        if result.is_err() && !self.stage.target_alone() {
-            // It may have reached the source in part.
-            self.mark_dirty(disk, range);
+        match side {
+            Side::Source => state.source_only -= u32::from(entry.is_source_only()),
+            Side::Target => state.abandoned -= u32::from(entry.halves.abandoned),
         }
-        self.settle_write(disk, place, now_us, out);
-    }
-
-    pub(super) fn target_write_done(
-        &mut self,
-        disk: DiskIndex,
-        id: WriteId,
-        result: Result<(), Errno>,
-        now_us: u64,
-        out: &mut Vec<Action>,
-    ) {
-        let state = &mut self.disks[disk as usize];
-        let place = state.writes.find(Owner::Guest(id));
-        let Some(place) = place.filter(|place| state.writes.at(*place).halves.target == Half::Open) else {
-            debug_assert!(false, "no write {id} of disk {disk} at the target");
-            return;
-        };
-        let entry = state.writes.at_mut(place);
-        state.abandoned -= u32::from(entry.halves.abandoned);
-        entry.halves.target = Half::Done(result);
+        entry.halves.set(side, Half::Done(result));
         let range = entry.range;
-        self.target_answered(disk, now_us);
+        self.answered(disk, side, now_us);
         if let Err(errno) = result
             && !self.stage.target_alone()
         {
+            // It may have reached this side in part.
             self.mark_dirty(disk, range);
-            self.target_failed(errno, now_us, out);
+            match side {
+                // The guest's to know, and no reason to end the move.
+                Side::Source => {}
+                Side::Target => self.target_failed(errno, now_us, out),
+            }
         }
-        // The failure may have ended the move and this write with it.
+        // A failure of the target may have ended the move and this write with it.
         if let Some(place) = self.disks[disk as usize].writes.find(Owner::Guest(id)) {
             self.settle_write(disk, place, now_us, out);
         }
@@ -248,64 +234,61 @@ impl Move {
             due_us: None,
             source_done_us: None,
         });
-        if halves.source == Half::Open {
-            state.source_open += 1;
-            out.push(Action::FlushSource { disk, flush });
-        }
-        if halves.target == Half::Open {
-            self.target_opened(disk, now_us);
-            out.push(Action::FlushTarget { disk, flush });
+        self.submit_flush(disk, flush, halves, now_us, out);
+    }
+
+    /// To every side at which it is open.
+    pub(super) fn submit_flush(
+        &mut self,
+        disk: DiskIndex,
+        flush: Flush,
+        halves: Halves,
+        now_us: u64,
+        out: &mut Vec<Action>,
+    ) {
+        for side in Side::BOTH {
+            if halves.at(side) == Half::Open {
+                self.opened(disk, side, now_us);
+                out.push(match side {
+                    Side::Source => Action::FlushSource { disk, flush },
+                    Side::Target => Action::FlushTarget { disk, flush },
+                });
+            }
         }
     }
 
-    pub(super) fn source_flush_done(
+    /// One side has answered a flush, the guest's or one of the machine's own.
+    pub(super) fn flush_done(
         &mut self,
         disk: DiskIndex,
+        side: Side,
         flush: Flush,
         result: Result<(), Errno>,
         now_us: u64,
         out: &mut Vec<Action>,
     ) {
         let id = match flush {
-            Flush::Own(number) => return self.own_source_flush_done(disk, number, result, now_us, out),
+            Flush::Own(number) => return self.own_flush_done(disk, side, number, result, now_us, out),
             Flush::Guest(id) => id,
         };
         let state = &mut self.disks[disk as usize];
-        let place = state.flushes.iter().position(|entry| entry.id == id && entry.halves.source == Half::Open);
+        let place = state.flushes.iter().position(|entry| entry.id == id && entry.halves.at(side) == Half::Open);
         let Some(place) = place else {
-            debug_assert!(false, "no flush {id} of disk {disk} at the source");
-            return;
-        };
-        state.flushes[place].halves.source = Half::Done(result);
-        state.source_open -= 1;
-        self.settle_flush(disk, place, now_us, out);
-    }
-
-    pub(super) fn target_flush_done(
-        &mut self,
-        disk: DiskIndex,
-        flush: Flush,
-        result: Result<(), Errno>,
-        now_us: u64,
-        out: &mut Vec<Action>,
-    ) {
-        let id = match flush {
-            Flush::Own(number) => return self.own_target_flush_done(disk, number, result, now_us, out),
-            Flush::Guest(id) => id,
-        };
-        let state = &mut self.disks[disk as usize];
-        let place = state.flushes.iter().position(|entry| entry.id == id && entry.halves.target == Half::Open);
-        let Some(place) = place else {
-            debug_assert!(false, "no flush {id} of disk {disk} at the target");
+            debug_assert!(false, "no flush {id} of disk {disk} at the {side:?}");
             return;
         };
         let entry = &mut state.flushes[place];
-        state.abandoned -= u32::from(entry.halves.abandoned);
-        entry.halves.target = Half::Done(result);
-        self.target_answered(disk, now_us);
-        if let Err(errno) = result {
-            self.target_flush_failed(errno, now_us, out);
+        if side == Side::Target {
+            state.abandoned -= u32::from(entry.halves.abandoned);
         }
+        entry.halves.set(side, Half::Done(result));
+        self.answered(disk, side, now_us);
+        match (side, result) {
+            (Side::Target, Err(errno)) => self.target_flush_failed(errno, now_us, out),
+            // The source's error is the guest's to know, and no reason to end the move.
+            (Side::Source, Err(_)) | (_, Ok(())) => {}
+        }
+        // A failure of the target may have ended the move and this flush with it.
         if let Some(place) = self.disks[disk as usize].flushes.iter().position(|entry| entry.id == id) {
             self.settle_flush(disk, place, now_us, out);
         }
@@ -343,17 +326,29 @@ impl Move {
         }
     }
 
-    pub(super) fn target_opened(&mut self, disk: DiskIndex, now_us: u64) {
+    /// Something is submitted to `side`.
+    pub(super) fn opened(&mut self, disk: DiskIndex, side: Side, now_us: u64) {
         let state = &mut self.disks[disk as usize];
-        if state.target_open == 0 {
-            state.target_heard_us = now_us;
+        match side {
+            Side::Source => state.source_open += 1,
+            Side::Target => {
+                if state.target_open == 0 {
+                    state.target_heard_us = now_us;
+                }
+                state.target_open += 1;
+            }
         }
-        state.target_open += 1;
     }
 
-    pub(super) fn target_answered(&mut self, disk: DiskIndex, now_us: u64) {
+    /// `side` has answered for something, whatever it said.
+    pub(super) fn answered(&mut self, disk: DiskIndex, side: Side, now_us: u64) {
         let state = &mut self.disks[disk as usize];
-        state.target_open = state.target_open.saturating_sub(1);
-        state.target_heard_us = now_us;
+        match side {
+            Side::Source => state.source_open -= 1,
+            Side::Target => {
+                state.target_open = state.target_open.saturating_sub(1);
+                state.target_heard_us = now_us;
+            }
+        }
     }
 }

@@ -169,6 +169,20 @@ pub(super) struct Halves {
 impl Halves {
     pub(super) const UNSUBMITTED: Halves = Halves { source: Half::Absent, target: Half::Absent, abandoned: false };
 
+    pub(super) fn at(&self, side: Side) -> Half {
+        match side {
+            Side::Source => self.source,
+            Side::Target => self.target,
+        }
+    }
+
+    pub(super) fn set(&mut self, side: Side, half: Half) {
+        match side {
+            Side::Source => self.source = half,
+            Side::Target => self.target = half,
+        }
+    }
+
     pub(super) fn any_open(&self) -> bool {
         self.source == Half::Open || self.target == Half::Open
     }

@@ -15,7 +15,7 @@
 //! acknowledged only when both sides have it.
 
 use super::machine::Move;
-use super::stage::{Stage, SwitchStep};
+use super::stage::{Half, Halves, Stage, SwitchStep};
 use super::vocabulary::*;
 use crate::disk::Errno;
 
@@ -26,8 +26,8 @@ pub(super) struct OwnFlush {
     disk: DiskIndex,
     /// The attempt to switch, or `None`: persisted bits are to be cleared behind it.
     attempt: Option<u32>,
-    source_open: bool,
-    target_open: bool,
+    /// The source's is absent without an attempt. Over when neither is open.
+    halves: Halves,
 }
 
 impl Move {
@@ -51,13 +51,10 @@ impl Move {
         let number = self.next_own_flush;
         self.next_own_flush = number.wrapping_add(1);
         let flush = Flush::Own(number);
-        self.own_flushes.push(OwnFlush { number, disk, attempt, source_open: attempt.is_some(), target_open: true });
-        if attempt.is_some() {
-            self.disks[disk as usize].source_open += 1;
-            out.push(Action::FlushSource { disk, flush });
-        }
-        self.target_opened(disk, now_us);
-        out.push(Action::FlushTarget { disk, flush });
+        let source = if attempt.is_some() { Half::Open } else { Half::Absent };
+        let halves = Halves { source, target: Half::Open, abandoned: false };
+        self.own_flushes.push(OwnFlush { number, disk, attempt, halves });
+        self.submit_flush(disk, flush, halves, now_us, out);
     }
 
     fn record_prepared_when_flushed(&mut self, out: &mut Vec<Action>) {
@@ -69,63 +66,40 @@ impl Move {
         }
     }
 
-    pub(super) fn own_source_flush_done(
+    pub(super) fn own_flush_done(
         &mut self,
         disk: DiskIndex,
+        side: Side,
         number: u32,
         result: Result<(), Errno>,
         now_us: u64,
         out: &mut Vec<Action>,
     ) {
-        let place = self.own_flushes.iter().position(|flush| flush.number == number && flush.source_open);
+        let is_asked = |flush: &OwnFlush| flush.number == number && flush.halves.at(side) == Half::Open;
+        let place = self.own_flushes.iter().position(is_asked);
         let Some(place) = place.filter(|place| self.own_flushes[*place].disk == disk) else {
-            debug_assert!(false, "no flush of our own {number} of disk {disk} at the source");
+            debug_assert!(false, "no flush of our own {number} of disk {disk} at the {side:?}");
             return;
         };
-        self.own_flushes[place].source_open = false;
-        self.disks[disk as usize].source_open -= 1;
-        self.retire_own_flush(place);
-        match result {
-            Ok(()) => self.record_prepared_when_flushed(out),
-            Err(errno) => self.fail(EndReason::SourceFlushFailed(errno), now_us, out),
-        }
-    }
-
-    pub(super) fn own_target_flush_done(
-        &mut self,
-        disk: DiskIndex,
-        number: u32,
-        result: Result<(), Errno>,
-        now_us: u64,
-        out: &mut Vec<Action>,
-    ) {
-        let place = self.own_flushes.iter().position(|flush| flush.number == number && flush.target_open);
-        let Some(place) = place.filter(|place| self.own_flushes[*place].disk == disk) else {
-            debug_assert!(false, "no flush of our own {number} of disk {disk} at the target");
-            return;
-        };
-        self.own_flushes[place].target_open = false;
-        let settles = self.own_flushes[place].attempt.is_none();
-        self.target_answered(disk, now_us);
-        self.retire_own_flush(place);
-        if settles {
-            self.disks[disk as usize].settle_flush = false;
-        }
-        match result {
-            Ok(()) => {
-                if settles {
-                    self.disks[disk as usize].end_settling();
-                }
-                self.record_prepared_when_flushed(out);
-            }
-            Err(errno) => self.target_flush_failed(errno, now_us, out),
-        }
-    }
-
-    fn retire_own_flush(&mut self, place: usize) {
-        let flush = &self.own_flushes[place];
-        if !flush.source_open && !flush.target_open {
+        let flush = &mut self.own_flushes[place];
+        flush.halves.set(side, Half::Done(result));
+        // One that settles went to the target alone: this is its only answer.
+        let settles = flush.attempt.is_none();
+        if !flush.halves.any_open() {
             self.own_flushes.swap_remove(place);
+        }
+        self.answered(disk, side, now_us);
+        if settles {
+            let state = &mut self.disks[disk as usize];
+            state.settle_flush = false;
+            if result.is_ok() {
+                state.end_settling();
+            }
+        }
+        match (side, result) {
+            (_, Ok(())) => self.record_prepared_when_flushed(out),
+            (Side::Source, Err(errno)) => self.fail(EndReason::SourceFlushFailed(errno), now_us, out),
+            (Side::Target, Err(errno)) => self.target_flush_failed(errno, now_us, out),
         }
     }
 

@@ -105,8 +105,9 @@ impl Move {
     ) {
         let state = &mut self.disks[disk as usize];
         let range = state.unit_bytes(unit);
-        state.source_open += 1;
-        self.target_opened(disk, now_us);
+        for side in Side::BOTH {
+            self.opened(disk, side, now_us);
+        }
         self.bytes_in_flight += range.len;
         self.verifies[slot] = VerifySlot { disk, unit: Some(unit), disturbed: false, lock };
         out.push(Action::Verify { disk, slot: slot as SlotId, range, expect: Expect::ReadSource });
@@ -127,9 +128,10 @@ impl Move {
         };
         let state = &mut self.disks[disk as usize];
         let range = state.unit_bytes(unit);
-        state.source_open -= 1;
         self.bytes_in_flight -= range.len;
-        self.target_answered(disk, now_us);
+        for side in Side::BOTH {
+            self.answered(disk, side, now_us);
+        }
         let state = &mut self.disks[disk as usize];
         match outcome {
             VerifyOutcome::Equal | VerifyOutcome::Different if disturbed => {

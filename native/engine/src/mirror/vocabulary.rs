@@ -45,6 +45,11 @@ pub enum Side {
     Target,
 }
 
+impl Side {
+    /// In the order in which something goes to them.
+    pub(super) const BOTH: [Side; 2] = [Side::Source, Side::Target];
+}
+
 /// What a write does. The machine treats both alike (a discard always reads as zeros afterwards); the driver knows the
 /// difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
