@@ -142,7 +142,11 @@ impl Reactor for UringReactor {
             return;
         }
         let entry = Self::entry(op, token);
-        if self.overflow.is_empty() { self.push(entry) } else { self.overflow.push_back(entry) }
+        if self.overflow.is_empty() {
+            self.push(entry)
+        } else {
+            self.overflow.push_back(entry)
+        }
         if self.ring.submission().len() >= SUBMIT_AT_ONCE {
             // What was not taken stays in the queue: the turn enters again, and says so if it fails.
             self.ring.submit().ok();
