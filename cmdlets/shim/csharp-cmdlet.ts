@@ -26,9 +26,11 @@ function attributes(parameter: Parameter): string[] {
   const completer =
     parameter.complete === 'vmName'
       ? ['[HostCompleter("vmName")]']
-      : parameter.complete === 'nothing' && takesText
-        ? ['[HostCompleter("nothing")]']
-        : [];
+      : parameter.type.kind === 'path'
+        ? ['[HostCompleter("path")]']
+        : parameter.complete === 'nothing' && takesText
+          ? ['[HostCompleter("nothing")]']
+          : [];
   return [
     ...Object.entries(parameter.sets).map(([set, placement]) => parameterAttribute(set, placement)),
     ...(parameter.aliases.length === 0 ? [] : [`[Alias(${parameter.aliases.map(csharpText).join(', ')})]`]),

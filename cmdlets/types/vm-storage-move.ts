@@ -33,16 +33,16 @@ export const VMStorageMove = defineObject({
   keys: ['MoveId', 'VMId', 'VMName'],
   text: '{VMName} {Phase} {PercentComplete} %',
   view: {
+    // Within 80 columns: a table that is wider loses its last column, which says how the move ended.
     table: [
       { property: 'VMName', width: 12 },
       { property: 'Phase', width: 12 },
       { property: 'PercentComplete', label: 'Percent', width: 7 },
-      { property: 'BytesCopied', label: 'Copied(M)', width: 10, unit: 'MiB' },
-      { property: 'BytesTotal', label: 'Total(M)', width: 10, unit: 'MiB' },
-      { property: 'BytesPerSecond', label: 'M/s', width: 7, unit: 'MiB' },
-      { property: 'SecondsRemaining', label: 'Remaining(s)', width: 12 },
-      { property: 'GuestP99Us', label: 'GuestP99(us)', width: 12 },
-      { property: 'Outcome', width: 10 },
+      { property: 'BytesCopied', label: 'Copied(M)', width: 9, unit: 'MiB' },
+      { property: 'BytesPerSecond', label: 'M/s', width: 6, unit: 'MiB' },
+      { property: 'SecondsRemaining', label: 'Left(s)', width: 7 },
+      { property: 'GuestP99Us', label: 'P99(us)', width: 7 },
+      { property: 'Outcome', width: 9 },
     ],
   },
 });

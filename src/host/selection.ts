@@ -1,5 +1,6 @@
 /** From what was bound to the machines that are meant: by object (its id), by id, by name with PowerShell's wildcards. */
 import { VmStorageError } from '../model/errors.js';
+import { hasWildcard, named } from '../model/wildcard.js';
 import type { WireValue } from '../protocol/messages.js';
 import type { CmdletContext, Registry, VmRecord } from './services.js';
 
@@ -21,8 +22,7 @@ export async function selectMachines(context: CmdletContext, registry: Registry,
   for (const id of list(bound['Id'])) found.push(...(await byId(context, registry, String(id), unknown)));
   for (const value of list(bound['Name'] ?? bound['VMName'])) {
     const name = String(value);
-    const exact = registry.list().filter((vm) => vm.configuration.name.toLowerCase() === name.toLowerCase());
-    const matching = exact.length === 0 ? registry.list().filter((vm) => wildcard(name).test(vm.configuration.name)) : exact;
+    const matching = named(name, registry.list(), (vm) => vm.configuration.name);
     if (matching.length === 0 && !hasWildcard(name)) {
       await context.error(
         new VmStorageError(unknown, `Hyper-V was unable to find a virtual machine with name "${name}".`, { target: name }),
@@ -43,35 +43,3 @@ async function byId(context: CmdletContext, registry: Registry, id: string, unkn
 export function list(value: WireValue | undefined): WireValue[] {
   return value === undefined || value === null ? [] : Array.isArray(value) ? value : [value];
 }
-
-/** `*`, `?` and `[` make a pattern, unless a backtick stands before them. */
-export function hasWildcard(text: string): boolean {
-  return /[*?[]/.test(text.replace(/`./g, ''));
-}
-
-/** PowerShell's wildcard pattern, without regard to case: `*`, `?`, `[a-c]`, backtick escapes. */
-export function wildcard(pattern: string): RegExp {
-  let source = '';
-  for (let at = 0; at < pattern.length; at++) {
-    const character = pattern[at]!;
-    if (character === '`' && at + 1 < pattern.length) source += literal(pattern[++at]!);
-    else if (character === '*') source += '[\\s\\S]*';
-    else if (character === '?') source += '[\\s\\S]';
-    else if (character === '[') {
-      const end = pattern.indexOf(']', at + 2);
-      if (end < 0) {
-        source += '\\[';
-        continue;
-      }
-      source += `[${pattern.slice(at + 1, end).replace(/[\\\]^[]/g, '\\$&')}]`;
-      at = end;
-    } else source += literal(character);
-  }
-  try {
-    return new RegExp(`^${source}$`, 'i');
-  } catch {
-    return new RegExp(`^${literal(pattern)}$`, 'i'); // a range the wrong way round: it stands for itself
-  }
-}
-
-const literal = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');

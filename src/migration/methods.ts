@@ -1,6 +1,7 @@
 /** Move-VMStorage, Get-VMStorageMove and Stop-VMStorageMove: from a bound record to the moves and back to what the shell shows. */
 import { VmStorageError } from '../model/errors.js';
 import type { MoveStatus } from '../model/move.js';
+import { hasWildcard, named } from '../model/wildcard.js';
 import type { JobState } from '../jobs/states.js';
 import { FINISHED_KEPT, type MoveJob, type StorageMoves } from './moves.js';
 import type { CmdletContext, MigrationPorts, VmRecord, WireObject, WireValue } from './ports.js';
@@ -83,20 +84,10 @@ function notFound(reference: VmReference): VmStorageError {
   });
 }
 
-const hasWildcard = /[*?[]/;
-
-/** PowerShell's wildcards: `*`, `?` and `[a-z]`, without regard to case. */
-export function matches(pattern: string, text: string): boolean {
-  const source = pattern
-    .replace(/[.+^${}()|\\]/g, '\\$&')
-    .replace(/\*/g, '.*')
-    .replace(/\?/g, '.');
-  try {
-    return new RegExp(`^${source}$`, 'is').test(text);
-  } catch {
-    // An open bracket: PowerShell refuses such a pattern, here it only stands for itself.
-    return pattern.toLowerCase() === text.toLowerCase();
-  }
+/** By id or literal name, else by PowerShell's pattern. */
+function vmsCalled(text: string, ports: MigrationPorts): readonly VmRecord[] {
+  const exact = ports.registry.find(text);
+  return exact.length > 0 ? exact : named(text, ports.registry.list(), (vm) => vm.configuration.name);
 }
 
 /** The VMs a record names; a literal name that is unknown is an error of its own and the others go on. */
@@ -104,13 +95,9 @@ async function namedVms(context: CmdletContext, ports: MigrationPorts): Promise<
   const found: VmRecord[] = [];
   for (const given of listed(context.bound['VM'] ?? context.bound['Name'])) {
     const reference = readVm({ VM: given });
-    if (reference.by === 'name' && hasWildcard.test(reference.text)) {
-      found.push(...ports.registry.list().filter((vm) => matches(reference.text, vm.configuration.name)));
-      continue;
-    }
     const some =
-      reference.by === 'id' ? [ports.registry.byId(reference.text)].filter((vm) => vm !== undefined) : ports.registry.find(reference.text);
-    if (some.length === 0) await context.error(notFound(reference));
+      reference.by === 'id' ? [ports.registry.byId(reference.text)].filter((vm) => vm !== undefined) : vmsCalled(reference.text, ports);
+    if (some.length === 0 && !(reference.by === 'name' && hasWildcard(reference.text))) await context.error(notFound(reference));
     found.push(...some);
   }
   return found;
@@ -131,8 +118,10 @@ async function getMoves(context: CmdletContext, moves: StorageMoves, ports: Migr
     return;
   }
   for (const name of names) {
-    const some = all.filter((move) => matches(name, String(move['VMName'])) || String(move['VMId']).toLowerCase() === name.toLowerCase());
-    if (some.length === 0 && !hasWildcard.test(name) && ports.registry.find(name).length === 0) {
+    const byId = all.filter((move) => String(move['VMId']).toLowerCase() === name.toLowerCase());
+    const some = byId.length > 0 ? byId : named(name, all, (move) => String(move['VMName']));
+    // A machine that exists and was never moved has nothing to show; one that does not exist is an error.
+    if (some.length === 0 && !hasWildcard(name) && vmsCalled(name, ports).length === 0) {
       await context.error(notFound({ by: 'name', text: name }));
     }
     for (const move of some) await context.output(move);

@@ -202,6 +202,26 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('binding',
     expect(shell.host.heard).toEqual([]);
   });
 
+  it('of several piped paths a bad one is an error of its own, and the others are asked for', async () => {
+    const { errors, terminated } = await shell.session.invoke("'env:HOME', 'nix:/a', '/b.img' | Get-VHD");
+    expect(terminated).toBe(false);
+    expect(errors.map(({ id, target }) => [id, target])).toEqual([
+      ['InvalidParameter,Microsoft.Vhd.PowerShell.Cmdlets.GetVHD', 'env:HOME'],
+      ['DriveNotFound,Microsoft.Vhd.PowerShell.Cmdlets.GetVHD', 'nix'],
+    ]);
+    expect(shell.host.heard.map(({ bound }) => bound)).toEqual([{ Path: ['/b.img'] }]);
+  });
+
+  it.each(['V:/x', 'v:\\x', 'V:x', 'Volume:/x'])('the path %s is on the drive that the session has', async (path) => {
+    const { errors } = await shell.session.invoke(
+      `param($path) foreach ($name in 'V', 'Volume') { $null = New-PSDrive $name FileSystem /srv }
+       try { Move-VMStorage web01 -DestinationStoragePath $path } finally { Remove-PSDrive V, Volume }`,
+      { path },
+    );
+    expect(errors).toEqual([]);
+    expect(shell.host.heard[0]?.bound['DestinationStoragePath']).toBe('/srv/x');
+  });
+
   it('the compiled cmdlets have the sets, positions, aliases and types of the definitions', async () => {
     const script = `foreach ($c in Get-Command -Module VMStorage -CommandType Cmdlet) {
       foreach ($set in $c.ParameterSets) { foreach ($p in $set.Parameters) {

@@ -1,4 +1,6 @@
 /** Tab and Get-Help. */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { cmdlets, type Cmdlet } from '../../cmdlets/index.js';
 import { drive, host as vmHost, move, vhd, vm } from '../support/objects.js';
@@ -52,6 +54,23 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('completio
 
   it('paths complete as files', async () => {
     expect((await tab('Move-VMStorage x -DestinationStoragePath /et')).map((match) => match.text)).toContain('/etc');
+  });
+
+  it('a file name with brackets completes to itself: the parameters take paths, not patterns', async () => {
+    await mkdir(join(shell.host.folder, 'd [1] x'));
+    const want = `'${join(shell.host.folder, 'd [1] x')}'`;
+    for (const parameter of [
+      'Move-VMStorage x -DestinationStoragePath',
+      'Move-VMStorage x -VirtualMachinePath',
+      'Get-VHD',
+      'New-VHD -Path',
+    ])
+      expect((await tab(`${parameter} ${shell.host.folder}/d`)).map((match) => match.text)).toEqual([want]);
+  });
+
+  it('a name that begins with a dash is quoted: bare it would be a parameter', async () => {
+    shell.host.options = { complete: () => [{ text: '-web', tip: '' }] };
+    expect((await tab('Move-VMStorage ')).map((match) => match.text)).toEqual(["'-web'"]);
   });
 
   it('a name that is not a path does not complete as a file', async () => {

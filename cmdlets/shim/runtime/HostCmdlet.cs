@@ -26,7 +26,8 @@ public abstract class HostCmdlet : PSCmdlet, IDisposable
         var sink = new CmdletSink(this);
         PumpEnd end = Run(() =>
         {
-            invocation.SendProcess(sink, ParameterSetName, json => WriteBound(new BoundWriter(json, this)));
+            try { invocation.SendProcess(sink, ParameterSetName, json => WriteBound(new BoundWriter(json, this))); }
+            catch (HostFailure f) when (f.OfOneRecord) { sink.Error(f.Record); return PumpEnd.Processed; }
             return invocation.Pump(sink);
         });
         if (end == PumpEnd.Detached)

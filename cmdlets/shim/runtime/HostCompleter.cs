@@ -1,4 +1,4 @@
-// Tab: names of VMs from the host, within a budget; nothing where file names (PowerShell's default) would be wrong. Never starts the host,
+// Tab: names of VMs from the host, within a budget; paths as they are; nothing where file names (PowerShell's default) would be wrong. Never starts the host,
 // never fails the prompt.
 using System;
 using System.Collections;
@@ -29,6 +29,7 @@ internal sealed class HostCompleter(string kind) : IArgumentCompleter
         if (kind == "nothing") { return results; }
         try
         {
+            if (kind == "path") { return Literal(CompletionCompleters.CompleteFilename(wordToComplete)); }
             string word = wordToComplete.Trim('\'', '"');
             using HostConnection? connection = HostConnection.TryOpen(HostAddress.Current, BudgetMs);
             if (connection is null) { return results; }
@@ -54,7 +55,18 @@ internal sealed class HostCompleter(string kind) : IArgumentCompleter
         return results;
     }
 
+    /// <summary>The engine escapes brackets, for parameters that take patterns. Ours take the path as it is: an escape would name another folder.</summary>
+    private static IEnumerable<CompletionResult> Literal(IEnumerable<CompletionResult> files)
+    {
+        foreach (CompletionResult file in files)
+        {
+            string text = file.CompletionText.Replace("`[", "[", StringComparison.Ordinal).Replace("`]", "]", StringComparison.Ordinal);
+            yield return new CompletionResult(text, file.ListItemText, file.ResultType, file.ToolTip);
+        }
+    }
+
+    /// <summary>A dash (typographic ones too) at the beginning would be a parameter.</summary>
     private static string Quote(string text) =>
-        text.AsSpan().IndexOfAnyExcept(System.Buffers.SearchValues.Create("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")) < 0
+        text[0] != '-' && text.AsSpan().IndexOfAnyExcept(System.Buffers.SearchValues.Create("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")) < 0
             ? text : "'" + CodeGeneration.EscapeSingleQuotedStringContent(text) + "'";
 }

@@ -1,4 +1,4 @@
-// A failure that ends an invocation, carried as the record PowerShell will show.
+// A failure that ends an invocation, or only one record of it, carried as the record PowerShell will show.
 using System;
 using System.Management.Automation;
 using Microsoft.HyperV.PowerShell;
@@ -13,4 +13,7 @@ internal sealed class HostFailure : Exception
         : this(new ErrorRecord(new VirtualizationException(message, code, category, code, inner), code, category, target)) { }
 
     public ErrorRecord Record { get; }
+
+    /// <summary>It is the argument of one record; the host was not asked, and the next records have a chance.</summary>
+    public bool OfOneRecord { get; init; }
 }

@@ -1,6 +1,8 @@
-// A path parameter as the host gets it. The host's working folder is not the user's, so the shell makes it absolute; spellings with a drive
-// letter or two leading slashes are sent as they are, because only the host knows what they are mapped to.
+// A path parameter as the host gets it. The host's working folder is not the user's, so the shell makes it absolute. Spellings with two
+// leading slashes, or with the letter of a drive that the session does not have, are sent as they are: only the host could know what they
+// are mapped to.
 using System;
+using System.Linq;
 using System.Management.Automation;
 
 namespace VMStorage.PowerShell;
@@ -9,14 +11,21 @@ internal static class PathArgument
 {
     public static string Resolve(PSCmdlet cmdlet, string text, string parameter)
     {
-        if (IsWindowsSpelling(text)) { return text; }
-        string full = cmdlet.SessionState.Path.GetUnresolvedProviderPathFromPSPath(text, out ProviderInfo provider, out _);
+        if (IsWindowsSpelling(text) && !IsDriveOfSession(cmdlet, text)) { return text; }
+        string full;
+        ProviderInfo provider;
+        try { full = cmdlet.SessionState.Path.GetUnresolvedProviderPathFromPSPath(text, out provider, out _); }
+        catch (SessionStateException e) { throw new HostFailure(e.ErrorRecord) { OfOneRecord = true }; }      // no such drive, no such provider
         if (!provider.Name.Equals("FileSystem", StringComparison.OrdinalIgnoreCase))
         {
-            throw new HostFailure("InvalidParameter", ErrorCategory.InvalidArgument, $"-{parameter} '{text}' is not in the file system but in {provider.Name}. Give a file system path.", text);
+            throw new HostFailure("InvalidParameter", ErrorCategory.InvalidArgument, $"-{parameter} '{text}' is not in the file system but in {provider.Name}. Give a file system path.", text) { OfOneRecord = true };
         }
         return full;
     }
+
+    /// <summary>New-PSDrive V: the same V:x means without a slash and as the current location.</summary>
+    private static bool IsDriveOfSession(PSCmdlet cmdlet, string text) =>
+        text[1] == ':' && cmdlet.SessionState.Drive.GetAll().Any(drive => drive.Name.Equals(text[..1], StringComparison.OrdinalIgnoreCase));
 
     private static bool IsWindowsSpelling(string text)
     {

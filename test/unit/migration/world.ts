@@ -117,6 +117,10 @@ export class World implements PlayedHost {
     this.writeRegistry({ ...this.readRegistry(), [configuration.id]: file });
   }
 
+  rename(name: string): void {
+    fs.writeFileSync(this.readRegistry()[vmId]!, JSON.stringify({ ...this.configuration(), name }));
+  }
+
   /** Every file below a folder, relative, sorted. */
   files(folder: string): string[] {
     if (!fs.existsSync(folder)) return [];
