@@ -157,6 +157,13 @@ impl Move {
             }
             out.push(Action::PhaseChanged { phase: self.stage.phase(), bound_bytes: None });
         }
+        // The stage stays what it is until all are in: a resumed move with little left to copy would be mirroring after the first one,
+        // and what is not in the table by then would never be answered.
+        if let Event::Adopt { disk, .. } = event
+            && (disk as usize) < self.disks.len()
+        {
+            return self.take(event, now_us, out);
+        }
         // A request that only arrives frees nothing the copier could have waited for.
         let is_arrival = matches!(event, Event::GuestWrite { .. } | Event::GuestFlush { .. });
         if self.knows_disk_of(&event) {

@@ -660,6 +660,27 @@ fn a_write_already_in_flight_when_the_move_began_is_dirty_and_answered() {
 }
 
 #[test]
+fn a_resumed_move_with_nothing_to_copy_adopts_every_write_and_each_is_answered() {
+    let sizes = [64 * CHUNK, 64 * CHUNK];
+    let words: Vec<_> = sizes.iter().map(|_| (SharedWords::in_memory(64), SharedWords::in_memory(64))).collect();
+    let machine = Move::resume(MoveLimits::default(), JournalPhase::Verify, setups(&sizes, &words)).expect("resumed");
+    let mut bench = Bench { machine, words, now_us: 1_000_000, out: Vec::new() };
+    let writes = [(0, 0), (0, 1), (1, 0), (1, 1)];
+    for (disk, id) in writes {
+        bench.on(Event::Adopt { disk, id, range: chunks(3, 1) });
+        assert_eq!(bench.machine.progress().phase, Phase::Copy, "it waits until all are in");
+    }
+    bench.on(Event::Tick);
+    for (disk, id) in writes {
+        let answer = bench.on(Event::SourceWriteDone { disk, id, result: Ok(()) }).to_vec();
+        assert!(
+            answer.contains(&Action::Acknowledge { disk, id, result: Ok(()) }),
+            "write {id} of disk {disk}: {answer:?}"
+        );
+    }
+}
+
+#[test]
 fn after_a_kill_intent_becomes_dirty_and_nothing_of_the_target_is_fresh() {
     let words = (SharedWords::in_memory(64), SharedWords::in_memory(64));
     SavedMap::new(words.0.clone(), 64).expect("room").set(1..2);

@@ -66,6 +66,11 @@ impl World {
     pub fn adopt(&mut self) -> Check {
         let disk = self.random.below(self.disks.len() as u64) as usize;
         let (grains, value) = self.some_write(disk);
+        self.adopt_write(disk, grains, value)
+    }
+
+    /// Given to the source before the machine was there.
+    pub fn adopt_write(&mut self, disk: usize, grains: Range<u64>, value: u32) -> Check {
         let id = self.take_write(disk, grains.clone(), value);
         self.open_write(disk as u32, id, Side::Source)?;
         self.give(Event::Adopt { disk: disk as u32, id, range: bytes(&grains) })
