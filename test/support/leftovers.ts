@@ -58,6 +58,14 @@ export function markedProcesses(id: string, except: readonly number[] = [], vari
     .filter((pid) => !except.includes(pid) && readOrEmpty(`/proc/${pid}/environ`).split('\0').includes(wanted));
 }
 
+/** From /proc: not every machine has pgrep. */
+export function childrenOf(parent: number): number[] {
+  return namesIn('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => /\) \S (\d+) /.exec(readOrEmpty(`/proc/${pid}/stat`))?.[1] === String(parent));
+}
+
 export function findLeftovers({ id, folder, except = [], variable }: Run): Leftover[] {
   const found: Leftover[] = markedProcesses(id, except, variable).map((pid) => ({
     kind: 'process',

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { haveImages, sha256, unpackImage } from '../support/images.js';
+import { childrenOf } from '../support/leftovers.js';
 import { NbdClient, READ, WRITE } from '../support/nbd-client.js';
 import { lacks, requires } from '../support/requires.js';
 import { makeScratch, type Scratch } from '../support/scratch.js';
@@ -267,8 +268,8 @@ describe.skipIf(lacks('qemu-img', 'qemu-io', 'nbdinfo', 'nbdcopy'))('vmstorage s
       const { path } = await makeDisk('vhdx dynamic');
       await using serving = await Serving.start(path, socket);
       await qemuIo(serving.uri, ['write -P 5 0 20M']);
-      const { stdout } = await run('pgrep', ['-P', String(serving.pid)]);
-      process.kill(Number(stdout.trim()), 'SIGKILL');
+      const [worker] = childrenOf(serving.pid);
+      process.kill(worker!, 'SIGKILL');
       expect((await serving.ended).code).toBe(137);
       await using next = await Serving.start(path, socket);
       await qemuIo(next.uri, ['read -P 5 0 20M']);
