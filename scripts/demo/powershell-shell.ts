@@ -1,9 +1,10 @@
 /** The demo's cmdlets by the VMStorage module in one PowerShell session. A long cmdlet runs as the module's own job (-AsJob). */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { findPwsh } from '../../src/powershell/find-pwsh.js';
 import { PwshSession, type PwshResult } from '../../src/powershell/session.js';
 import { repository } from '../../test/support/guest-kernel.js';
+import { childrenOf } from '../../test/support/leftovers.js';
 import {
   CmdletFailure,
   CommandLineShell,
@@ -105,18 +106,6 @@ class PowerShellShell implements CmdletShell {
 function outputOf<T>(cmdlet: string, { output, errors, terminated }: PwshResult<T>): T[] {
   if (terminated || errors.length > 0) throw new CmdletFailure(cmdlet, errors.map(({ message, id }) => `${message} (${id})`).join('; '));
   return output;
-}
-
-function childrenOf(pid: number): string[] {
-  try {
-    return readdirSync(`/proc/${pid}/task`).flatMap((task) =>
-      readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8')
-        .split(' ')
-        .filter((child) => child !== ''),
-    );
-  } catch {
-    return ['unknown']; // it ended, or this kernel does not tell: then nothing is claimed
-  }
 }
 
 /** PowerShell with the module, or the vmstorage command where there is none; says which and why. */
