@@ -36,8 +36,8 @@ describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img'))('by hand', () => {
   let scratch: Scratch;
   let home: string;
   const at = (...names: string[]): string => join(scratch.path, ...names);
-  /** The folders of the README are somebody's own; the test has others. */
-  const here = (text: string): string => text.replaceAll('/srv/slow', at('slow')).replaceAll('/mnt/fast', at('fast'));
+  /** The README's folders are somebody's own, and a move needs the room its disks may grow into: the test has others, and smaller ones. */
+  const here = (text: string): string => text.replaceAll('/srv/slow', at('slow')).replaceAll('/mnt/fast', at('fast')).replaceAll('40GB', '4GB');
   beforeEach(async () => {
     scratch = await makeScratch('by-hand');
     home = at('home');
@@ -60,11 +60,11 @@ describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img'))('by hand', () => {
       cwd: checkoutFolder(),
     });
     const { output, errors, warnings } = await session.invoke(here(block('By hand, in PowerShell')), {}, { timeoutMs: BLOCK_LIMIT_MS });
-    expect(errors).toEqual([]);
+    expect(errors.map(({ message }) => message)).toEqual([]);
     expect(warnings).toEqual([]);
     expect(output.at(-1)).toBe(at('slow', 'web01.vhdx'));
     const after = await session.invoke(`"$((Get-VM web01).State)"; "$((Get-VHD ${at('slow', 'web01.vhdx')}).Size)"`);
-    expect(after).toMatchObject({ errors: [], output: ['Running', String(40 * 2 ** 30)] });
+    expect(after).toMatchObject({ errors: [], output: ['Running', String(4 * 2 ** 30)] });
     expect((await readdir(at('fast'), { recursive: true })).filter((name) => name.endsWith('.vhdx'))).toEqual([]);
     await session.invoke('Stop-VM web01 -TurnOff -Force');
     await run('qemu-img', ['check', '-f', 'vhdx', at('slow', 'web01.vhdx')]);
@@ -81,7 +81,7 @@ describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img'))('by hand', () => {
       return line.split(' ').slice(2);
     };
     expect(await vmstorage(...words('host start'))).toContain('was started');
-    await vmstorage('New-VHD', '-Path', at('slow', 'web01.vhdx'), '-SizeBytes', '40GB', '-Dynamic');
+    await vmstorage('New-VHD', '-Path', at('slow', 'web01.vhdx'), '-SizeBytes', '4GB', '-Dynamic');
     const machine = ['-Name', 'web01', '-MemoryStartupBytes', '512MB', '-Path', at('slow'), '-VHDPath', at('slow', 'web01.vhdx')];
     await vmstorage('New-VM', ...machine, '-Generation', '2');
     await vmstorage('Start-VM', 'web01');

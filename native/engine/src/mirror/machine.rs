@@ -230,7 +230,8 @@ impl Move {
         if !state.allocation_known {
             state.allocation_known = true;
             state.cursor = 0;
-            if self.disks.iter().all(|disk| disk.allocation_known) {
+            // The scan does not hear of a stop. A record behind Cancelled would have a killed worker resume what is being deleted.
+            if self.stage.tracks() && self.disks.iter().all(|disk| disk.allocation_known) {
                 self.recorder.want(JournalPhase::Copy, self.attempt);
             }
         }

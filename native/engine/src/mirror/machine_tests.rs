@@ -545,6 +545,21 @@ fn a_stop_before_committed_cancels_and_one_after_it_is_too_late() {
 }
 
 #[test]
+fn what_the_scan_finds_after_a_stop_records_nothing_behind_cancelled() {
+    for allocation_known_at in [0, 1] {
+        let mut bench = Bench::new(&[16]);
+        bench.on(Event::Stop);
+        if allocation_known_at == 0 {
+            assert_eq!(bench.allocate(), []);
+        }
+        let ended = bench.recorded(JournalPhase::Cancelled);
+        assert_eq!(ended, [Action::Finished { outcome: Outcome::Ended(EndReason::Stopped) }]);
+        assert_eq!(bench.allocate(), []);
+        assert!(bench.machine.is_idle());
+    }
+}
+
+#[test]
 fn a_stop_in_the_window_wins_if_the_target_fails_there() {
     let mut bench = Bench::committing(&[16]);
     bench.write(0, 0, chunks(1, 1));
