@@ -450,7 +450,9 @@ impl World {
                 if self.ops.iter().any(|op| matches!(op.work, Work::Record { .. })) {
                     return Err("two records at once".into());
                 }
-                if self.outcome.is_some() || (self.superblock.visible == JournalPhase::Cancelled && phase != JournalPhase::Cancelled) {
+                if self.outcome.is_some()
+                    || (self.superblock.visible == JournalPhase::Cancelled && phase != JournalPhase::Cancelled)
+                {
                     return Err(format!("{phase:?} is recorded when the move is over"));
                 }
                 self.start(0, Work::Record { phase, result, steps: 0 });
