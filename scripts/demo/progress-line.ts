@@ -1,6 +1,6 @@
 /** A move's progress for people: one line that is rewritten on a terminal, a plain line now and then elsewhere. */
 
-/** Off a terminal a line is printed at a new phase and then so often. */
+/** Off a terminal a line is printed at a new phase and then so often, unless it says the same. */
 const PLAIN_EACH_MS = 2000;
 const BAR_CELLS = 24;
 
@@ -14,6 +14,7 @@ export interface ProgressFigures {
 
 export class ProgressLine {
   #phase = '';
+  #plain = '';
   #plainAt = 0;
   #drawn = false;
 
@@ -24,8 +25,9 @@ export class ProgressLine {
     if (this.out.isTTY) {
       this.out.write(`\r\u001b[K${text}`);
       this.#drawn = true;
-    } else if (figures.phase !== this.#phase || Date.now() >= this.#plainAt) {
+    } else if (text !== this.#plain && (figures.phase !== this.#phase || Date.now() >= this.#plainAt)) {
       this.out.write(`${text}\n`);
+      this.#plain = text;
       this.#plainAt = Date.now() + PLAIN_EACH_MS;
     }
     this.#phase = figures.phase;
