@@ -19,6 +19,7 @@ import { inQuiet } from './quiet.js';
 import { Later } from './later.js';
 import { Ledger, type LedgerEntry } from './ledger.js';
 import { asMoveError } from './move-error.js';
+import { byTheirOwnPaths } from './named-disks.js';
 import { RETAINED, planMove } from './plan.js';
 import type { Claim, JournalStatus, MigrationPorts, VmRecord } from './ports.js';
 import { freshStatus } from './progress.js';
@@ -264,7 +265,7 @@ export class StorageMoves {
       throw new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${vmId}".`, { target: vmId });
     const { plan, remarks } = planMove({
       vm,
-      request,
+      request: await byTheirOwnPaths(request, vm.configuration, this.ports.files),
       moveId,
       createdAt: clock.now(),
       bootId,
