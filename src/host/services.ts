@@ -138,7 +138,7 @@ export interface Migration {
   recover(vm: VmRecord, journal: JournalStatus | null): Promise<void>;
   /**
    * Once, before cmdlets are served and after the workers were found again: takes up what needs no journal (moves without disks, half made
-   * destinations). VMs with a journal are left to `recover`.
+   * destinations). Moves with a journal are shown from here on, and go on by `recover`.
    */
   start(): Promise<void>;
   /** At the end of the host: stops retries. Moves go on in their workers. */

@@ -11,8 +11,8 @@
  */
 import * as path from 'node:path';
 import { VmStorageError } from '../model/errors.js';
-import type { MoveStatus } from '../model/move.js';
-import { JobQueue } from '../jobs/queue.js';
+import type { MovePhase, MoveStatus } from '../model/move.js';
+import { JobQueue, type Work } from '../jobs/queue.js';
 import type { Job } from '../jobs/job.js';
 import { checkMove, holderName, type CheckedMove } from './check.js';
 import { inQuiet } from './quiet.js';
@@ -52,6 +52,8 @@ export class StorageMoves {
   readonly #plans = new Map<string, CheckedMove['plan']>();
   /** Entries of VMs that have a journal, until `recover` has said whose it is. */
   readonly #besideJournal: LedgerEntry[] = [];
+  /** Of those, the moves that are shown already: takes what is to be done once their worker has told the journal. */
+  readonly #awaited = new Map<string, (work: Work<MoveStatus, MoveReceipt>) => void>();
   #history: readonly MoveReceipt[] = [];
   #closed = false;
 
@@ -143,7 +145,7 @@ export class StorageMoves {
 
   /**
    * Takes up what the ledger knows and no journal speaks for: moves without disks, beginnings that did not last, ends after the
-   * journal was removed, destinations that are still to be cleaned. Before any cmdlet is served.
+   * journal was removed, destinations that are still to be cleaned. Of the others it makes the jobs. Before any cmdlet is served.
    */
   async start(): Promise<void> {
     this.#history = await this.receipts.latest(FINISHED_KEPT);
@@ -157,6 +159,31 @@ export class StorageMoves {
         this.#besideJournal.push(entry);
       else this.#takeUpAlone(entry);
     }
+    for (const entry of this.#besideJournal) {
+      const newer = this.#besideJournal.some((other) => other.plan.vmId === entry.plan.vmId && other.openedAt > entry.openedAt);
+      if (!newer && this.ports.registry.byId(entry.plan.vmId)) this.#awaitJournal(entry);
+    }
+  }
+
+  /** Whoever asks is shown the move, and can stop it, however long its worker takes to come back. */
+  #awaitJournal({ plan, state }: LedgerEntry): void {
+    const phase = state === 'open' ? 'copy' : state === 'committed' ? 'release' : 'cleanUp';
+    const work = new Promise<Work<MoveStatus, MoveReceipt>>((resolve) => this.#awaited.set(plan.moveId, resolve));
+    this.#plans.set(plan.moveId, plan);
+    this.#queue.submit(plan.moveId, plan.vmId, freshStatus(plan.moveId, phase), async (control) => (await work)(control), 'resumed');
+  }
+
+  /** In the job that is there for it already, else in a new one. */
+  #resume({ moveId, vmId }: CheckedMove['plan'], phase: MovePhase, work: Work<MoveStatus, MoveReceipt>): void {
+    const begin = this.#awaited.get(moveId);
+    this.#awaited.delete(moveId);
+    const status = freshStatus(moveId, phase);
+    if (!begin) this.#queue.submit(moveId, vmId, status, work, 'resumed');
+    else
+      begin((control) => {
+        control.report(status);
+        return work(control);
+      });
   }
 
   /**
@@ -171,14 +198,18 @@ export class StorageMoves {
     for (const entry of others) {
       this.#besideJournal.splice(this.#besideJournal.indexOf(entry), 1);
       // Beside another move's journal only cleaning can be left to do; without one, anything.
-      if (!journal) this.#takeUpAlone(entry);
-      else if (entry.state === 'undoing') this.#finishLater(entry, new Claims());
+      if (!journal) {
+        this.#takeUpAlone(entry);
+        continue;
+      }
+      if (this.#awaited.has(entry.plan.moveId)) this.#resume(entry.plan, 'cleanUp', () => Promise.reject(supplanted(entry)));
+      if (entry.state === 'undoing') this.#finishLater(entry, new Claims());
     }
   }
 
   async #recoverJournal(vm: VmRecord, journal: JournalStatus): Promise<void> {
     const { moveId } = journal.plan;
-    if (this.#plans.has(moveId)) return;
+    if (this.#plans.has(moveId) && !this.#awaited.has(moveId)) return;
     this.#plans.set(moveId, journal.plan);
     const claims = new Claims();
     try {
@@ -190,7 +221,7 @@ export class StorageMoves {
       }
       this.#takeUp(entry, journal, claims);
     } catch (cause) {
-      this.#plans.delete(moveId);
+      if (!this.#awaited.has(moveId)) this.#plans.delete(moveId);
       claims.release();
       throw cause;
     }
@@ -218,6 +249,7 @@ export class StorageMoves {
     } catch (cause) {
       // Contradiction: the claim is kept, so that nobody changes what a person has to look at.
       this.ports.log.error({ moveId: plan.moveId, cause: String(cause) }, 'a move is left alone');
+      if (this.#awaited.has(plan.moveId)) this.#resume(plan, 'cleanUp', () => Promise.reject(asMoveError(cause)));
       return;
     }
     this.ports.log.info({ moveId: plan.moveId, vmId: plan.vmId, from: on.from }, 'an interrupted move goes on');
@@ -237,13 +269,7 @@ export class StorageMoves {
       );
     }
     const phase = on.from === 'release' ? 'release' : on.from === 'undo' ? 'cleanUp' : 'copy';
-    this.#queue.submit(
-      plan.moveId,
-      plan.vmId,
-      freshStatus(plan.moveId, phase),
-      (control) => this.#run(control, entry, claims, on.from, on.reason),
-      'resumed',
-    );
+    this.#resume(plan, phase, (control) => this.#run(control, entry, claims, on.from, on.reason));
   }
 
   /** Nothing here begins another step from now on; the moves go on in their workers, and the next host takes them up. */
@@ -385,6 +411,10 @@ function openEntry(checked: CheckedMove, now: Date): LedgerEntry {
     needs: checked.needs.map((need) => ({ ...need, bytes: String(need.bytes) })),
     reason: null,
   };
+}
+
+function supplanted({ reason }: LedgerEntry): VmStorageError {
+  return new VmStorageError('OperationFailed', reason ?? 'The move was interrupted, and another move of the virtual machine is under way.');
 }
 
 function alreadyMoving(vm: VmRecord): VmStorageError {
