@@ -19,7 +19,10 @@ export interface HostMigration {
   start(): Promise<void>;
   /** Once per VM with a journal file, after its worker serves; null when the worker knows of no move. */
   recover(vm: VmRecord, journal: JournalStatus | null): Promise<void>;
-  /** At the end of the host, before its workers are let go of: no move takes another step here. They go on in their workers. */
+  /**
+   * At the end of the host, before its workers are let go of: no move takes another step here, and those that wait in line end. Those that
+   * were begun go on in their workers.
+   */
   close(): Promise<void>;
 }
 

@@ -95,6 +95,7 @@ export class StorageMoves {
       }
       claims.add(this.ports.locks.claimPaths(checked.claims, holderName(checked.plan)));
       claims.add(await this.#space.promise(moveId, checked.needs));
+      if (this.#closed) throw hostStopped();
       this.#plans.set(moveId, checked.plan);
       const job = this.#queue.submit(moveId, vmId, freshStatus(moveId, 'queued'), (control) =>
         this.#begin(control, vmId, request, checked, claims),
@@ -272,10 +273,14 @@ export class StorageMoves {
     this.#resume(plan, phase, (control) => this.#run(control, entry, claims, on.from, on.reason));
   }
 
-  /** Nothing here begins another step from now on; the moves go on in their workers, and the next host takes them up. */
+  /**
+   * Nothing here begins another step from now on; the moves go on in their workers, and the next host takes them up. Those that wait in
+   * line are forgotten with this host, and their clients are told.
+   */
   close(): void {
     this.#closed = true;
     this.#later.close();
+    this.#queue.cancelWaiting(hostStopped());
   }
 
   #gate(): Promise<void> {
@@ -415,6 +420,14 @@ function openEntry(checked: CheckedMove, now: Date): LedgerEntry {
 
 function supplanted({ reason }: LedgerEntry): VmStorageError {
   return new VmStorageError('OperationFailed', reason ?? 'The move was interrupted, and another move of the virtual machine is under way.');
+}
+
+function hostStopped(): VmStorageError {
+  return new VmStorageError(
+    'OperationStopped',
+    'The host was stopped before the move had its place. Nothing was begun, and nothing was changed.',
+    { recommendedAction: 'Ask for the move again once the host runs: it is not remembered.' },
+  );
 }
 
 function alreadyMoving(vm: VmRecord): VmStorageError {
