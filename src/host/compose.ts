@@ -119,8 +119,8 @@ async function compose(options: HostOptions, paths: InstancePaths, log: Log): Pr
       clearInterval(logTimer);
       unsubscribe();
       ended.abort();
-      await server.close();
-      await migration.close();
+      // Together: a client whose move waits in line is told, before its connection is closed, that nothing was begun.
+      await Promise.all([migration.close(), server.close()]);
       workers.close();
       hypervisor.close();
       log.info({}, 'the host ended; workers and guests go on');

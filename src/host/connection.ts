@@ -7,6 +7,7 @@
  *  anything else, anywhere: a ProtocolError is told and the connection closed. `stop` and `reply` are taken at any time after begin.
  * ```
  * Closing the connection ends queries (context.signal), never a move. `stop` asks for cancellation (context.stopRequested).
+ * The end of the host ends queries as well. A record that fails of it says why, as a last word; one that is given up is never called processed.
  */
 import type { Socket } from 'node:net';
 import { VmStorageError } from '../model/errors.js';
@@ -44,6 +45,8 @@ interface Invocation {
 export class Connection {
   readonly #decoder = new FrameDecoder(CLIENT_FRAME_MAX_BYTES);
   readonly #closed = new AbortController();
+  /** What handlers see of it: nobody waits for an answer any more. */
+  readonly #givenUp = new AbortController();
   readonly #stop = new AbortController();
   readonly #asked = new Map<number, (value: boolean) => void>();
   readonly #queue: ClientMessage[] = [];
@@ -51,6 +54,8 @@ export class Connection {
   #invocation: Invocation | null = null;
   #ended = false;
   #working = false;
+  #hostEnds = false;
+  #terminated = false;
   #nextAsk = 1;
 
   constructor(
@@ -63,9 +68,25 @@ export class Connection {
     socket.on('close', () => {
       clearTimeout(timer);
       this.#closed.abort();
-      for (const answer of this.#asked.values()) answer(false);
-      this.#asked.clear();
+      this.#giveUp();
     });
+  }
+
+  /** The host ends: closes as soon as the handler at work, if there is one, has given up or said why it failed. */
+  end(): void {
+    this.#hostEnds = true;
+    this.#giveUp();
+    if (!this.#working) this.#closeAfterLastWord();
+  }
+
+  #giveUp(): void {
+    this.#givenUp.abort();
+    for (const answer of this.#asked.values()) answer(false);
+    this.#asked.clear();
+  }
+
+  #closeAfterLastWord(): void {
+    if (!this.#terminated) this.socket.destroy();
   }
 
   #data(chunk: Buffer): void {
@@ -132,13 +153,14 @@ export class Connection {
 
   async #work(): Promise<void> {
     this.#working = true;
-    for (let message = this.#queue.shift(); message && !this.#closed.signal.aborted; message = this.#queue.shift()) {
+    for (let message = this.#queue.shift(); message && !this.#givenUp.signal.aborted; message = this.#queue.shift()) {
       if (message.k === 'process') await this.#process(message);
       else if (message.k === 'end') await this.#send({ k: 'completed' });
       else if (message.k === 'complete')
         await this.#send({ k: 'items', items: await this.options.complete(message.kind, message.word).catch(() => []) });
     }
     this.#working = false;
+    if (this.#hostEnds) this.#closeAfterLastWord();
   }
 
   async #process(message: Extract<ClientMessage, { k: 'process' }>): Promise<void> {
@@ -151,7 +173,9 @@ export class Connection {
     if (!this.#stop.signal.aborted) {
       try {
         await handler(this.#context(invocation, message));
+        if (this.#hostEnds) return; // done, or given up: from here they look the same
       } catch (error) {
+        if (this.#hostEnds) return error instanceof VmStorageError ? this.#terminate(error) : undefined;
         if (!(error instanceof VmStorageError)) {
           this.options.log.error(
             { cmdlet: invocation.cmdlet, error: error instanceof Error ? error.stack : String(error) },
@@ -177,7 +201,7 @@ export class Connection {
       cwd,
       parameterSet,
       bound,
-      signal: this.#closed.signal,
+      signal: this.#givenUp.signal,
       stopRequested: this.#stop.signal,
       output: (value) => this.#send({ k: 'output', v: value }),
       error: (error) => {
@@ -213,6 +237,7 @@ export class Connection {
   }
 
   #terminate(error: VmStorageError): void {
+    this.#terminated = true;
     this.#queue.length = 0;
     void this.#send({ k: 'terminating', e: toWireError(error) }).then(() => this.socket.end());
     this.socket.removeAllListeners('data');

@@ -9,6 +9,9 @@ import { listen } from './instance-lock.js';
 /** Each is one running cmdlet; 50 parallel PowerShell runspaces are the most that was ever seen. */
 export const CONNECTIONS_MAX = 512;
 
+/** For the last words of handlers that fail because the host ends. One that does not listen to its signal is not waited for longer. */
+const LAST_WORD_LIMIT_MS = 1_000;
+
 export interface HostServer {
   /** Stops accepting and closes all connections; handlers that do not depend on their client go on. */
   close(): Promise<void>;
@@ -16,16 +19,15 @@ export interface HostServer {
 
 export async function serve(socketPath: string, options: ConnectionOptions): Promise<HostServer> {
   await removeStale(socketPath);
-  const sockets = new Set<Socket>();
+  const connections = new Map<Socket, Connection>();
   const server = createServer((socket) => {
-    if (sockets.size >= CONNECTIONS_MAX) {
-      options.log.warn({ connections: sockets.size }, 'a connection was refused: too many');
+    if (connections.size >= CONNECTIONS_MAX) {
+      options.log.warn({ connections: connections.size }, 'a connection was refused: too many');
       socket.destroy();
       return;
     }
-    sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
-    new Connection(socket, options);
+    connections.set(socket, new Connection(socket, options));
+    socket.on('close', () => connections.delete(socket));
   });
   await listen(server, socketPath);
   await chmod(socketPath, 0o600);
@@ -33,8 +35,12 @@ export async function serve(socketPath: string, options: ConnectionOptions): Pro
   return {
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve())); // removes the socket file too
-      for (const socket of sockets) socket.destroy();
+      for (const connection of connections.values()) connection.end();
+      const late = setTimeout(() => {
+        for (const socket of connections.keys()) socket.destroy();
+      }, LAST_WORD_LIMIT_MS);
       await closed;
+      clearTimeout(late);
     },
   };
 }

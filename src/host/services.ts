@@ -105,7 +105,7 @@ export interface CmdletContext {
   /** What was bound in this record; objects carry their key properties (`Id` of a VirtualMachine ...). */
   readonly bound: { readonly [name: string]: WireValue };
   readonly cwd: string;
-  /** Aborted when the connection closes. Ends queries, never a move. */
+  /** Aborted when the connection closes or the host ends. Ends queries, never a move. */
   readonly signal: AbortSignal;
   /** Aborted when the client sent `stop` (Ctrl+C, Stop-Job): cancels a move. */
   readonly stopRequested: AbortSignal;
@@ -138,9 +138,9 @@ export interface Migration {
   recover(vm: VmRecord, journal: JournalStatus | null): Promise<void>;
   /**
    * Once, before cmdlets are served and after the workers were found again: takes up what needs no journal (moves without disks, half made
-   * destinations). VMs with a journal are left to `recover`.
+   * destinations). Moves with a journal are shown from here on, and go on by `recover`.
    */
   start(): Promise<void>;
-  /** At the end of the host: stops retries. Moves go on in their workers. */
+  /** At the end of the host: stops retries, and ends the moves that wait in line, at once. Those that were begun go on in their workers. */
   close(): Promise<void>;
 }

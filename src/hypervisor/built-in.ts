@@ -15,7 +15,7 @@ import type { NativeGuestOptions } from '../native/binding.js';
 import { boundLog } from '../os/bounded-logs.js';
 import { waitUntil } from '../os/clock.js';
 import { systemFiles } from '../os/files.js';
-import { waitForExit } from '../os/processes.js';
+import { startedAt, waitForExit } from '../os/processes.js';
 import { askGuest } from './built-in-control.js';
 import { builtInLoad } from './built-in-load.js';
 import type { Hypervisor, StartOptions, VmRuntime } from './hypervisor.js';
@@ -177,7 +177,7 @@ export class BuiltInHypervisor implements Hypervisor {
   }
 
   async adopt(vmId: string): Promise<VmState> {
-    const { paths, processes, log } = this.options;
+    const { paths, processes, clock, log } = this.options;
     const control = paths.guestSocket(vmId);
     const identity = processes.find(
       (line) => line[line.indexOf('--control') + 1] === control && line[line.indexOf('--vm') + 1] === vmId,
@@ -186,7 +186,11 @@ export class BuiltInHypervisor implements Hypervisor {
       await rm(control, { force: true });
       return 'Off';
     }
-    const machine: Machine = { ...machineThatIsOff(vmId), process: identity };
+    const machine: Machine = {
+      ...machineThatIsOff(vmId),
+      process: identity,
+      startedAt: startedAt(identity, clock).toISOString(),
+    };
     this.#machines.adopt(machine);
     this.#look();
     log.info({ vmId, guest: identity.pid }, 'built-in guest found again');

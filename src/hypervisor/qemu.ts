@@ -13,7 +13,7 @@ import { boundLog } from '../os/bounded-logs.js';
 import { type Files, systemFiles } from '../os/files.js';
 import type { Log } from '../os/log.js';
 import type { InstancePaths } from '../os/paths.js';
-import { type ProcessIdentity, type Processes, waitForExit } from '../os/processes.js';
+import { type ProcessIdentity, type Processes, startedAt, waitForExit } from '../os/processes.js';
 import { accelerator, type Accelerator } from './accelerator.js';
 import { machineFirmware } from './firmware.js';
 import type { Hypervisor, StartOptions, VmRuntime } from './hypervisor.js';
@@ -188,7 +188,7 @@ export class QemuHypervisor implements Hypervisor {
       ...machineThatIsOff(vmId),
       process: identity,
       accelerator: kvm ? 'kvm' : 'tcg',
-      startedAt: startedAt(identity, clock),
+      startedAt: startedAt(identity, clock).toISOString(),
       qmp: null,
     };
     this.#machines.adopt(machine);
@@ -344,10 +344,4 @@ function stateOf(status: string): VmState {
     default:
       return 'Paused'; // paused, suspended, watchdog, debug, save-vm ...
   }
-}
-
-/** When a process found again was started, from its ticks since boot. */
-function startedAt(identity: ProcessIdentity, clock: Clock): string {
-  const bootedMs = clock.now().getTime() - Number(process.hrtime.bigint() / 1_000_000n); // hrtime counts from boot (CLOCK_MONOTONIC)
-  return new Date(bootedMs + Number(identity.startTicks) * 10).toISOString();
 }

@@ -63,6 +63,11 @@ export class JobQueue<P, R> {
     }
   }
 
+  /** Ends the line: nobody who waits in it begins any more, and each is told why. */
+  cancelWaiting(reason: VmStorageError): void {
+    for (const { job } of [...this.#waiting]) job.cancel(reason);
+  }
+
   /** Running and waiting jobs, the oldest first. */
   unfinished(): readonly Job<P, R>[] {
     return [...this.#active.values(), ...this.#waiting.map((entry) => entry.job).filter((job) => job.state === 'queued')];

@@ -14,12 +14,15 @@ export interface HostMigration {
   status(vmId: string): MoveStatus | null;
   /**
    * Once, after the registry is loaded and before cmdlets are served: takes up what needs no journal (moves without disks, half made
-   * destinations, ends). Those with a journal come by `recover`.
+   * destinations, ends). Those with a journal are shown from here on, and go on by `recover`.
    */
   start(): Promise<void>;
   /** Once per VM with a journal file, after its worker serves; null when the worker knows of no move. */
   recover(vm: VmRecord, journal: JournalStatus | null): Promise<void>;
-  /** At the end of the host, before its workers are let go of: no move takes another step here. They go on in their workers. */
+  /**
+   * At the end of the host, before its workers are let go of: no move takes another step here, and those that wait in line end. Those that
+   * were begun go on in their workers.
+   */
   close(): Promise<void>;
 }
 

@@ -11,13 +11,15 @@
  */
 import * as path from 'node:path';
 import { VmStorageError } from '../model/errors.js';
-import type { MoveStatus } from '../model/move.js';
-import { JobQueue } from '../jobs/queue.js';
+import type { MovePhase, MoveStatus } from '../model/move.js';
+import { JobQueue, type Work } from '../jobs/queue.js';
 import type { Job } from '../jobs/job.js';
 import { checkMove, holderName, type CheckedMove } from './check.js';
 import { inQuiet } from './quiet.js';
 import { Later } from './later.js';
 import { Ledger, type LedgerEntry } from './ledger.js';
+import { asMoveError } from './move-error.js';
+import { byTheirOwnPaths } from './named-disks.js';
 import { RETAINED, planMove } from './plan.js';
 import type { Claim, JournalStatus, MigrationPorts, VmRecord } from './ports.js';
 import { freshStatus } from './progress.js';
@@ -25,7 +27,7 @@ import { Receipts, type MoveReceipt } from './receipts.js';
 import { continuation, entryFromJournal, type Continuation } from './recover.js';
 import { release } from './release.js';
 import type { MoveRequest } from './request.js';
-import { UnfinishedMove, asMoveError, runMove, type EntryPoint } from './run.js';
+import { UnfinishedMove, runMove, type EntryPoint } from './run.js';
 import { Scene, type MoveControl } from './scene.js';
 import { Space } from './space.js';
 import { undo } from './undo.js';
@@ -50,6 +52,8 @@ export class StorageMoves {
   readonly #plans = new Map<string, CheckedMove['plan']>();
   /** Entries of VMs that have a journal, until `recover` has said whose it is. */
   readonly #besideJournal: LedgerEntry[] = [];
+  /** Of those, the moves that are shown already: takes what is to be done once their worker has told the journal. */
+  readonly #awaited = new Map<string, (work: Work<MoveStatus, MoveReceipt>) => void>();
   #history: readonly MoveReceipt[] = [];
   #closed = false;
 
@@ -91,6 +95,7 @@ export class StorageMoves {
       }
       claims.add(this.ports.locks.claimPaths(checked.claims, holderName(checked.plan)));
       claims.add(await this.#space.promise(moveId, checked.needs));
+      if (this.#closed) throw hostStopped();
       this.#plans.set(moveId, checked.plan);
       const job = this.#queue.submit(moveId, vmId, freshStatus(moveId, 'queued'), (control) =>
         this.#begin(control, vmId, request, checked, claims),
@@ -141,7 +146,7 @@ export class StorageMoves {
 
   /**
    * Takes up what the ledger knows and no journal speaks for: moves without disks, beginnings that did not last, ends after the
-   * journal was removed, destinations that are still to be cleaned. Before any cmdlet is served.
+   * journal was removed, destinations that are still to be cleaned. Of the others it makes the jobs. Before any cmdlet is served.
    */
   async start(): Promise<void> {
     this.#history = await this.receipts.latest(FINISHED_KEPT);
@@ -155,6 +160,31 @@ export class StorageMoves {
         this.#besideJournal.push(entry);
       else this.#takeUpAlone(entry);
     }
+    for (const entry of this.#besideJournal) {
+      const newer = this.#besideJournal.some((other) => other.plan.vmId === entry.plan.vmId && other.openedAt > entry.openedAt);
+      if (!newer && this.ports.registry.byId(entry.plan.vmId)) this.#awaitJournal(entry);
+    }
+  }
+
+  /** Whoever asks is shown the move, and can stop it, however long its worker takes to come back. */
+  #awaitJournal({ plan, state }: LedgerEntry): void {
+    const phase = state === 'open' ? 'copy' : state === 'committed' ? 'release' : 'cleanUp';
+    const work = new Promise<Work<MoveStatus, MoveReceipt>>((resolve) => this.#awaited.set(plan.moveId, resolve));
+    this.#plans.set(plan.moveId, plan);
+    this.#queue.submit(plan.moveId, plan.vmId, freshStatus(plan.moveId, phase), async (control) => (await work)(control), 'resumed');
+  }
+
+  /** In the job that is there for it already, else in a new one. */
+  #resume({ moveId, vmId }: CheckedMove['plan'], phase: MovePhase, work: Work<MoveStatus, MoveReceipt>): void {
+    const begin = this.#awaited.get(moveId);
+    this.#awaited.delete(moveId);
+    const status = freshStatus(moveId, phase);
+    if (!begin) this.#queue.submit(moveId, vmId, status, work, 'resumed');
+    else
+      begin((control) => {
+        control.report(status);
+        return work(control);
+      });
   }
 
   /**
@@ -169,14 +199,18 @@ export class StorageMoves {
     for (const entry of others) {
       this.#besideJournal.splice(this.#besideJournal.indexOf(entry), 1);
       // Beside another move's journal only cleaning can be left to do; without one, anything.
-      if (!journal) this.#takeUpAlone(entry);
-      else if (entry.state === 'undoing') this.#finishLater(entry, new Claims());
+      if (!journal) {
+        this.#takeUpAlone(entry);
+        continue;
+      }
+      if (this.#awaited.has(entry.plan.moveId)) this.#resume(entry.plan, 'cleanUp', () => Promise.reject(supplanted(entry)));
+      if (entry.state === 'undoing') this.#finishLater(entry, new Claims());
     }
   }
 
   async #recoverJournal(vm: VmRecord, journal: JournalStatus): Promise<void> {
     const { moveId } = journal.plan;
-    if (this.#plans.has(moveId)) return;
+    if (this.#plans.has(moveId) && !this.#awaited.has(moveId)) return;
     this.#plans.set(moveId, journal.plan);
     const claims = new Claims();
     try {
@@ -188,7 +222,7 @@ export class StorageMoves {
       }
       this.#takeUp(entry, journal, claims);
     } catch (cause) {
-      this.#plans.delete(moveId);
+      if (!this.#awaited.has(moveId)) this.#plans.delete(moveId);
       claims.release();
       throw cause;
     }
@@ -216,6 +250,7 @@ export class StorageMoves {
     } catch (cause) {
       // Contradiction: the claim is kept, so that nobody changes what a person has to look at.
       this.ports.log.error({ moveId: plan.moveId, cause: String(cause) }, 'a move is left alone');
+      if (this.#awaited.has(plan.moveId)) this.#resume(plan, 'cleanUp', () => Promise.reject(asMoveError(cause)));
       return;
     }
     this.ports.log.info({ moveId: plan.moveId, vmId: plan.vmId, from: on.from }, 'an interrupted move goes on');
@@ -235,19 +270,17 @@ export class StorageMoves {
       );
     }
     const phase = on.from === 'release' ? 'release' : on.from === 'undo' ? 'cleanUp' : 'copy';
-    this.#queue.submit(
-      plan.moveId,
-      plan.vmId,
-      freshStatus(plan.moveId, phase),
-      (control) => this.#run(control, entry, claims, on.from, on.reason),
-      'resumed',
-    );
+    this.#resume(plan, phase, (control) => this.#run(control, entry, claims, on.from, on.reason));
   }
 
-  /** Nothing here begins another step from now on; the moves go on in their workers, and the next host takes them up. */
+  /**
+   * Nothing here begins another step from now on; the moves go on in their workers, and the next host takes them up. Those that wait in
+   * line are forgotten with this host, and their clients are told.
+   */
   close(): void {
     this.#closed = true;
     this.#later.close();
+    this.#queue.cancelWaiting(hostStopped());
   }
 
   #gate(): Promise<void> {
@@ -263,7 +296,7 @@ export class StorageMoves {
       throw new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${vmId}".`, { target: vmId });
     const { plan, remarks } = planMove({
       vm,
-      request,
+      request: await byTheirOwnPaths(request, vm.configuration, this.ports.files),
       moveId,
       createdAt: clock.now(),
       bootId,
@@ -383,6 +416,18 @@ function openEntry(checked: CheckedMove, now: Date): LedgerEntry {
     needs: checked.needs.map((need) => ({ ...need, bytes: String(need.bytes) })),
     reason: null,
   };
+}
+
+function supplanted({ reason }: LedgerEntry): VmStorageError {
+  return new VmStorageError('OperationFailed', reason ?? 'The move was interrupted, and another move of the virtual machine is under way.');
+}
+
+function hostStopped(): VmStorageError {
+  return new VmStorageError(
+    'OperationStopped',
+    'The host was stopped before the move had its place. Nothing was begun, and nothing was changed.',
+    { recommendedAction: 'Ask for the move again once the host runs: it is not remembered.' },
+  );
 }
 
 function alreadyMoving(vm: VmRecord): VmStorageError {

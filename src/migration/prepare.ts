@@ -7,6 +7,7 @@
  */
 import { VmStorageError } from '../model/errors.js';
 import { killPoint } from '../os/kill-point.js';
+import { folderNotMade } from './move-error.js';
 import type { Scene } from './scene.js';
 
 export async function prepare(scene: Scene): Promise<void> {
@@ -27,7 +28,10 @@ async function makeFolders(scene: Scene): Promise<void> {
   const made: string[] = [];
   for (const folder of scene.plan.createdFolders) {
     // One that is there by now is somebody else's: not ours to remove.
-    if (await scene.ports.files.makeFolder(folder)) made.push(folder);
+    const ours = await scene.ports.files.makeFolder(folder).catch((cause: unknown) => {
+      throw folderNotMade(folder, cause);
+    });
+    if (ours) made.push(folder);
   }
   if (made.length !== scene.plan.createdFolders.length) await scene.record({ plan: { ...scene.plan, createdFolders: made } });
 }

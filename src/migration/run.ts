@@ -11,6 +11,7 @@
  */
 import { VmStorageError } from '../model/errors.js';
 import { follow } from './follow.js';
+import { asMoveError } from './move-error.js';
 import { inPhase } from './phases.js';
 import { prepare, refuseStopped } from './prepare.js';
 import type { MoveReceipt } from './receipts.js';
@@ -52,7 +53,7 @@ async function undoOrComplete(scene: Scene, cause: unknown): Promise<void> {
   try {
     outcome = await undo(scene, error.message);
   } catch (second) {
-    const reason = second instanceof Error ? second.message : String(second);
+    const reason = asMoveError(second).message;
     scene.ports.log.error({ moveId: scene.plan.moveId, reason }, 'a failed move could not be undone yet');
     throw new UnfinishedMove('undo', error.code, `${error.message} Undoing it failed as well (${reason}); the host goes on trying.`, cause);
   }
@@ -72,7 +73,7 @@ async function completed(scene: Scene): Promise<MoveReceipt> {
   try {
     return await release(scene);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = asMoveError(cause).message;
     throw new UnfinishedMove(
       'release',
       'OperationFailed',
@@ -92,14 +93,4 @@ export class UnfinishedMove extends VmStorageError {
   ) {
     super(code, message, { cause });
   }
-}
-
-export function asMoveError(cause: unknown): VmStorageError {
-  if (cause instanceof VmStorageError) return cause;
-  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
-  const message = cause instanceof Error ? cause.message : String(cause);
-  if (code === 'ENOSPC' || code === 'EDQUOT') return new VmStorageError('NoSpace', message, { cause });
-  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') return new VmStorageError('AccessDenied', message, { cause });
-  if (code !== '') return new VmStorageError('StorageFailure', message, { cause });
-  return new VmStorageError('HostInternalError', message, { cause });
 }

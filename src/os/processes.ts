@@ -115,6 +115,12 @@ export const systemProcesses: Processes = {
   },
 };
 
+/** When a process was started, by the clock of now: from its ticks since boot. */
+export function startedAt(identity: ProcessIdentity, clock: Clock): Date {
+  const bootedMs = clock.now().getTime() - Number(process.hrtime.bigint() / 1_000_000n); // hrtime counts from boot (CLOCK_MONOTONIC)
+  return new Date(bootedMs + (Number(identity.startTicks) * 1000) / TICKS_PER_SECOND);
+}
+
 /** True when it is gone within `timeoutMs`. */
 export async function waitForExit(processes: Processes, clock: Clock, identity: ProcessIdentity, timeoutMs: number): Promise<boolean> {
   return (await waitUntil(clock, timeoutMs, 20, () => (processes.isAlive(identity) ? undefined : true))) ?? false;

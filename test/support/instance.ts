@@ -112,6 +112,11 @@ export class Instance implements AsyncDisposable {
     await this.#endHost('SIGKILL');
   }
 
+  /** What a service manager does. */
+  async stopHost(): Promise<void> {
+    await this.#endHost('SIGTERM');
+  }
+
   async #endHost(signal: NodeJS.Signals): Promise<void> {
     const host = this.#host;
     this.#host = null;

@@ -150,6 +150,26 @@ describe.skipIf(lacks('qemu-img', 'guest'))('moves beside each other', () => {
     expect(await one().diskPaths()).toEqual([diskAt(one(), 'f')]);
   });
 
+  it('are told that nothing was begun if they wait when the host is stopped, and shown from the first answer of the next one if they run', async () => {
+    await instance.run('Set-VMHost', { MaximumStorageMigrations: 1 });
+    const first = await moveAndHold(one(), at('h'));
+    const firstEnds = reasonOf(first.moving);
+    const moveId = String((await one().lastMove())!['MoveId']);
+    const secondEnds = reasonOf(two().move(at('h')));
+    await queued(two());
+    await instance.stopHost();
+    expect(await secondEnds).toMatch(/^OperationStopped: Storage migration .*Nothing was begun, and nothing was changed\./);
+    expect(await firstEnds).toMatch(/^HostConnectionLost: /);
+    expect(filesBelow(at('h')).map((path) => basename(path))).not.toContain('two.img');
+    // Its worker stands still: whatever is shown of it is what the new host knows by itself.
+    await instance.startHost();
+    expect(await phases()).toEqual({ one: 'copy' });
+    first.release();
+    expect(await one().moveEnds(moveId)).toMatchObject({ Outcome: 'Completed' });
+    expect(await one().diskPaths()).toEqual([diskAt(one(), 'h')]);
+    await two().move(at('h'));
+  });
+
   describe.skipIf(lacks('root'))('to one file system', () => {
     it('cannot both count on its space: the second is refused before anything is written, and works once the first is over', async () => {
       await instance.run('Set-VMHost', { MaximumStorageMigrations: 2 });

@@ -215,6 +215,31 @@ describe("the host's socket", () => {
     expect(client.received.filter((message) => message['k'] === 'output')).toHaveLength(64);
   }, 20_000);
 
+  it('lets a record say why it fails of the end of the host, and calls none processed that was given up', async () => {
+    let working = 0;
+    let allWork!: () => void;
+    const atWork = new Promise<void>((resolve) => (allWork = resolve));
+    handler = async ({ bound, signal }) => {
+      if (++working === 3) allWork();
+      if (bound['Name'] === 'deaf') await new Promise(() => {});
+      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
+      if (bound['Name'] === 'waits') throw new VmStorageError('OperationStopped', 'nothing was begun');
+    };
+    const [waits, runs, deaf, idle] = [await Client.begun(), await Client.begun(), await Client.begun(), await Client.begun()];
+    for (const [client, Name] of [
+      [waits, 'waits'],
+      [runs, 'runs'],
+      [deaf, 'deaf'],
+    ] as const)
+      client.say(record(1, { Name }));
+    await Promise.all([atWork, idle.until('hello')]);
+    const closed = server.close();
+    expect(await waits.until('terminating')).toMatchObject({ e: { code: 'OperationStopped', message: 'nothing was begun' } });
+    await Promise.all([closed, ...[waits, runs, deaf, idle].map((client) => client.closed)]);
+    for (const client of [runs, deaf, idle]) expect(client.received.map((message) => message['k'])).toEqual(['hello']);
+    expect(waits.received.map((message) => message['k'])).toEqual(['hello', 'terminating']);
+  });
+
   it('is taken over when stale, never from a live process', async () => {
     await expect(
       serve(path, { methods: {}, complete: async () => [], version: '1', definitions: '', clock: systemClock, log: silentLog }),

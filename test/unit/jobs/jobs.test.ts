@@ -158,6 +158,19 @@ describe('a queue', () => {
     expect((await next.finished()).state).toBe('succeeded');
   });
 
+  test('whose line is ended starts none of those that wait, and leaves those that run', async () => {
+    const queue = new JobQueue<null, null>({ limit: () => 1, finishedKept: 3, now: () => new Date(0) });
+    let end = (): void => undefined;
+    const running = queue.submit('a', 'a', null, () => new Promise((resolve) => (end = () => resolve(null))));
+    const begun: string[] = [];
+    const waiting = ['b', 'c'].map((id) => queue.submit(id, id, null, async () => (begun.push(id), null)));
+    queue.cancelWaiting(stop);
+    for (const job of waiting) expect(await job.finished()).toEqual({ state: 'cancelled', error: stop });
+    end();
+    expect((await running.finished()).state).toBe('succeeded');
+    expect(begun).toEqual([]);
+  });
+
   test('turns whatever the work throws into an error of ours', async () => {
     const queue = new JobQueue<null, null>({ limit: () => 1, finishedKept: 3, now: () => new Date(0) });
     const job = queue.submit('x', 'a', null, () => Promise.reject(new TypeError('bug')));

@@ -35,6 +35,18 @@ async function refusal(request: MoveRequest, code: string, text: string | RegExp
   return 'nothing changed';
 }
 
+/** A path to the file of a.img that is not the one the VM has for it. */
+function anotherWay(way: string): string {
+  const own = path.join(world.slow, 'a.img');
+  const folder = path.join(world.root, 'another');
+  if (way === 'a linked folder') fs.symlinkSync(world.slow, folder);
+  else fs.mkdirSync(folder);
+  const named = path.join(folder, 'a.img');
+  if (way === 'a link to the file') fs.symlinkSync(own, named);
+  if (way === 'a hard link') fs.linkSync(own, named);
+  return named;
+}
+
 const vhd = (source: string, target: string): MoveRequest =>
   toFolder('', {
     destination: {
@@ -86,6 +98,34 @@ describe('refused, and nothing changed:', () => {
     expect(
       await refusal(vhd(path.join(world.slow, 'a.img'), path.join(world.fast, 'a.img')), 'InvalidParameter', /itself under another name/),
     ).toBe('nothing changed');
+  });
+
+  test.each(['a linked folder', 'a link to the file', 'a hard link'])(
+    'a disk that is named through %s and would be moved onto itself',
+    async (way) => {
+      const named = anotherWay(way);
+      expect(await refusal(vhd(named, named), 'InvalidParameter', /itself under another name/)).toBe('nothing changed');
+      const inside = path.join(named, 'a.img');
+      expect(await refusal(vhd(named, inside), 'InvalidParameter', /inside the virtual machine's own file/)).toBe('nothing changed');
+    },
+  );
+
+  test('a path in -Vhds that leads to a file of nobody, or to nothing', async () => {
+    const stranger = path.join(world.root, 'a.img');
+    for (const make of [() => undefined, () => fs.writeFileSync(stranger, 'x'), () => fs.mkdirSync(stranger)]) {
+      fs.rmSync(stranger, { recursive: true, force: true });
+      make();
+      expect(await refusal(vhd(stranger, path.join(world.fast, 'a.img')), 'InvalidParameter', /is not a virtual hard disk/)).toBe(
+        'nothing changed',
+      );
+    }
+  });
+
+  test("a link to a disk whose destination has the link's name instead of the disk's", async () => {
+    const link = path.join(world.root, 'link.img');
+    fs.symlinkSync(path.join(world.slow, 'a.img'), link);
+    const said = `'${path.join(world.slow, 'a.img')}' cannot be moved to '${path.join(world.fast, 'link.img')}'`;
+    expect(await refusal(vhd(link, path.join(world.fast, 'link.img')), 'InvalidParameter', said)).toBe('nothing changed');
   });
 
   test("a destination inside the source's own file, directly and through a link", async () => {
@@ -208,6 +248,14 @@ describe('accepted:', () => {
       path.join(world.fast, 'deep'),
       path.join(world.fast, 'deep', 'Virtual Hard Disks'),
       path.join(world.fast, 'deep', 'Virtual Machines'),
+    ]);
+  });
+
+  test.each(['a linked folder', 'a link to the file', 'a hard link'])('a disk that -Vhds names through %s, as that disk', async (way) => {
+    const { moves, ports } = world.host();
+    const { checked } = await moves.look(ports.registry.byId(vmId)!, vhd(anotherWay(way), path.join(world.fast, 'a.img')));
+    expect(checked!.plan.disks).toEqual([
+      { disk: 0, source: path.join(world.slow, 'a.img'), target: path.join(world.fast, 'a.img'), format: 'raw' },
     ]);
   });
 

@@ -161,6 +161,24 @@ describe('Move-VMStorage', () => {
     expect(await call).toMatchObject({ code: 'OperationStopped' });
   });
 
+  test('a move that waits in line when the host ends fails, and says that nothing was begun', async () => {
+    world.limit = 0;
+    const client = new Client();
+    const call = client.move();
+    await reached(() => client.progress.length > 0);
+    moves.close();
+    client.gone.abort(); // the host lets go of its clients in the same moment
+    expect(await call).toMatchObject({
+      code: 'OperationStopped',
+      message: expect.stringContaining('Nothing was begun, and nothing was changed.') as string,
+      recommendedAction: expect.stringContaining('Ask for the move again') as string,
+    });
+    expect(world.worker.calls).not.toContain('startMove');
+    expect(fs.existsSync(world.fast)).toBe(false);
+    expect(ports.locks.isMoving(vmId)).toBe(false);
+    expect(await new Client().move()).toMatchObject({ code: 'OperationStopped' });
+  });
+
   test('kept sources are warned about', async () => {
     fs.linkSync(path.join(world.slow, 'a.img'), path.join(world.root, 'other'));
     const client = new Client();

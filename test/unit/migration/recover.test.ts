@@ -8,6 +8,7 @@ import { continuation } from '../../../src/migration/recover.js';
 import { RECEIPTS_KEPT, Receipts } from '../../../src/migration/receipts.js';
 import { Tracker, freshStatus, statusLine } from '../../../src/migration/progress.js';
 import { diskFiles } from '../../../src/migration/files.js';
+import { VmStorageError } from '../../../src/model/errors.js';
 import { Steps, World, allOver, reached, toFolder, vmId } from './world.js';
 
 const journals = [null, 'started', 'copy', 'mirror', 'verify', 'prepared', 'cancelled', 'committed', 'released', 'deleted'] as const;
@@ -41,6 +42,18 @@ describe('on disk', () => {
   beforeEach(() => void (world = new World()));
   afterEach(() => world.destroy());
 
+  /** A new host, not started yet, over a move that was mirroring when the last one was killed. */
+  async function interrupted() {
+    world.worker.holdAt = 'verify';
+    const steps = new Steps();
+    const first = world.host(steps);
+    const job = (await first.moves.submit(first.ports.registry.byId(vmId)!, toFolder(world.fast)))!;
+    await reached(() => world.worker.steps.includes('mirror'));
+    steps.dead = true;
+    world.worker.listeners.clear();
+    return { id: job.id, ...world.host() };
+  }
+
   test('a host that is killed in mid-move finds it running, and it completes', async () => {
     world.worker.holdAt = 'verify';
     const steps = new Steps();
@@ -52,6 +65,57 @@ describe('on disk', () => {
     const { moves, ports } = await world.restartHost();
     expect(ports.locks.isMoving(vmId)).toBe(true);
     expect(moves.of(vmId)?.state).toBe('running');
+    world.worker.goOn();
+    await allOver(moves);
+    expect(world.configuration().path).toBe(world.fast);
+  });
+
+  test('an interrupted move is shown before its worker has told its journal, and goes on in the same job', async () => {
+    const { id, moves, ports } = await interrupted();
+    await moves.start();
+    expect(moves.unfinished()).toMatchObject([{ id, subject: vmId, state: 'running', progress: { phase: 'copy', outcome: null } }]);
+    expect(moves.planOf(id)?.vmName).toBe('web01');
+    await moves.recover(ports.registry.byId(vmId)!, world.worker.status().journal);
+    world.worker.goOn();
+    await allOver(moves);
+    expect(moves.finished()).toMatchObject([{ id, state: 'succeeded' }]);
+    expect(world.configuration().path).toBe(world.fast);
+  });
+
+  test('an interrupted move that is stopped before its worker has told its journal is undone', async () => {
+    const { moves, ports } = await interrupted();
+    await moves.start();
+    expect(moves.of(vmId)!.cancel(new VmStorageError('OperationStopped', 'stop'))).toBe('requested');
+    await moves.recover(ports.registry.byId(vmId)!, world.worker.status().journal);
+    await allOver(moves);
+    expect(moves.finished()).toMatchObject([{ state: 'cancelled' }]);
+    expect(fs.existsSync(world.fast)).toBe(false);
+    expect(ports.locks.isMoving(vmId)).toBe(false);
+  });
+
+  test('a move whose records contradict each other is shown as failed, and its VM stays claimed', async () => {
+    const { id, moves, ports } = await interrupted();
+    const entry = (await moves.ledger.read(id))!;
+    await moves.ledger.write({ ...entry, state: 'undoing' });
+    await moves.start();
+    await moves.recover(ports.registry.byId(vmId)!, { ...world.worker.status().journal!, phase: 'committed' });
+    await allOver(moves);
+    expect(moves.finished()).toMatchObject([{ state: 'failed', outcome: { error: { message: expect.stringContaining('contradict') } } }]);
+    expect(ports.locks.isMoving(vmId)).toBe(true);
+  });
+
+  test("a move whose undoing waits beside another move's journal does not count as running, and the other goes on", async () => {
+    const { id, moves, ports } = await interrupted();
+    const entry = (await moves.ledger.read(id))!;
+    const left = { ...entry, plan: { ...entry.plan, moveId: 'earlier', createdFolders: [] }, targets: [], configuration: null };
+    await moves.ledger.write({ ...left, state: 'undoing', reason: 'The destination broke.' });
+    await moves.ledger.remove(id);
+    await moves.start();
+    expect(moves.unfinished().map((job) => job.id)).toEqual(['earlier']);
+    await moves.recover(ports.registry.byId(vmId)!, world.worker.status().journal);
+    await reached(() => moves.finished().length > 0);
+    expect(moves.finished()).toMatchObject([{ id: 'earlier', outcome: { error: { message: 'The destination broke.' } } }]);
+    expect(moves.unfinished()).toMatchObject([{ id, state: 'running' }]);
     world.worker.goOn();
     await allOver(moves);
     expect(world.configuration().path).toBe(world.fast);

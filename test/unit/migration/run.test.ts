@@ -201,6 +201,51 @@ describe('a move that fails before the switch', () => {
     expect(fs.existsSync(path.join(world.fast, 'Virtual Hard Disks'))).toBe(true);
   });
 
+  test.each([
+    ['ENOENT', 'StorageFailure', 'takes no folders'],
+    ['ENOTDIR', 'StorageFailure', 'is not a folder any more'],
+    ['EROFS', 'AccessDenied', 'the words of the system'],
+    ['EACCES', 'AccessDenied', 'the words of the system'],
+    ['ENOSPC', 'NoSpace', 'the words of the system'],
+    ['EIO', 'StorageFailure', 'the words of the system'],
+  ] as const)('says which folder could not be made when the file system answers %s', async (system, code, why) => {
+    const refused = path.join(world.fast, 'Virtual Machines');
+    const { ports: plain } = world.host();
+    const files = {
+      ...plain.files,
+      makeFolder: (at: string) =>
+        at === refused
+          ? Promise.reject(Object.assign(new Error(`${system}: the words of the system, mkdir '${at}'`), { code: system }))
+          : plain.files.makeFolder(at),
+    };
+    const configuration = world.configuration();
+    const { moves, ports } = world.host(undefined, { files });
+    const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
+    const outcome = await job.finished();
+    expect(outcome).toMatchObject({ state: 'failed', error: { code, target: refused, recommendedAction: expect.any(String) as string } });
+    const { message } = (outcome as { error: VmStorageError }).error;
+    expect(message).toContain(`'${refused}' cannot be made`);
+    expect(message).toContain(why);
+    expect(message).not.toMatch(/mkdir|E[A-Z]{2,}/);
+    expect(world.files(world.slow)).toEqual(before);
+    expect(world.configuration()).toEqual(configuration);
+    expect(fs.existsSync(world.fast)).toBe(false);
+    stateIsClean();
+  });
+
+  test("names the file in the system's words, without Node's", async () => {
+    const { ports: plain } = world.host();
+    const refuse = (at: string) => Promise.reject(Object.assign(new Error(`EIO: i/o error, open '${at}'`), { code: 'EIO', path: at }));
+    const files = { ...plain.files, writeText: refuse };
+    const { moves, ports } = world.host(undefined, { files });
+    const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
+    const outcome = await job.finished();
+    expect(outcome).toMatchObject({ state: 'failed', error: { code: 'StorageFailure' } });
+    const { message } = (outcome as { error: VmStorageError }).error;
+    expect(message).toMatch(/^'\/.*\.json': i\/o error/);
+    expect(message).not.toMatch(/EIO|open/);
+  });
+
   test('keeps the destination on its to-do list while that cannot be cleaned, and the VM is free', async () => {
     let broken = true;
     const { ports: plain } = world.host();

@@ -5,7 +5,10 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock, waitUntil } from '../../../src/os/clock.js';
 import { instancePaths } from '../../../src/os/paths.js';
-import { systemProcesses as processes, waitForExit } from '../../../src/os/processes.js';
+import { startedAt, systemProcesses as processes, waitForExit } from '../../../src/os/processes.js';
+
+/** A tick is 10 ms, and two clocks are read one after the other. */
+const CLOCKS_APART_MS = 100;
 
 let folder: string;
 beforeEach(async () => {
@@ -34,6 +37,17 @@ describe('a detached process', () => {
     expect(processes.signal(identity, 'SIGKILL')).toBe(true);
     expect(await waitForExit(processes, systemClock, identity, 5_000)).toBe(true);
     expect((await exited).signal).toBe('SIGKILL');
+  });
+
+  it('tells when it was started, to whoever finds it', async () => {
+    const before = Date.now();
+    const { identity } = await processes.startDetached({ command: '/bin/sleep', args: ['61.5'], logFile: join(folder, 'log'), cwd: '/' });
+    const after = Date.now();
+    await systemClock.sleep(300);
+    const found = startedAt(identity, systemClock).getTime();
+    processes.signal(identity, 'SIGKILL');
+    expect(found).toBeGreaterThan(before - CLOCKS_APART_MS);
+    expect(found).toBeLessThan(after + CLOCKS_APART_MS);
   });
 
   it('that cannot be run is an error of its starter', async () => {
