@@ -37,7 +37,8 @@ describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img'))('by hand', () => {
   let home: string;
   const at = (...names: string[]): string => join(scratch.path, ...names);
   /** The README's folders are somebody's own, and a move needs the room its disks may grow into: the test has others, and smaller ones. */
-  const here = (text: string): string => text.replaceAll('/srv/slow', at('slow')).replaceAll('/mnt/fast', at('fast')).replaceAll('40GB', '4GB');
+  const here = (text: string): string =>
+    text.replaceAll('/srv/slow', at('slow')).replaceAll('/mnt/fast', at('fast')).replaceAll('40GB', '4GB');
   beforeEach(async () => {
     scratch = await makeScratch('by-hand');
     home = at('home');
