@@ -192,6 +192,31 @@ fn a_stopped_move_leaves_nothing_and_a_second_one_works() {
     vm.finish("b");
 }
 
+/// Later and later, by how often the move was looked at before, until it is too late.
+#[test]
+fn a_move_stopped_at_any_moment_leaves_nothing_or_is_complete() {
+    let vm = Vm::start(Format::Vhdx, 2, 48 * MIB, load());
+    let mut looks = 0;
+    loop {
+        vm.worker.start_move(&vm.plan("a", "b"), &vm.journal()).unwrap();
+        for _ in 0..looks {
+            vm.status();
+        }
+        if !vm.worker.stop_move().unwrap() {
+            break;
+        }
+        let status = vm.status();
+        assert_eq!(status.outcome.as_ref().unwrap().code, "OperationStopped", "after {looks} looks: {status:?}");
+        assert!((0..vm.disks).all(|disk| !vm.path("b", disk).exists()), "after {looks} looks: {status:?}");
+        vm.worker.end_move().unwrap();
+        looks = looks * 2 + 1;
+    }
+    assert!(vm.outcome().outcome.unwrap().ok);
+    vm.worker.release_move().unwrap();
+    vm.worker.end_move().unwrap();
+    vm.finish("b");
+}
+
 #[test]
 fn a_target_that_is_there_is_never_overwritten() {
     let vm = Vm::start(Format::Raw, 1, 16 * MIB, load());
