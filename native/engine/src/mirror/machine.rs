@@ -337,5 +337,5 @@ pub(super) fn small_queue<T>() -> VecDeque<T> {
 }
 
 #[cfg(test)]
-#[path = "machine_tests.rs"]
+#[path = "machine_tests/mod.rs"]
 mod tests;
