@@ -50,12 +50,7 @@ const checks = [
   {
     name: 'clippy',
     what: 'cargo clippy',
-    check: () =>
-      run(
-        'cargo',
-        ['clippy', '--quiet', '--workspace', '--all-targets', '--features', 'vmstorage-engine/testing', '--', '-D', 'warnings'],
-        native,
-      ),
+    check: () => run('cargo', ['clippy', '--quiet', '--workspace', '--all-targets', '--all-features', '--', '-D', 'warnings'], native),
   },
 ];
 

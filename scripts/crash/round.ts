@@ -8,6 +8,7 @@ import type { NativeGuestReport } from '../../src/native/binding.js';
 import { markedProcesses } from '../../test/support/leftovers.js';
 import { compare } from './compare.js';
 import { CrashInstance, GuestFailure, Stuck, VM_NAME, other, until, type Side } from './instance.js';
+import { panicsIn } from './panics.js';
 import { checkOneSide, guestGoesOn, strike, type Strike, type Struck } from './strike.js';
 
 /** Between the end of a process and its sockets being gone. */
@@ -72,6 +73,7 @@ export async function playRound(options: RoundOptions): Promise<RoundResult> {
     options.living.delete(instance);
     // After a failure the guest is still running; after a round that was played to its end nothing may be.
     if (problems.length === 0) problems.push(...left.map((what) => `left behind: ${what}`));
+    problems.push(...panicsIn(instance.paths.logsFolder));
     if (problems.length === 0) instance.remove();
   }
   return { struck, ...figures, problems, folder: instance.folder };

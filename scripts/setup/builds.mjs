@@ -40,6 +40,7 @@ export const npmStep = {
 const addonHash = () =>
   hashOf(inRoot('native'), [
     JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).scripts['build:native'],
+    process.env.VMSTORAGE_PROFILE || 'quick',
     process.arch,
     firstLineOf('rustc', ['--version']) ?? '-',
   ]);

@@ -31,6 +31,7 @@ pub struct Move {
     pub(super) limits: MoveLimits,
     pub(super) stage: Stage,
     pub(super) disks: Vec<DiskState>,
+    /// The first event was taken: adoption is over.
     pub(super) announced: bool,
 
     pub(super) copies: Vec<CopySlot>,
@@ -157,13 +158,6 @@ impl Move {
             }
             out.push(Action::PhaseChanged { phase: self.stage.phase(), bound_bytes: None });
         }
-        // The stage stays what it is until all are in: a resumed move with little left to copy would be mirroring after the first one,
-        // and what is not in the table by then would never be answered.
-        if let Event::Adopt { disk, .. } = event
-            && (disk as usize) < self.disks.len()
-        {
-            return self.take(event, now_us, out);
-        }
         // A request that only arrives frees nothing the copier could have waited for.
         let is_arrival = matches!(event, Event::GuestWrite { .. } | Event::GuestFlush { .. });
         if self.knows_disk_of(&event) {
@@ -180,7 +174,6 @@ impl Move {
     fn knows_disk_of(&self, event: &Event) -> bool {
         match *event {
             Event::GuestWrite { disk, .. }
-            | Event::Adopt { disk, .. }
             | Event::SourceWriteDone { disk, .. }
             | Event::TargetWriteDone { disk, .. }
             | Event::GuestFlush { disk, .. }
@@ -197,7 +190,6 @@ impl Move {
     fn take(&mut self, event: Event, now_us: u64, out: &mut Vec<Action>) {
         match event {
             Event::GuestWrite { disk, id, range, kind: _ } => self.guest_write(disk, id, range, now_us, out),
-            Event::Adopt { disk, id, range } => self.adopt(disk, id, range, now_us),
             Event::SourceWriteDone { disk, id, result } => self.write_done(disk, Side::Source, id, result, now_us, out),
             Event::TargetWriteDone { disk, id, result } => self.write_done(disk, Side::Target, id, result, now_us, out),
             Event::GuestFlush { disk, id } => self.guest_flush(disk, id, now_us, out),
@@ -337,5 +329,5 @@ pub(super) fn small_queue<T>() -> VecDeque<T> {
 }
 
 #[cfg(test)]
-#[path = "machine_tests.rs"]
+#[path = "machine_tests/mod.rs"]
 mod tests;

@@ -14,7 +14,7 @@ mod deadlines;
 mod dirtying;
 mod disk_state;
 mod ending;
-#[cfg(feature = "testing")]
+#[cfg(feature = "fuzzing")]
 pub mod hostile;
 mod journal;
 mod journal_layout;

@@ -6,10 +6,10 @@
 
 use super::disk_state::GuestFlush;
 use super::machine::Move;
-use super::stage::{Half, Halves, Stage};
+use super::stage::{Half, Halves};
 use super::vocabulary::*;
 use super::writes::{Owner, chunks_of};
-use crate::disk::{ByteRange, Errno};
+use crate::disk::{ByteRange, DiskError, Errno, ErrorKind};
 
 impl Move {
     pub(super) fn guest_write(
@@ -34,18 +34,25 @@ impl Move {
         }
     }
 
-    /// A write the source got before the move began: dirty, and in flight to the source alone.
-    pub(super) fn adopt(&mut self, disk: DiskIndex, id: WriteId, range: ByteRange, now_us: u64) {
-        let state = &mut self.disks[disk as usize];
-        if self.stage != Stage::Copy
-            || !state.contains(range)
-            || state.writes.add(Owner::Guest(id), range, false).is_none()
-        {
-            debug_assert!(false, "cannot adopt write {id} of disk {disk}");
-            return;
+    /// A write the source got before the move began: dirty, and in flight to the source alone. Its `SourceWriteDone` comes as an
+    /// event, like any other.
+    ///
+    /// Every one has to be in before the first event, and before the driver looks at what is allocated: a resumed move with little left
+    /// to copy is mirroring after its first event. An error changes nothing. The machine would not answer that write, so the move must
+    /// not begin with it; the guest gets its answer as if there were no move.
+    pub fn adopt(&mut self, disk: DiskIndex, id: WriteId, range: ByteRange, now_us: u64) -> Result<(), DiskError> {
+        let added = self
+            .disks
+            .get_mut(disk as usize)
+            .filter(|state| !self.announced && state.contains(range))
+            .and_then(|state| state.writes.add(Owner::Guest(id), range, false));
+        if added.is_none() {
+            let message = format!("the move cannot take over write {id} of its disk {disk}, which is under way");
+            return Err(DiskError::new(ErrorKind::InvalidState, message));
         }
         self.mark_dirty(disk, range);
         self.open_write(disk, id, Half::Open, Half::Absent, now_us);
+        Ok(())
     }
 
     fn start_write(&mut self, disk: DiskIndex, id: WriteId, now_us: u64, out: &mut Vec<Action>) {

@@ -217,13 +217,6 @@ pub enum Event {
         range: ByteRange,
         kind: WriteKind,
     },
-    /// A write that was already submitted to the source when the move began. Given for all of them before
-    /// `AllocationKnown`, and before the driver looks at what is allocated.
-    Adopt {
-        disk: DiskIndex,
-        id: WriteId,
-        range: ByteRange,
-    },
     SourceWriteDone {
         disk: DiskIndex,
         id: WriteId,

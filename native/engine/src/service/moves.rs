@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use super::disk::Disk;
+use super::clock::now_us;
+use super::disk::{Disk, GuestRequest};
 use super::driver::{Driver, Member, Notify, unit_count};
 use super::engine::DiskId;
 use super::turn::Service;
@@ -71,10 +72,10 @@ impl Service {
     }
 
     /// Puts a move in place. From here on the guest's writes go through `machine`; writes in flight are adopted first.
-    /// `targets` are (disk, image opened and locked), in the order of the machine's disks.
+    /// `targets` are (disk, image opened and locked), in the order of the machine's disks. An error leaves the disks as they were.
     pub fn begin_move(
         &mut self,
-        machine: Move,
+        mut machine: Move,
         targets: Vec<(DiskId, Image)>,
         slots: (usize, usize),
         notify: Notify,
@@ -93,6 +94,10 @@ impl Service {
                 return Err(DiskError::new(ErrorKind::InvalidState, message));
             }
         }
+        for (member, (id, _)) in targets.iter().enumerate() {
+            self.adopt_writes(&mut machine, member as u32, *id)?;
+        }
+        // Nothing fails from here on: what the machine has adopted is handed to it below.
         let driver_id = self.drivers.iter().position(Option::is_none).unwrap_or(self.drivers.len()) as u32;
         let mut members = Vec::with_capacity(targets.len());
         for (member, (id, image)) in targets.into_iter().enumerate() {
@@ -101,39 +106,31 @@ impl Service {
             disk.moving = Some((driver_id, member as u32));
             disk.latency.mark();
             disk.tracking = None;
+            hand_over_writes(disk, (driver_id, member as u32));
             let units = UnitHashes::new(unit_count(disk.facts.geometry.size_bytes));
             members.push(Member { disk: id.0, source: disk.image, target, units });
         }
-        let disks: Vec<u32> = members.iter().map(|m| m.disk).collect();
         let driver = Driver::new(machine, members, slots.0, slots.1, notify);
         if driver_id as usize == self.drivers.len() {
             self.drivers.push(Some(driver));
         } else {
             self.drivers[driver_id as usize] = Some(driver);
         }
-        for (member, disk_id) in disks.into_iter().enumerate() {
-            for (id, range) in self.adopt_writes(disk_id, (driver_id, member as u32)) {
-                self.drive(driver_id, Event::Adopt { disk: member as u32, id, range });
-            }
-        }
         self.pass_on();
         Ok(driver_id)
     }
 
-    /// Marks every write of the disk that is under way as adopted, and takes the machine's hold on it.
-    fn adopt_writes(&mut self, disk_id: u32, place: (u32, u32)) -> Vec<(u32, ByteRange)> {
-        let Some(Some(disk)) = self.disks.get_mut(disk_id as usize) else { return Vec::new() };
-        let mut found = Vec::new();
-        for id in 0..disk.requests.len() as u32 {
-            let entry = disk.requests.get(id);
-            let write = !matches!(entry.kind, None | Some(RequestKind::Read | RequestKind::Flush));
-            if write && !entry.answered && !entry.flushing && entry.parts > 0 {
-                entry.adopted = Some(place);
-                entry.parts += 1;
-                found.push((id, entry.range));
+    /// Tells the machine of every write of the disk that is under way.
+    fn adopt_writes(&self, machine: &mut Move, member: u32, disk: DiskId) -> Result<(), DiskError> {
+        let Some(Some(disk)) = self.disks.get(disk.0 as usize) else { return Ok(()) };
+        let now = now_us();
+        for request in 0..disk.requests.len() as u32 {
+            let entry = disk.requests.get_ref(request);
+            if is_write_under_way(entry) {
+                machine.adopt(member, request, entry.range, now)?;
             }
         }
-        found
+        Ok(())
     }
 
     /// Until the move of this disk is resumed, its writes are marked in `dirty` before they are submitted.
@@ -187,7 +184,7 @@ impl Service {
             ended: driver.ended,
             finished: driver.finished,
             idle: driver.machine.is_idle(),
-            elapsed_us: super::clock::now_us().saturating_sub(driver.started_us),
+            elapsed_us: now_us().saturating_sub(driver.started_us),
         })
     }
 
@@ -250,5 +247,21 @@ impl Service {
             self.drivers[driver_id as usize] = None;
         }
         closed
+    }
+}
+
+fn is_write_under_way(entry: &GuestRequest) -> bool {
+    let write = !matches!(entry.kind, None | Some(RequestKind::Read | RequestKind::Flush));
+    write && !entry.answered && !entry.flushing && entry.parts > 0
+}
+
+/// The completions of the writes `adopt_writes` found go to the machine, which has a hold on each until it retires it.
+fn hand_over_writes(disk: &mut Disk, place: (u32, u32)) {
+    for id in 0..disk.requests.len() as u32 {
+        let entry = disk.requests.get(id);
+        if is_write_under_way(entry) {
+            entry.adopted = Some(place);
+            entry.parts += 1;
+        }
     }
 }

@@ -73,7 +73,7 @@ impl World {
     pub fn adopt_write(&mut self, disk: usize, grains: Range<u64>, value: u32) -> Check {
         let id = self.take_write(disk, grains.clone(), value);
         self.open_write(disk as u32, id, Side::Source)?;
-        self.give(Event::Adopt { disk: disk as u32, id, range: bytes(&grains) })
+        self.machine.adopt(disk as u32, id, bytes(&grains), self.now_us).map_err(|error| error.to_string())
     }
 
     pub fn guest_flush(&mut self, disk: usize) -> Check {

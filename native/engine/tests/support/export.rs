@@ -4,10 +4,10 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use vmstorage_engine::disk::{Errno, Request, RequestKind};
-use vmstorage_engine::exports::{Export, ExportCx, ExportDoor, call_export};
+use vmstorage_engine::exports::{Export, ExportCall, ExportCx, ExportDoor};
 use vmstorage_engine::file::LockWait;
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{OpenImage, open_image};
@@ -60,20 +60,33 @@ impl TestDisk {
     }
 
     fn send(&self, kind: RequestKind, offset: u64, len: u64, iov: Vec<libc::iovec>, fua: bool) -> Result<(), Errno> {
+        self.post(kind, offset, len, iov, fua).recv().unwrap()
+    }
+
+    /// The memory of `iov` has to stay until the answer has come.
+    fn post(
+        &self,
+        kind: RequestKind,
+        offset: u64,
+        len: u64,
+        iov: Vec<libc::iovec>,
+        fua: bool,
+    ) -> Receiver<Result<(), Errno>> {
         struct SendIov(Vec<libc::iovec>);
-        // SAFETY: the memory belongs to the calling test, which waits below until the answer has come.
+        // SAFETY: the memory belongs to the calling test, which keeps it until the answer has come.
         unsafe impl Send for SendIov {}
         let (answer, wait) = sync_channel(1);
         let iov = SendIov(iov);
-        call_export(&*self.door, move |export: &mut TestExport, cx| {
+        let request: ExportCall = Box::new(move |export, cx| {
             let iov = iov;
+            let export: &mut TestExport = export.as_any().downcast_mut().unwrap();
             let tag = export.next;
             export.next += 1;
             export.waiting.insert(tag, answer);
             cx.request(Request { kind, offset, len, iov: iov.0, fua, tag, keep: None });
-        })
-        .unwrap();
-        wait.recv().unwrap()
+        });
+        self.door.post(request).unwrap();
+        wait
     }
 
     pub fn plain(&self, kind: RequestKind, offset: u64, len: u64) -> Result<(), Errno> {
@@ -88,6 +101,12 @@ impl TestDisk {
         let mut memory = vec![0u8; data.len() + skew];
         memory[skew..].copy_from_slice(data);
         self.send(RequestKind::Write, offset, data.len() as u64, cut(&mut memory[skew..], parts), fua)
+    }
+
+    /// Queues a write and does not wait for it.
+    pub fn begin_write(&self, offset: u64, data: &'static mut [u8]) -> Receiver<Result<(), Errno>> {
+        let iov = cut(data, 1);
+        self.post(RequestKind::Write, offset, data.len() as u64, iov, false)
     }
 
     pub fn read(&self, offset: u64, len: usize, skew: usize, parts: usize) -> Result<Vec<u8>, Errno> {

@@ -21,7 +21,7 @@ mod buffers;
 mod codec;
 mod connection;
 mod handshake;
-#[cfg(feature = "testing")]
+#[cfg(feature = "fuzzing")]
 pub mod hostile;
 mod jobs;
 mod listen;

@@ -39,7 +39,7 @@ mod config;
 mod device;
 mod features;
 mod handler;
-#[cfg(feature = "testing")]
+#[cfg(feature = "fuzzing")]
 pub mod hostile;
 mod inflight;
 mod kicks;

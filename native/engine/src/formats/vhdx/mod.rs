@@ -13,7 +13,7 @@ mod create;
 mod error;
 mod extents;
 mod header;
-#[cfg(feature = "testing")]
+#[cfg(feature = "fuzzing")]
 pub mod hostile;
 mod lap;
 mod layout;
