@@ -21,4 +21,5 @@ pub mod reactor;
 pub mod service;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod vital_thread;
 pub mod worker;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Completion, Op, Reactor, Token, Wait};
+use crate::vital_thread::spawn_vital;
 
 /// Enough to keep an NVMe queue busy; more only adds switches on a small machine.
 const THREADS: usize = 8;
@@ -76,7 +77,7 @@ impl ThreadReactor {
     fn add_thread(&mut self, idle_limit: Option<Duration>) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
         let name = format!("io{}", self.threads.len());
-        self.threads.push(std::thread::Builder::new().name(name).spawn(move || work(&shared, idle_limit))?);
+        self.threads.push(spawn_vital(&name, move || work(&shared, idle_limit))?);
         Ok(())
     }
 

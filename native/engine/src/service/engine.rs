@@ -8,6 +8,7 @@ use super::turn::Service;
 use crate::disk::{DiskError, ErrorKind};
 use crate::exports::{Export, ExportCall, ExportDoor, ExportGone};
 use crate::image::Image;
+use crate::vital_thread::spawn_vital;
 
 /// The worker's number of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,22 +57,20 @@ impl Engine {
         let (calls, receive): (Sender<Call>, Receiver<Call>) = channel();
         let (started, wait) = sync_channel(1);
         let thread_wake = Arc::clone(&wake);
-        let thread = std::thread::Builder::new()
-            .name("reactor".to_owned())
-            .spawn(move || {
-                block_signals();
-                match crate::reactor::open_reactor(RING_ENTRIES) {
-                    Ok(reactor) => {
-                        let name = reactor.name();
-                        let mut service = Service::new(reactor, receive, thread_wake);
-                        if started.send(Ok(name)).is_ok() {
-                            service.run();
-                        }
+        let thread = spawn_vital("reactor", move || {
+            block_signals();
+            match crate::reactor::open_reactor(RING_ENTRIES) {
+                Ok(reactor) => {
+                    let name = reactor.name();
+                    let mut service = Service::new(reactor, receive, thread_wake);
+                    if started.send(Ok(name)).is_ok() {
+                        service.run();
                     }
-                    Err(e) => drop(started.send(Err(e))),
                 }
-            })
-            .map_err(failed)?;
+                Err(e) => drop(started.send(Err(e))),
+            }
+        })
+        .map_err(failed)?;
         let io = wait.recv().map_err(|_| DiskError::from(ServiceGone))?.map_err(failed)?;
         Ok(Self { calls, wake, thread: Arc::new(Mutex::new(Some(thread))), io })
     }

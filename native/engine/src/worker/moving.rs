@@ -31,6 +31,7 @@ use crate::mirror::{
     EndReason, Event, Journal, JournalPhase, JournalWriter, Move, MoveLimits, Outcome, Phase, RecordResult,
 };
 use crate::service::{DiskId, Engine, MoveFigures, Notice};
+use crate::vital_thread::spawn_vital;
 
 /// A destination that does not let go: the move is reported as failed after this long, cleaning up goes on behind it.
 const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(5);
@@ -186,7 +187,7 @@ impl Moving {
 
     pub(super) fn spawn(self: &Arc<Self>, body: impl FnOnce(&Arc<Self>) + Send + 'static) -> Result<(), DiskError> {
         let this = Arc::clone(self);
-        let spawned = std::thread::Builder::new().name("move".to_owned()).spawn(move || body(&this));
+        let spawned = spawn_vital("move", move || body(&this));
         spawned.map(drop).map_err(|e| DiskError::io("start a thread for the move in", &self.journal_path, e))
     }
 
@@ -195,7 +196,7 @@ impl Moving {
         let driver = self.driver();
         let Ok(tasks) = self.engine.call(move |s| s.scan_tasks(driver)) else { return };
         let engine = self.engine.clone();
-        let spawned = std::thread::Builder::new().name("scan".to_owned()).spawn(move || scan(&engine, driver, tasks));
+        let spawned = spawn_vital("scan", move || scan(&engine, driver, tasks));
         if spawned.is_err() {
             self.request_stop();
         }

@@ -28,6 +28,7 @@ use super::device::VhostUserBlk;
 use super::handler::Handler;
 use crate::disk::{DiskError, ErrorKind};
 use crate::exports::{DiskFacts, ExportDoor, call_export};
+use crate::vital_thread::spawn_vital;
 
 /// `sun_path` of a Unix socket address holds 108 bytes with its end mark.
 const MAX_PATH_BYTES: usize = 107;
@@ -76,10 +77,7 @@ pub fn listen(path: &Path, door: Arc<dyn ExportDoor>, facts: DiskFacts, queues: 
         last_failure: Mutex::default(),
     });
     let (theirs, their_door) = (shared.clone(), door.clone());
-    let thread = std::thread::Builder::new()
-        .name("vhost-user".into())
-        .spawn(move || serve(&socket, &theirs, &their_door, facts))
-        .map_err(failed)?;
+    let thread = spawn_vital("vhost-user", move || serve(&socket, &theirs, &their_door, facts)).map_err(failed)?;
     Ok(Listener { path: path.to_owned(), identity, shared, door, thread: Some(thread) })
 }
 

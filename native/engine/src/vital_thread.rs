@@ -1,0 +1,30 @@
+//! Threads without which a guest or a move would stand still for ever.
+
+use std::io;
+use std::thread::{Builder, JoinHandle};
+
+/// Starts a thread whose panic ends the process. A process without it would look alive while nothing answers; its death is what everybody
+/// is prepared for: the host starts a successor, which resubmits what was in flight and resumes the move from the journal.
+///
+/// # Errors
+/// What the operating system says when it gives no thread.
+pub fn spawn_vital<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    Builder::new().name(name.to_owned()).spawn(move || {
+        let _ends_the_process = OnPanic;
+        body()
+    })
+}
+
+struct OnPanic;
+
+impl Drop for OnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The panic itself has been printed: it is in the worker's log.
+            std::process::abort();
+        }
+    }
+}
