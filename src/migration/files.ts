@@ -2,6 +2,7 @@
 import { constants, readFileSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import * as path from 'node:path';
+import { deleteGradually } from '../os/delete-gradually.js';
 import type { FileFacts, MoveFiles } from './ports.js';
 
 const nothingThere = new Set(['ENOENT', 'ENOTDIR']);
@@ -105,6 +106,8 @@ export const diskFiles: MoveFiles = {
     await syncFolder(path.dirname(at));
     return true;
   },
+
+  deleteImage: deleteGradually,
 
   async deleteEmptyFolder(at) {
     try {

@@ -62,6 +62,8 @@ export interface MoveFiles {
   makeFolder(path: string): Promise<boolean>;
   /** False when there was nothing. */
   deleteFile(path: string): Promise<boolean>;
+  /** The same for a disk's file, whose size would hold up others on its file system. */
+  deleteImage(path: string): Promise<boolean>;
   /** `gone` also when it was not there; `kept` when something is in it. */
   deleteEmptyFolder(path: string): Promise<'gone' | 'kept'>;
 }

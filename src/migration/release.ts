@@ -159,7 +159,7 @@ async function deleteSource(scene: Scene, source: string, target: string): Promi
   if (reason !== null) return reason;
   const { files } = scene.ports;
   const real = await files.realPath(source);
-  if (real !== null) await files.deleteFile(real);
+  if (real !== null) await files.deleteImage(real);
   killPoint('host:source');
   // Attached through a symbolic link: the link goes as well, else it would lead nowhere.
   if (real !== source && (await files.isLink(source))) await files.deleteFile(source);

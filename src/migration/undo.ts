@@ -124,7 +124,7 @@ async function removeTarget(target: LedgerTarget, scene: Scene): Promise<'gone' 
   const facts = await ports.files.facts(target.path);
   if (facts) {
     if (!isOurs(facts, target, entry)) return 'gone';
-    await ports.files.deleteFile(target.path);
+    await ports.files.deleteImage(target.path);
     return 'gone';
   }
   return (await isGone(target, scene)) ? 'gone' : 'unseen';

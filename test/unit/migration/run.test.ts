@@ -166,7 +166,7 @@ describe('sources that stay', () => {
   test('a source whose file system refuses the deletion is kept with a warning, and the move succeeds', async () => {
     const { ports } = world.host();
     const refuse = () => Promise.reject(Object.assign(new Error('read-only'), { code: 'EROFS' }));
-    const files = { ...ports.files, deleteFile: (at: string) => (at.endsWith('a.img') ? refuse() : ports.files.deleteFile(at)) };
+    const files = { ...ports.files, deleteImage: (at: string) => (at.endsWith('a.img') ? refuse() : ports.files.deleteImage(at)) };
     const host = world.host(undefined, { files });
     const job = (await host.moves.submit(host.ports.registry.byId(vmId)!, toFolder(world.fast)))!;
     expect((await job.finished()).state).toBe('succeeded');

@@ -322,6 +322,7 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
         steps.run(`write ${path.extname(at)} ${path.basename(path.dirname(at))}`, () => diskFiles.writeText(at, text)),
       makeFolder: (at) => steps.run('makeFolder', () => diskFiles.makeFolder(at)),
       deleteFile: (at) => steps.run(`delete ${path.extname(at)}`, () => diskFiles.deleteFile(at)),
+      deleteImage: (at) => steps.run(`delete ${path.extname(at)}`, () => diskFiles.deleteImage(at)),
       deleteEmptyFolder: (at) => steps.run('deleteEmptyFolder', () => diskFiles.deleteEmptyFolder(at)),
     },
     get bootId() {

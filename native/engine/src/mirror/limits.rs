@@ -9,7 +9,7 @@ pub struct MoveLimits {
     pub copy_unit_bytes: u64,
     /// Largest single copy while guest writes collide with copies.
     pub contended_unit_bytes: u64,
-    /// Copies under way at once, over all disks. With 1 MiB units this is 16 MiB of buffers.
+    /// Copies under way at once, over all disks. With 1 MiB units this is 24 MiB of buffers, which an idle guest lets us use.
     pub copies_max: u32,
     /// Comparisons under way at once, over all disks; each needs two buffers of one verify unit.
     pub verifies_max: u32,
@@ -34,7 +34,8 @@ pub struct MoveLimits {
     pub forgive_after_us: u64,
     /// First pause before mirroring again after a target fell behind; doubles up to 32 times as long.
     pub fallback_pause_us: u64,
-    /// Persisted dirty and intent bits are cleared behind a target flush: at least this often while there are any ...
+    /// Persisted dirty and intent bits are cleared behind a target flush, which holds the copies up: what was copied since is copied again
+    /// by a successor. At least this often while there are any ...
     pub settle_every_us: u64,
     /// ... and after so many copied bytes.
     pub settle_every_bytes: u64,
@@ -79,7 +80,7 @@ impl Default for MoveLimits {
         Self {
             copy_unit_bytes: 1024 * 1024,
             contended_unit_bytes: 256 * 1024,
-            copies_max: 16,
+            copies_max: 24,
             verifies_max: 8,
             locks_max: 4,
             share_bytes: 16 * 1024 * 1024,
@@ -91,8 +92,8 @@ impl Default for MoveLimits {
             fallbacks_max: 32,
             forgive_after_us: 10_000_000,
             fallback_pause_us: 250_000,
-            settle_every_us: 1_000_000,
-            settle_every_bytes: 256 * 1024 * 1024,
+            settle_every_us: 5_000_000,
+            settle_every_bytes: 1024 * 1024 * 1024,
             verify_lock_tries_max: 8,
             switch_pause_us: 10_000,
             overlap_patience_us: 10_000,

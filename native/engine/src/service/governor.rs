@@ -9,7 +9,8 @@ const INTERVAL_US: u64 = 100_000;
 const HIGH_US: u64 = 20_000;
 const LOW_US: u64 = 10_000;
 const SHARE_MIN_BYTES: u64 = 1 << 20;
-const SHARE_MAX_BYTES: u64 = 16 << 20;
+const SHARE_START_BYTES: u64 = 16 << 20;
+const SHARE_MAX_BYTES: u64 = 24 << 20;
 const STEP_BYTES: u64 = 1 << 20;
 
 pub struct Governor {
@@ -20,7 +21,7 @@ pub struct Governor {
 
 impl Default for Governor {
     fn default() -> Self {
-        Self { share_bytes: SHARE_MAX_BYTES, due_us: 0, requests: 0 }
+        Self { share_bytes: SHARE_START_BYTES, due_us: 0, requests: 0 }
     }
 }
 

@@ -61,7 +61,7 @@ fn a_persisted_dirty_bit_goes_only_behind_a_target_flush_and_not_if_written_mean
     bench.on(Event::MarkAllocated { disk: 0, range: chunks(0, 2) });
     bench.copied(0);
     assert!(bench.dirty(0, 0) && bench.dirty(0, 1), "copied, not flushed");
-    let actions = bench.later(2_000_000);
+    let actions = bench.later(6_000_000);
     let flush = Flush::Own(0);
     assert!(actions.contains(&Action::FlushTarget { disk: 0, flush }), "{actions:?}");
     bench.write(0, 0, chunks(1, 1));
