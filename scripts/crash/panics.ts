@@ -1,6 +1,6 @@
 /**
- * Panics of the engine, from the logs of an instance. A panic ends a thread and not its process, and the next kill may take the process
- * before anybody misses the thread: the log is then all that tells of it.
+ * Panics of the engine, from the logs of an instance. A panic ends the worker as a kill does, its successor goes on, and no guest sees it:
+ * the log is all that tells of it.
  */
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
