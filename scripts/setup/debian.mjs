@@ -154,6 +154,11 @@ const epochless = (/** @type {string} */ version) =>
     .split('.')
     .map((part) => Number.parseInt(part, 10));
 
+const isEnough = (/** @type {string} */ version) => {
+  const [major = 0, minor = 0] = epochless(version);
+  return major > QEMU_LEAST[0] || (major === QEMU_LEAST[0] && minor >= QEMU_LEAST[1]);
+};
+
 /** Makes sure that the release's backports are among the sources; returns the name to give to apt-get -t. */
 function withBackports() {
   const codename = release().VERSION_CODENAME;
@@ -221,8 +226,8 @@ export const debianStep = {
     const others = asPackages(lacking.filter((need) => !need.qemu));
     updateLists();
     if (qemu.length > 0) {
-      const [major = 0, minor = 0] = epochless(candidate('qemu-utils') ?? '0.0');
-      const enough = major > QEMU_LEAST[0] || (major === QEMU_LEAST[0] && minor >= QEMU_LEAST[1]);
+      // Every package that is asked for, not one that stands for all: a tool that was installed by hand is its own candidate, from no source.
+      const enough = qemu.every((name) => isEnough(candidate(name) ?? '0.0'));
       const from = enough ? [] : ['-t', withBackports()];
       if (!enough) updateLists();
       aptGet(`install ${qemu.join(' ')}`, 'install', '-y', '--no-remove', '--no-install-recommends', ...from, ...qemu);

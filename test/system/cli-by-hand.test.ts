@@ -61,7 +61,7 @@ describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img'))('by hand', () => {
       cwd: checkoutFolder(),
     });
     const { output, errors, warnings } = await session.invoke(here(block('By hand, in PowerShell')), {}, { timeoutMs: BLOCK_LIMIT_MS });
-    expect(errors.map(({ message }) => message)).toEqual([]);
+    expect(errors.map(({ message }) => message).join('\n')).toBe('');
     expect(warnings).toEqual([]);
     expect(output.at(-1)).toBe(at('slow', 'web01.vhdx'));
     const after = await session.invoke(`"$((Get-VM web01).State)"; "$((Get-VHD ${at('slow', 'web01.vhdx')}).Size)"`);

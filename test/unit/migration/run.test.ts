@@ -226,7 +226,8 @@ describe('a move that fails before the switch', () => {
     const { message } = (outcome as { error: VmStorageError }).error;
     expect(message).toContain(`'${refused}' cannot be made`);
     expect(message).toContain(why);
-    expect(message).not.toMatch(/mkdir|E[A-Z]{2,}/);
+    // The folder's own name is random and may look like a code of the system.
+    expect(message.replaceAll(refused, '')).not.toMatch(/mkdir|E[A-Z]{2,}/);
     expect(world.files(world.slow)).toEqual(before);
     expect(world.configuration()).toEqual(configuration);
     expect(fs.existsSync(world.fast)).toBe(false);
