@@ -42,7 +42,8 @@ export async function runVitestSuite(
   ];
   const run = await runLogged(join(how.root, 'node_modules/.bin/vitest'), args, {
     cwd: how.root,
-    env: { ...how.env, NO_COLOR: '1' },
+    // Both set, every Node program of a test would warn of it.
+    env: { ...how.env, NO_COLOR: '1', FORCE_COLOR: undefined },
     log: how.log,
     limitMs: LIMIT_MS,
   });

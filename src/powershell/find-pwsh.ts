@@ -36,9 +36,11 @@ export interface FindOptions {
 
 /** Environment for any pwsh we start: quiet, plain, and independent of whether libicu is installed. */
 export function pwshEnvironment(environment: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
+  // Beside NO_COLOR it has every Node program that pwsh runs warn on its standard error.
+  const { FORCE_COLOR: _, ...rest } = environment;
   return {
     DOTNET_SYSTEM_GLOBALIZATION_INVARIANT: '1',
-    ...environment,
+    ...rest,
     NO_COLOR: '1',
     TERM: 'dumb',
     POWERSHELL_TELEMETRY_OPTOUT: '1',
