@@ -45,7 +45,7 @@ fn begin_amid_a_write(
     // All of it is queued before the reactor thread goes on, so that it does all in one turn: no completion comes between.
     let (go_on, wait) = channel::<()>();
     disk.engine.post(move |_| wait.recv().unwrap()).unwrap();
-    let answer = disk.begin_write(0, pattern(0, CHUNK_BYTES as usize).leak());
+    let answer = disk.begin_write(0, pattern(0, CHUNK_BYTES as usize).leak(), false);
     disk.engine.post(|service| service.move_event(NO_DRIVER, Event::Tick)).unwrap();
     let (begun, outcome) = channel();
     disk.engine

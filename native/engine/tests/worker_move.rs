@@ -234,6 +234,18 @@ fn a_move_stopped_at_any_moment_leaves_nothing_or_is_complete() {
 }
 
 #[test]
+fn a_file_that_took_the_place_of_a_target_is_not_deleted_in_its_stead() {
+    let vm = Vm::start(Format::Raw, 1, 64 * MIB, load());
+    vm.worker.start_move(&vm.plan("a", "b"), &vm.journal()).unwrap();
+    std::fs::rename(vm.path("b", 0), vm.folder.path().join("elsewhere")).unwrap();
+    std::fs::write(vm.path("b", 0), b"mine").unwrap();
+    assert!(vm.worker.stop_move().unwrap());
+    assert_eq!(std::fs::read(vm.path("b", 0)).unwrap(), b"mine");
+    vm.worker.end_move().unwrap();
+    vm.finish("a");
+}
+
+#[test]
 fn a_target_that_is_there_is_never_overwritten() {
     let vm = Vm::start(Format::Raw, 1, 16 * MIB, load());
     std::fs::write(vm.path("b", 0), b"mine").unwrap();

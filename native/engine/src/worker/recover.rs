@@ -133,7 +133,7 @@ fn roll_back(moving: &Moving, phase: JournalPhase, mut outcome: OutcomeStatus) {
     }
     kill_point("after:cancelled");
     let ours =
-        |disk: &PlannedDisk| phase != JournalPhase::Started || is_ours(disk, moving.journal_path()).unwrap_or(false);
+        |_, disk: &PlannedDisk| phase != JournalPhase::Started || is_ours(disk, moving.journal_path()).unwrap_or(false);
     if let Err(error) = moving.delete_targets(ours) {
         outcome.message.push_str(&format!(" The destination could not be cleaned: {}.", describe(&error)));
     }
