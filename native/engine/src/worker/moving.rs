@@ -243,12 +243,12 @@ impl Moving {
                 }
                 Ok(Notice::Finished(Outcome::Committed)) => {
                     self.finish_committed();
-                    (self.on_notice)();
+                    self.notify();
                     return;
                 }
                 Ok(Notice::Finished(Outcome::Ended(reason))) => {
                     self.finish_ended(reason);
-                    (self.on_notice)();
+                    self.notify();
                     return;
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -269,7 +269,7 @@ impl Moving {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            (self.on_notice)();
+            self.notify();
         }
     }
 
@@ -402,6 +402,18 @@ impl Moving {
         state.outcome = Some(outcome);
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Returns after `patience` without one.
+    pub(super) fn wait_for_outcome(&self, patience: Duration) {
+        let state = lock(&self.state);
+        let waited = self.changed.wait_timeout_while(state, patience, |state| state.outcome.is_none());
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Somebody may want to look at the figures.
+    pub(super) fn notify(&self) {
+        (self.on_notice)();
     }
 
     fn request_stop(&self) {

@@ -2,3 +2,6 @@
 #![allow(dead_code)] // each test binary uses its part
 
 pub mod export;
+pub mod journal;
+#[cfg(feature = "testing")]
+pub mod vm;
