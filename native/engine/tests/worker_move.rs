@@ -4,6 +4,7 @@
 
 mod support;
 
+use rustix::fs::{IFlags, ioctl_setflags};
 use support::vm::{MIB, Vm, load};
 use vmstorage_engine::formats::Format;
 
@@ -87,6 +88,26 @@ fn a_file_that_took_the_place_of_a_target_is_not_deleted_in_its_stead() {
     assert_eq!(std::fs::read(vm.path("b", 0)).unwrap(), b"mine");
     vm.worker.end_move().unwrap();
     vm.finish("a");
+}
+
+#[test]
+fn a_move_that_fails_at_its_start_leaves_no_journal_even_if_a_target_of_it_cannot_be_deleted() {
+    let vm = Vm::start(Format::Raw, 2, 16 * MIB, load());
+    std::fs::write(vm.path("b", 1), b"mine").unwrap();
+    let folder = std::fs::File::open(vm.folder.path().join("b")).unwrap();
+    // Files can be made in it and none can be taken out.
+    if ioctl_setflags(&folder, IFlags::APPEND).is_err() {
+        eprintln!("skipped: a folder cannot be made append-only here");
+        return;
+    }
+    let refused = vm.worker.start_move(&vm.plan("a", "b"), &vm.journal());
+    ioctl_setflags(&folder, IFlags::empty()).unwrap();
+    let refused = refused.expect_err("a target was there").to_string();
+    assert!(vm.path("b", 0).exists(), "or this tests nothing");
+    assert!(!vm.journal().exists(), "the next worker would begin with it again");
+    assert!(refused.contains("disk1") && refused.contains("disk0"), "says both: {refused}");
+    vm.do_move("a", "c");
+    vm.finish("c");
 }
 
 #[test]

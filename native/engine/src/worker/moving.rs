@@ -126,15 +126,24 @@ impl Moving {
             moving.spawn(move |this| this.follow(&notices))?;
             Ok(moving)
         });
-        if started.is_err() {
-            let (space, deleted) = delete_gradually(made.iter().map(PathBuf::as_path));
-            space.wait();
-            deleted?;
-            Journal::remove(journal_path)?;
+        match started {
+            Ok(moving) => {
+                moving.scan();
+                Ok(moving)
+            }
+            Err(mut error) => {
+                let (space, deleted) = delete_gradually(made.iter().map(PathBuf::as_path));
+                if let Err(left) = deleted {
+                    error
+                        .message
+                        .push_str(&format!("; what was made before could not be deleted: {}", describe(&left)));
+                }
+                // Also then: with it the next worker would begin again with what was refused. The host knows what was to be made.
+                Journal::remove(journal_path)?;
+                space.wait();
+                Err(error)
+            }
         }
-        let moving = started?;
-        moving.scan();
-        Ok(moving)
     }
 
     pub(super) fn assemble(

@@ -30,7 +30,7 @@ fn name(format: Format, disk: usize) -> String {
 impl Vm {
     pub fn start(format: Format, disks: usize, size: u64, options: GuestOptions) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        for sub in ["a", "b", "ledger"] {
+        for sub in ["a", "b", "c", "ledger"] {
             std::fs::create_dir(folder.path().join(sub)).unwrap();
         }
         let changed = Arc::new((Mutex::new(0), Condvar::new()));
