@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{CreateImage, ImageKind, ImageReader, create_image};
+use vmstorage_engine::service::Engine;
 use vmstorage_engine::testing::guest::{Guest, GuestHandle, GuestOptions, LedgerFile};
 use vmstorage_engine::testing::oracle::{Ledger, verify_image};
 use vmstorage_engine::worker::{MoveStatus, ServeDisk, Worker};
@@ -17,7 +18,7 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Vm {
     pub folder: tempfile::TempDir,
     pub worker: Worker,
-    guest: GuestHandle,
+    pub guest: GuestHandle,
     changed: Arc<(Mutex<u64>, Condvar)>,
     format: Format,
     pub disks: usize,
@@ -29,17 +30,23 @@ fn name(format: Format, disk: usize) -> String {
 
 impl Vm {
     pub fn start(format: Format, disks: usize, size: u64, options: GuestOptions) -> Self {
+        Self::start_on(Engine::start().unwrap(), format, disks, size, options)
+    }
+
+    pub fn start_on(engine: Engine, format: Format, disks: usize, size: u64, options: GuestOptions) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         for sub in ["a", "b", "c", "ledger"] {
             std::fs::create_dir(folder.path().join(sub)).unwrap();
         }
         let changed = Arc::new((Mutex::new(0), Condvar::new()));
         let signal = Arc::clone(&changed);
-        let worker = Worker::start(Arc::new(move || {
-            *signal.0.lock().unwrap() += 1;
-            signal.1.notify_all();
-        }))
-        .unwrap();
+        let worker = Worker::on(
+            engine,
+            Arc::new(move || {
+                *signal.0.lock().unwrap() += 1;
+                signal.1.notify_all();
+            }),
+        );
         let mut wanted = Vec::new();
         let mut sockets = Vec::new();
         for disk in 0..disks {
@@ -133,10 +140,19 @@ impl Vm {
     }
 
     pub fn finish(self, at: &str) {
-        let report = self.guest.stop();
+        self.finish_with(at, false);
+    }
+
+    /// `errors`: the guest may have been told of some.
+    pub fn finish_with(self, at: &str, errors: bool) {
+        let mut report = self.guest.stop();
+        if errors {
+            report.disks.iter_mut().for_each(|disk| disk.io_errors = 0);
+        }
         assert!(
             report.is_clean(),
-            "{:?}",
+            "{} stuck, {:?}",
+            report.stuck,
             report.disks.iter().map(|d| (&d.first_wrong, d.io_errors)).collect::<Vec<_>>()
         );
         self.worker.close();
