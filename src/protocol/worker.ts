@@ -84,14 +84,17 @@ export interface WorkerMethods {
    */
   startMove: { params: { plan: MovePlan; journalPath: string }; result: Record<string, never> };
   /**
-   * Cancels before COMMITTED and returns when the targets are closed and deleted; after it `stopped` is false and the move goes on.
+   * Cancels before COMMITTED and returns when the targets are closed and their names gone; after it `stopped` is false and the move goes on.
    * Idempotent: `stopped` is true as well for a move that failed or was stopped before. The journal stays until `endMove`.
    * A target that cannot be deleted (its file system is gone) does not make it fail: the host looks for itself and keeps trying.
    */
   stopMove: { params: Record<string, never>; result: { stopped: boolean } };
   /** After COMMITTED: closes the sources and writes the `released` record. The host then deletes them and calls `endMove`. Idempotent. */
   releaseMove: { params: Record<string, never>; result: Record<string, never> };
-  /** Removes the journal (fsyncing its folder) and forgets the move. */
+  /**
+   * Removes the journal (fsyncing its folder) and forgets the move. Deleted targets give their space back bit by bit; this waits until it
+   * is there, unless the file system hangs: the next move asks for it.
+   */
   endMove: { params: Record<string, never>; result: Record<string, never> };
   createImage: { params: CreateImage; result: ImageFacts };
   inspectImage: { params: { path: string; format: DiskFormat }; result: ImageFacts };

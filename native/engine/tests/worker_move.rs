@@ -192,6 +192,21 @@ fn a_stopped_move_leaves_nothing_and_a_second_one_works() {
     vm.finish("b");
 }
 
+#[test]
+fn a_stopped_move_gives_its_space_back_bit_by_bit_before_it_is_forgotten() {
+    let vm = Vm::start(Format::Raw, 1, 64 * MIB, load());
+    vm.worker.start_move(&vm.plan("a", "b"), &vm.journal()).unwrap();
+    let target = std::fs::File::options().write(true).open(vm.path("b", 0)).unwrap();
+    // A disk of some size, without the time it takes to copy one.
+    rustix::fs::fallocate(&target, rustix::fs::FallocateFlags::empty(), 0, 320 * MIB).unwrap();
+    assert!(vm.worker.stop_move().unwrap());
+    assert!(!vm.path("b", 0).exists());
+    vm.worker.end_move().unwrap();
+    assert_eq!(target.metadata().unwrap().len(), 32 * MIB, "the last step is the close");
+    vm.do_move("a", "b");
+    vm.finish("b");
+}
+
 /// Later and later, by how often the move was looked at before, until it is too late.
 #[test]
 fn a_move_stopped_at_any_moment_leaves_nothing_or_is_complete() {

@@ -2,12 +2,14 @@
 
 mod at;
 mod attributes;
+mod delete_gradually;
 mod durable;
 mod host_file;
 mod lock;
 
 pub use at::{ReadAt, WriteAt};
 pub use attributes::copy_attributes;
+pub use delete_gradually::{SpaceReturn, delete_gradually};
 pub use durable::{sync_folder_of, unlink_durably};
 pub use host_file::{FileIdentity, HostFile, OpenMode, next_data};
 pub use lock::LockWait;

@@ -23,14 +23,14 @@ impl Move {
         let state = &mut self.disks[disk as usize];
         if !state.contains(range) {
             debug_assert!(false, "the service checks ranges: {range:?} of {}", state.size_bytes);
-            out.push(Action::Acknowledge { disk, id, result: Err(libc::EINVAL) });
-            out.push(Action::Retire { disk, id });
+            out.push(Action::Refuse { disk, id, errno: libc::EINVAL });
             return;
         }
         match state.writes.add(Owner::Guest(id), range, self.stage.mirrors()) {
             Some(true) => {}
             Some(false) => self.start_write(disk, id, now_us, out),
-            None => debug_assert!(false, "write id {id} of disk {disk} is still taken"),
+            // To drop it in silence would leave it without an answer for ever.
+            None => out.push(Action::Refuse { disk, id, errno: libc::EIO }),
         }
     }
 

@@ -297,6 +297,13 @@ pub enum Action {
         id: WriteId,
         result: Result<(), Errno>,
     },
+    /// The write just given was not taken, a mistake of the driver: answer it with `errno`. No `Acknowledge` and no `Retire` follow. If its
+    /// id is that of an earlier write, that one goes on.
+    Refuse {
+        disk: DiskIndex,
+        id: WriteId,
+        errno: Errno,
+    },
     /// Nothing refers to the write any more: its id and buffers are free. After its `Acknowledge`, once.
     Retire {
         disk: DiskIndex,

@@ -140,19 +140,11 @@ impl Service {
                 let disk_id = driver.members[disk as usize].disk;
                 self.answer(disk_id, id, result);
             }
-            Action::Retire { disk, id } | Action::RetireFlush { disk, id } => {
-                let disk_id = driver.members[disk as usize].disk;
-                if let Some(Some(served)) = self.disks.get_mut(disk_id as usize) {
-                    let entry = served.requests.get(id);
-                    entry.parts -= 1;
-                    if entry.parts == 0
-                        && let Some(buffer) = entry.bounce.take()
-                    {
-                        driver.buffers.put(buffer);
-                    }
-                }
-                self.forget_if_over(disk_id, id);
+            Action::Refuse { disk, id, errno } => {
+                self.answer(driver.members[disk as usize].disk, id, Err(errno));
+                self.let_go(driver, disk, id);
             }
+            Action::Retire { disk, id } | Action::RetireFlush { disk, id } => self.let_go(driver, disk, id),
             Action::FlushSource { disk, flush } => self.flush_side(driver_id, driver, disk, flush, Side::Source),
             Action::FlushTarget { disk, flush } => self.flush_side(driver_id, driver, disk, flush, Side::Target),
             Action::Copy { disk, slot, range, target_fresh } => {
@@ -189,6 +181,21 @@ impl Service {
                 (driver.notify)(&Notice::Finished(outcome));
             }
         }
+    }
+
+    /// The machine's own hold on a request ends.
+    fn let_go(&mut self, driver: &mut Driver, member_id: u32, id: u32) {
+        let disk_id = driver.members[member_id as usize].disk;
+        if let Some(Some(disk)) = self.disks.get_mut(disk_id as usize) {
+            let entry = disk.requests.get(id);
+            entry.parts -= 1;
+            if entry.parts == 0
+                && let Some(buffer) = entry.bounce.take()
+            {
+                driver.buffers.put(buffer);
+            }
+        }
+        self.forget_if_over(disk_id, id);
     }
 
     fn write_one(&mut self, driver_id: u32, driver: &mut Driver, member_id: u32, id: u32, side: Side) {

@@ -17,14 +17,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::boot_id::boot_id;
 use super::outcome::{describe, failed};
-use super::plan::{Plan, parse_plan};
+use super::plan::{Plan, PlannedDisk, parse_plan};
 use super::receipt::{self, DiskReceipt, ReceiptFile, iso_time};
 use super::scan::scan;
 use super::serve::OnNotice;
 use super::status::{MoveStatus, OutcomeStatus};
 use super::targets::make_targets;
 use crate::disk::{DiskError, ErrorKind};
-use crate::file::unlink_durably;
+use crate::file::{SpaceReturn, delete_gradually};
 use crate::image::Image;
 use crate::kill_point::kill_point;
 use crate::mirror::{
@@ -75,6 +75,8 @@ pub struct Moving {
     pub(super) state: Mutex<State>,
     changed: Condvar,
     pub(super) writer: Mutex<JournalWriter>,
+    /// Of targets that were deleted: `end` waits for it.
+    space: Mutex<SpaceReturn>,
     on_notice: OnNotice,
 }
 
@@ -122,9 +124,9 @@ impl Moving {
             Ok(moving)
         });
         if started.is_err() {
-            for path in &made {
-                unlink_durably(path)?;
-            }
+            let (space, deleted) = delete_gradually(made.iter().map(PathBuf::as_path));
+            space.wait();
+            deleted?;
             Journal::remove(journal_path)?;
         }
         let moving = started?;
@@ -162,6 +164,7 @@ impl Moving {
             }),
             changed: Condvar::new(),
             writer: Mutex::new(writer),
+            space: Mutex::default(),
             on_notice,
         }
     }
@@ -347,7 +350,15 @@ impl Moving {
         let driver = self.driver();
         self.engine.call(move |s| s.bypass_move(driver))?;
         self.retire(false)?;
-        self.plan.disks.iter().try_for_each(|disk| unlink_durably(&disk.target))
+        self.delete_targets(|_| true)
+    }
+
+    /// Durable when it returns; the space comes back behind it.
+    pub(super) fn delete_targets(&self, ours: impl Fn(&PlannedDisk) -> bool) -> Result<(), DiskError> {
+        let targets = self.plan.disks.iter().filter(|disk| ours(disk)).map(|disk| disk.target.as_path());
+        let (space, deleted) = delete_gradually(targets);
+        *lock(&self.space) = space;
+        deleted
     }
 
     fn retire(&self, clean: bool) -> Result<(), DiskError> {
@@ -419,10 +430,14 @@ impl Moving {
         }
     }
 
+    /// Removes the journal. The space of deleted targets is back before: the next move is refused if what it needs is not free, and
+    /// the worker of a VM that is off ends behind this, which would free the rest all at once.
     pub fn end(&self) -> Result<(), DiskError> {
         if lock(&self.state).outcome.is_none() {
             return Err(DiskError::new(ErrorKind::InvalidState, "the move is still under way"));
         }
+        let space = std::mem::take(&mut *lock(&self.space));
+        space.wait();
         kill_point("before:end");
         Journal::remove(&self.journal_path)?;
         kill_point("after:end");

@@ -22,7 +22,6 @@ use super::serve::OnNotice;
 use super::status::OutcomeStatus;
 use super::targets::{is_ours, open_target, remake_target};
 use crate::disk::{DiskError, ErrorKind};
-use crate::file::unlink_durably;
 use crate::kill_point::kill_point;
 use crate::mirror::{
     DiskSetup, EndReason, Journal, JournalPhase, JournalWriter, Move, MoveLimits, RecordResult, SavedMap, Side,
@@ -134,9 +133,8 @@ fn roll_back(moving: &Moving, phase: JournalPhase, mut outcome: OutcomeStatus) {
     }
     kill_point("after:cancelled");
     let ours =
-        |disk: &&PlannedDisk| phase != JournalPhase::Started || is_ours(disk, moving.journal_path()).unwrap_or(false);
-    let deleted = moving.plan.disks.iter().filter(ours).try_for_each(|disk| unlink_durably(&disk.target));
-    if let Err(error) = deleted {
+        |disk: &PlannedDisk| phase != JournalPhase::Started || is_ours(disk, moving.journal_path()).unwrap_or(false);
+    if let Err(error) = moving.delete_targets(ours) {
         outcome.message.push_str(&format!(" The destination could not be cleaned: {}.", describe(&error)));
     }
     moving.set_outcome(outcome);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::plan::{Plan, PlannedDisk};
 use crate::disk::{DiskError, ErrorKind};
-use crate::file::{LockWait, copy_attributes, unlink_durably};
+use crate::file::{LockWait, copy_attributes, delete_gradually};
 use crate::image::{CreateImage, Image, OpenImage, create_image, inspect_image, open_image};
 use crate::service::DiskId;
 
@@ -60,7 +60,10 @@ pub fn remake_target(disk: &PlannedDisk, journal: &Path, made: &mut Vec<PathBuf>
             let message = format!("'{}' is there and was not made by this move", disk.target.display());
             return Err(DiskError::new(ErrorKind::AlreadyExists, message).at(&disk.target));
         }
-        unlink_durably(&disk.target)?;
+        let (space, deleted) = delete_gradually([disk.target.as_path()]);
+        deleted?;
+        // There was room for one of them.
+        space.wait();
     }
     make_target(disk, made)
 }

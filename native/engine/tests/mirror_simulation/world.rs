@@ -381,6 +381,7 @@ impl World {
                 self.open_write(disk, id, Side::Target)?;
             }
             Action::Acknowledge { disk, id, result } => self.answer_write(disk, id, result)?,
+            Action::Refuse { .. } => return Err(format!("a write was refused: {action:?}")),
             Action::Retire { disk, id } => {
                 let write = self.write(disk, id)?;
                 if !write.answered || write.open > 0 {

@@ -69,3 +69,21 @@ fn a_warm_machine_gives_few_actions_and_keeps_its_tables() {
     assert_eq!(bench.machine.progress().mirrored_bytes, 10_000 * 512);
     assert!(bench.machine.disks[0].writes.len() == 0);
 }
+
+#[test]
+fn a_write_whose_id_is_taken_is_answered_with_an_error_and_the_one_that_has_it_goes_on() {
+    for mut bench in [Bench::new(&[64]), Bench::mirroring(&[64]), Bench::committing(&[64])] {
+        let first = bench.write(0, 0, chunks(7, 1));
+        assert!(first.iter().any(|a| matches!(a, Action::WriteSource { .. } | Action::WriteBoth { .. })), "{first:?}");
+        let (dirty, intent) = (bench.dirty(0, 7), bench.intent(0, 7));
+        assert_eq!(bench.write(0, 0, chunks(9, 1)), [Action::Refuse { disk: 0, id: 0, errno: libc::EIO }]);
+        assert!(!bench.dirty(0, 9) && !bench.intent(0, 9), "nothing of it is done");
+        assert_eq!((bench.dirty(0, 7), bench.intent(0, 7)), (dirty, intent));
+        let mut answers = bench.source(0);
+        if first.contains(&Action::WriteBoth { disk: 0, id: 0 }) {
+            answers.extend(bench.target(0));
+        }
+        assert!(answers.contains(&ACK) && answers.contains(&Action::Retire { disk: 0, id: 0 }), "{answers:?}");
+        assert!(!bench.write(0, 0, chunks(9, 1)).is_empty(), "the id is free again");
+    }
+}
