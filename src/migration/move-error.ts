@@ -11,6 +11,11 @@ export function asMoveError(cause: unknown): VmStorageError {
   return new VmStorageError(errorCodeOf(cause), `${at}${reasonOf(cause)}.`, { cause });
 }
 
+/** What the system refused becomes a refusal of ours; a bug stays what it is, so that the host logs where it came from. */
+export function ofTheSystem(cause: unknown): unknown {
+  return errnoOf(cause) === null ? cause : asMoveError(cause);
+}
+
 /** A question to the file system that failed is a refusal with the path in it, not an internal error. */
 export function notLookedAt(at: string, cause: unknown): VmStorageError {
   return new VmStorageError(errorCodeOf(cause), `'${at}' cannot be looked at: ${reasonOf(cause)}.`, { target: at, cause });
