@@ -3,7 +3,7 @@
  *
  *   cargo (io_uring, threads) -> unit -> addon -> system -> fault -> powershell -> check
  *
- *   node dist/scripts/test.js [suite ...]
+ * `--help` says what it takes.
  *
  * Each suite gets a temporary folder of its own as TMPDIR and a marker in its environment. A process, socket, loop device,
  * mount or file of it that is still there when it has ended is a failure, is named, and is removed. Logs: .cache/test/.
@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { repository } from '../test/support/guest-kernel.js';
 import { findLeftovers, killLeftovers, leftoversAfter, MARKER } from '../test/support/leftovers.js';
+import { readCommandLine } from './command-line.js';
 import { cargoPasses, runCargoSuite } from './test/cargo-suite.js';
 import { runGateSuite } from './test/gate-suite.js';
 import { judgeSkips, type SkipAllowance, type SuiteResult } from './test/result.js';
@@ -77,12 +78,20 @@ function print({ suite, passed, failed, skipped, seconds }: SuiteResult): void {
   if (failed.length > 0) console.log(`  log: ${join('.cache/test', `${suite}.log`)}`);
 }
 
-const chosen = process.argv.slice(2);
-const unknown = chosen.filter((name) => !names.includes(name));
-if (unknown.length > 0) {
-  console.error(`test: there is no suite ${unknown.join(', ')}; there are ${names.join(', ')}.`);
-  process.exit(2);
-}
+const chosen = readCommandLine(
+  {
+    name: 'test',
+    says: 'Runs every suite, or the named ones, one after the other, and looks for what they leave behind; logs are in .cache/test',
+    options: {},
+    words: { name: 'suite', says: names.join(', ') },
+    exit: '0 when tests passed and none failed, 1 when not, 2 for a wrong argument, 130 after Ctrl+C',
+  },
+  (line) => {
+    const unknown = line.words.find((name) => !names.includes(name));
+    if (unknown !== undefined) throw line.wrong(`there is no suite ${unknown}; there are ${names.join(', ')}`);
+    return line.words;
+  },
+);
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.once(signal, () => {
     endAll();
