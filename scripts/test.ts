@@ -17,12 +17,9 @@ import { findLeftovers, killLeftovers, leftoversAfter, MARKER } from '../test/su
 import { readCommandLine } from './command-line.js';
 import { cargoPasses, runCargoSuite } from './test/cargo-suite.js';
 import { runGateSuite } from './test/gate-suite.js';
-import { judgeSkips, type SkipAllowance, type SuiteResult } from './test/result.js';
+import { judgeSkips, renderResult, type SkipAllowance, type SuiteResult } from './test/result.js';
 import { endAll } from './test/run-logged.js';
 import { runVitestSuite, vitestSuites } from './test/vitest-suite.js';
-
-/** Characters of a failed test's text that are printed; the log has all. */
-const TEXT_MOST = 6000;
 
 const logs = join(repository, '.cache/test');
 const ci = process.env.CI === 'true';
@@ -69,15 +66,6 @@ async function runWatched(suite: string): Promise<SuiteResult> {
   }
 }
 
-function print({ suite, passed, failed, skipped, seconds }: SuiteResult): void {
-  console.log(
-    `${failed.length === 0 ? 'ok    ' : 'FAILED'} ${suite}: ${passed} passed, ${failed.length} failed, ${skipped.length} skipped, ${seconds.toFixed(1)} s`,
-  );
-  for (const { name, text } of failed) console.log(`  FAILED ${name}\n${text.slice(0, TEXT_MOST).replaceAll(/^/gm, '    ')}`);
-  for (const { name, text } of skipped) console.log(`  skipped ${name}${text ? ` (${text})` : ''}`);
-  if (failed.length > 0) console.log(`  log: ${join('.cache/test', `${suite}.log`)}`);
-}
-
 const chosen = readCommandLine(
   {
     name: 'test',
@@ -104,7 +92,7 @@ const total = { passed: 0, failed: 0, skipped: 0 };
 for (const suite of names.filter((name) => chosen.length === 0 || chosen.includes(name))) {
   console.log(`...    ${suite}`);
   const result = judgeSkips(await runWatched(suite), allowances, ci);
-  print(result);
+  console.log(renderResult(result, join('.cache/test', `${suite}.log`)));
   total.passed += result.passed;
   total.failed += result.failed.length;
   total.skipped += result.skipped.length;
