@@ -12,7 +12,7 @@ import { access, readdir, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { waitUntil } from '../os/clock.js';
-import { hasCode } from '../os/files.js';
+import { hasCode } from '../os/errno.js';
 import type { Claim, HostServices, Hypervisor, Migration } from './services.js';
 import type { HostWorkers } from './workers.js';
 

@@ -18,7 +18,7 @@ import { checkMove, holderName, type CheckedMove } from './check.js';
 import { inQuiet } from './quiet.js';
 import { Later } from './later.js';
 import { Ledger, type LedgerEntry } from './ledger.js';
-import { asMoveError } from './move-error.js';
+import { asMoveError, ofTheSystem } from './move-error.js';
 import { byTheirOwnPaths } from './named-disks.js';
 import { RETAINED, planMove } from './plan.js';
 import type { Claim, JournalStatus, MigrationPorts, VmRecord } from './ports.js';
@@ -76,9 +76,13 @@ export class StorageMoves {
   /** Plan and check without writing anything. Throws the refusal. */
   async look(vm: VmRecord, request: MoveRequest): Promise<Looked> {
     if (this.ports.locks.isMoving(vm.configuration.id)) throw alreadyMoving(vm);
-    const looked = await this.#look(vm.configuration.id, request, this.ports.newId());
-    if (looked.checked) await this.#space.check(looked.checked.needs);
-    return looked;
+    try {
+      const looked = await this.#look(vm.configuration.id, request, this.ports.newId());
+      if (looked.checked) await this.#space.check(looked.checked.needs);
+      return looked;
+    } catch (cause) {
+      throw ofTheSystem(cause);
+    }
   }
 
   /** The same once more (`before`: what `look` said), with everything claimed, and a job. Null when there is nothing to do. */
@@ -108,7 +112,7 @@ export class StorageMoves {
     } catch (cause) {
       this.#plans.delete(moveId);
       claims.release();
-      throw cause;
+      throw ofTheSystem(cause);
     }
   }
 

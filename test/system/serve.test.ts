@@ -268,7 +268,7 @@ describe.skipIf(lacks('qemu-img', 'qemu-io', 'nbdinfo', 'nbdcopy'))('vmstorage s
       const { path } = await makeDisk('vhdx dynamic');
       await using serving = await Serving.start(path, socket);
       await qemuIo(serving.uri, ['write -P 5 0 20M']);
-      const [worker] = childrenOf(serving.pid);
+      const [worker] = childrenOf(serving.pid)!;
       process.kill(worker!, 'SIGKILL');
       expect((await serving.ended).code).toBe(137);
       await using next = await Serving.start(path, socket);

@@ -1,5 +1,5 @@
 /** The cmdlets the host answers: what they return, what they refuse, in which words, and that a refusal changes nothing. */
-import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -356,6 +356,19 @@ describe('New-VHD and Get-VHD', () => {
     expect(await make('a.vhdx', { Differencing: true })).toMatchObject({ code: 'NotImplemented' });
     expect(await make('a')).toMatchObject({ code: 'InvalidParameter' });
     expect(await readdir(stage.folder)).toEqual(['home', 'there.vhdx']);
+  });
+
+  it('say in the words of the system, and of which file, what it refuses', async () => {
+    const path = join(stage.folder, 'loop', 'a.vhdx');
+    await symlink('loop', join(stage.folder, 'loop'));
+    const { errors } = await stage.run('New-VHD', { Path: [path], SizeBytes: String(2 ** 30) }, { parameterSet: 'DynamicWithoutSource' });
+    expect(errors).toMatchObject([
+      {
+        code: 'StorageFailure',
+        target: path,
+        message: `Failed to create the virtual hard disk.\nThe system failed to create '${path}': too many symbolic links encountered.`,
+      },
+    ]);
   });
 
   it('say what is missing, and ask the worker about a live image', async () => {
