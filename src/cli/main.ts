@@ -117,10 +117,13 @@ async function hostCommand(action: string, json: boolean): Promise<number> {
 }
 
 /** yargs makes a list of an option that is given twice, whatever its type says. */
-function serveCommand(image: unknown, socket: unknown, readOnly: unknown): Promise<number> {
+function serveCommand(words: readonly string[], image: unknown, socket: unknown, readOnly: unknown): Promise<number> {
   if (typeof image !== 'string' || typeof socket !== 'string' || typeof (readOnly ?? false) !== 'boolean') {
     throw new VmStorageError('InvalidParameter', 'serve takes one image, one --nbd and at most one --read-only.');
   }
+  // yargs takes every value but `true` for false: --read-only=yes would serve for writing.
+  const unclear = words.find((word) => /^--?read-only=/.test(word) && !/=(true|false)$/.test(word));
+  if (unclear !== undefined) throw new VmStorageError('InvalidParameter', `${unclear} is neither true nor false. Use --read-only alone.`);
   return runInForeground(serveProgram, ['--nbd', socket, ...(readOnly ? ['--read-only'] : []), '--', image], { tied: true });
 }
 
@@ -204,7 +207,7 @@ async function main(argv: readonly string[]): Promise<number> {
           .option('read-only', { type: 'boolean', describe: 'Never writes to the file.' })
           // A misspelt --read-only must not serve a disk for writing.
           .strict(),
-      (args) => setExit(serveCommand(args.image, args.nbd, args['read-only'])),
+      (args) => setExit(serveCommand(words, args.image, args.nbd, args['read-only'])),
     )
     .fail((message, error) => {
       throw error ?? new VmStorageError('InvalidParameter', message);

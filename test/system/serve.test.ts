@@ -325,6 +325,9 @@ describe.skipIf(lacks('qemu-img', 'qemu-io', 'nbdinfo', 'nbdcopy'))('vmstorage s
     it('words that are wrong: above all a misspelt --read-only', async () => {
       const { path } = await makeDisk('raw');
       expect(await refusal(path, '--nbd', socket, '--readonly')).toEqual(as(2, /readonly/));
+      for (const value of ['yes', '1', 'True', '']) {
+        expect(await refusal(path, '--nbd', socket, `--read-only=${value}`)).toEqual(as(2, /true nor false/));
+      }
       expect(await refusal(path)).toEqual(as(2, /nbd/));
       expect(await refusal(path, '--nbd')).toEqual(as(2, /nbd/));
       expect(await refusal(path, '--nbd', '')).toEqual(as(2, /Usage/));

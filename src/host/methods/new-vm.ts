@@ -40,7 +40,14 @@ export function newVm(services: HostServices, migration: Migration): CmdletHandl
       automaticStartAction: 'Nothing',
       automaticStopAction: 'ShutDown',
     };
-    const newDisk = bound.NewVHDPath === undefined ? null : newDiskPath(bound.NewVHDPath, path, context.cwd);
+    const newDisk =
+      bound.NewVHDPath === undefined
+        ? null
+        : newDiskPath(
+            bound.NewVHDPath,
+            bound.Path === undefined ? settings.current.virtualHardDiskPath : join(path, 'Virtual Hard Disks'),
+            context.cwd,
+          );
     if (newDisk !== null) await refuseOccupied(newDisk.path, newDisk.ownFolder);
     const oldDisk = bound.VHDPath === undefined ? null : absolutePath(bound.VHDPath, context.cwd);
     const examined = oldDisk === null ? null : await examineDisk(services, oldDisk);
@@ -118,14 +125,12 @@ function generationOf(given: number | undefined): 1 | 2 {
 
 interface NewDisk {
   readonly path: string;
-  /** It goes into the machine's own folder, which is made. */
+  /** It goes into the folder for disks, which is made. */
   readonly ownFolder: boolean;
 }
 
-function newDiskPath(given: string, machinePath: string, cwd: string): NewDisk {
-  return given.includes('/')
-    ? { path: absolutePath(given, cwd), ownFolder: false }
-    : { path: join(machinePath, 'Virtual Hard Disks', given), ownFolder: true };
+function newDiskPath(given: string, disksFolder: string, cwd: string): NewDisk {
+  return given.includes('/') ? { path: absolutePath(given, cwd), ownFolder: false } : { path: join(disksFolder, given), ownFolder: true };
 }
 
 async function makeDisk(services: HostServices, disk: NewDisk, bound: Bound<'New-VM'>): Promise<DiskFile> {

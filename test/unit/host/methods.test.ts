@@ -150,6 +150,17 @@ describe('New-VM', () => {
     expect(await readdir(stage.folder)).not.toContain('second.vhdx');
   });
 
+  it('puts a disk that is a file name alone under -Path, and without -Path into the folder of the host', async () => {
+    const create = async (bound: { [name: string]: string }) => {
+      const { output } = await stage.run('New-VM', { Name: 'web01', NewVHDPath: 'new.vhdx', NewVHDSizeBytes: String(2 ** 30), ...bound });
+      return output[0]!['HardDrives'];
+    };
+    const own = join(stage.folder, 'vms', 'Virtual Hard Disks', 'new.vhdx');
+    expect(await create({ Path: join(stage.folder, 'vms') })).toMatchObject([{ Path: own }]);
+    await stage.run('Set-VMHost', { VirtualHardDiskPath: join(stage.folder, 'disks') });
+    expect(await create({})).toMatchObject([{ Path: join(stage.folder, 'disks', 'new.vhdx') }]);
+  });
+
   it('refuses a disk that another machine has, that is missing, damaged or no disk by its name, and changes nothing', async () => {
     await machine('web01', 'web01.vhdx');
     const tryDisk = async (path: string) => (await stage.run('New-VM', { Name: 'web02', Path: stage.folder, VHDPath: path })).errors[0]!;
