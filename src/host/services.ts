@@ -136,6 +136,8 @@ export interface Migration {
    * Takes the move claim before its first await; may return once the move is tracked again.
    */
   recover(vm: VmRecord, journal: JournalStatus | null): Promise<void>;
+  /** In the place of `recover`, when the worker cannot be asked: the VM's interrupted move is shown as failed. */
+  abandon(vmId: string, cause: unknown): void;
   /**
    * Once, before cmdlets are served and after the workers were found again: takes up what needs no journal (moves without disks, half made
    * destinations). Moves with a journal are shown from here on, and go on by `recover`.

@@ -21,6 +21,17 @@ export function notLookedAt(at: string, cause: unknown): VmStorageError {
   return new VmStorageError(errorCodeOf(cause), `'${at}' cannot be looked at: ${reasonOf(cause)}.`, { target: at, cause });
 }
 
+export function notTakenUp(moveId: string, cause: unknown): VmStorageError {
+  const { code, message } = asMoveError(cause);
+  return new VmStorageError(
+    code,
+    `The interrupted move ${moveId} could not be taken up: ${message} The next start of the host tries again.`,
+    {
+      cause,
+    },
+  );
+}
+
 export function folderNotMade(folder: string, cause: unknown): VmStorageError {
   return new VmStorageError(errorCodeOf(cause), `The destination folder '${folder}' cannot be made: ${whyNotMade(cause)}.`, {
     target: folder,

@@ -184,6 +184,7 @@ export async function makeStage(): Promise<Stage> {
     methods: {},
     status: (vmId) => moves.get(vmId) ?? null,
     recover: () => Promise.resolve(),
+    abandon: () => undefined,
     start: () => Promise.resolve(),
     close: () => Promise.resolve(),
   };
