@@ -105,7 +105,9 @@ impl Service {
             let Some(Some(disk)) = self.disks.get_mut(id.0 as usize) else { continue };
             disk.moving = Some((driver_id, member as u32));
             disk.latency.mark();
-            disk.tracking = None;
+            if disk.tracking.take().is_some() {
+                machine.reread_dirty(member as u32);
+            }
             hand_over_writes(disk, (driver_id, member as u32));
             let units = UnitHashes::new(unit_count(disk.facts.geometry.size_bytes));
             members.push(Member { disk: id.0, source: disk.image, target, units });
