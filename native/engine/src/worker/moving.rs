@@ -174,7 +174,12 @@ impl Moving {
     }
 
     fn driver(&self) -> u32 {
-        self.driver.load(Ordering::Acquire)
+        self.driver.load(Ordering::SeqCst)
+    }
+
+    /// Set by a stop; the one who waits before there is a machine looks at it.
+    pub(super) fn stop_early(&self) -> &AtomicBool {
+        &self.stop_early
     }
 
     /// Puts the machine in place; what it says from now on comes out of the receiver.
@@ -187,8 +192,9 @@ impl Moving {
         // The reactor only queues the notice; a gone receiver means that the worker is ending.
         let notify = Box::new(move |notice: &Notice| drop(sink.send(notice.clone())));
         let driver = self.engine.call(move |s| s.begin_move(machine, targets, slots, notify))??;
-        self.driver.store(driver, Ordering::Release);
-        if self.stop_early.load(Ordering::Acquire) {
+        // Stored here and loaded there, and in `stop` the other way round: in one order for both, or each could miss the other.
+        self.driver.store(driver, Ordering::SeqCst);
+        if self.stop_early.load(Ordering::SeqCst) {
             self.request_stop();
         }
         Ok(receive)
@@ -408,7 +414,7 @@ impl Moving {
         if let Some(outcome) = &lock(&self.state).outcome {
             return Ok(!outcome.ok);
         }
-        self.stop_early.store(true, Ordering::Release);
+        self.stop_early.store(true, Ordering::SeqCst);
         self.request_stop();
         let mut state = lock(&self.state);
         loop {
