@@ -13,7 +13,7 @@ use vmstorage_engine::disk::{DiskError, Errno, ErrorKind};
 use vmstorage_engine::file::LockWait;
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{OpenImage, open_image};
-use vmstorage_engine::mirror::{CHUNK_BYTES, DiskSetup, Event, Move, MoveLimits, SharedWords};
+use vmstorage_engine::mirror::{CHUNK_BYTES, DiskSetup, Event, JournalPhase, Move, MoveLimits, SavedMap, SharedWords};
 use vmstorage_engine::service::{DiskId, now_us};
 
 const DISK_BYTES: u64 = 8 << 20;
@@ -45,7 +45,7 @@ fn begin_amid_a_write(
     // All of it is queued before the reactor thread goes on, so that it does all in one turn: no completion comes between.
     let (go_on, wait) = channel::<()>();
     disk.engine.post(move |_| wait.recv().unwrap()).unwrap();
-    let answer = disk.begin_write(0, pattern(0, CHUNK_BYTES as usize).leak());
+    let answer = disk.begin_write(0, pattern(0, CHUNK_BYTES as usize).leak(), false);
     disk.engine.post(|service| service.move_event(NO_DRIVER, Event::Tick)).unwrap();
     let (begun, outcome) = channel();
     disk.engine
@@ -65,6 +65,32 @@ fn a_write_under_way_when_the_move_begins_is_answered_and_is_left_to_copy() {
     assert_eq!(answer.recv_timeout(PATIENCE), Ok(Ok(())));
     let figures = disk.engine.call(move |service| service.figures(driver)).unwrap().unwrap();
     let progress = figures.progress;
+    assert_eq!(progress.copied_bytes + progress.dirty_bytes, CHUNK_BYTES, "{progress:?}");
+    disk.close();
+}
+
+/// A resumed move reads the journal's bitmaps on a thread of its own, and waits for its target; the guest does not wait.
+#[test]
+fn a_write_between_the_reading_of_the_bitmaps_and_the_beginning_is_left_to_copy() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    new_disk(&folder.path().join("source"));
+    new_disk(&folder.path().join("target"));
+    let disk = TestDisk::open(&folder.path().join("source"));
+    let chunks = DISK_BYTES / CHUNK_BYTES;
+    let (dirty, intent) = (SharedWords::in_memory(chunks), SharedWords::in_memory(chunks));
+    let tracked = SavedMap::new(dirty.clone(), chunks).unwrap();
+    disk.engine.call(move |service| service.track(DiskId(0), tracked)).unwrap();
+    let setup = DiskSetup { size_bytes: DISK_BYTES, dirty, intent };
+    let machine = Move::resume(MoveLimits::default(), JournalPhase::Copy, vec![setup]).unwrap();
+    disk.write(3 * CHUNK_BYTES, &pattern(0, 512), 0, 1, false).unwrap();
+    let path = folder.path().join("target");
+    let request = OpenImage { path: &path, format: Format::Raw, writable: true, wait: LockWait::No };
+    let targets = vec![(DiskId(0), open_image(&request).unwrap())];
+    let limits = MoveLimits::default();
+    let slots = (limits.copy_slots() as usize, limits.verify_slots() as usize);
+    let driver = disk.engine.call(move |service| service.begin_move(machine, targets, slots, Box::new(|_| {})));
+    let driver = driver.unwrap().unwrap();
+    let progress = disk.engine.call(move |service| service.figures(driver)).unwrap().unwrap().progress;
     assert_eq!(progress.copied_bytes + progress.dirty_bytes, CHUNK_BYTES, "{progress:?}");
     disk.close();
 }

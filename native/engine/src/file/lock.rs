@@ -8,6 +8,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::host_file::HostFile;
@@ -24,20 +25,29 @@ const RESIZE: i64 = 3;
 const RETRY: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy, Debug)]
-pub enum LockWait {
+pub enum LockWait<'a> {
     /// Fail at once with `Locked`.
     No,
     /// A predecessor may still have writes in the kernel: keep trying this long.
     AtMost(Duration),
+    /// The same without an end, until it is set: then fail with `Cancelled`.
+    Until(&'a AtomicBool),
+}
+
+impl LockWait<'_> {
+    fn goes_on(self, began: Instant) -> bool {
+        match self {
+            LockWait::No => false,
+            LockWait::AtMost(limit) => began.elapsed() < limit,
+            LockWait::Until(asked) => !asked.load(Ordering::SeqCst),
+        }
+    }
 }
 
 impl HostFile {
     /// Takes the fence and QEMU's locks. Blocking up to the wait given: not for the reactor thread.
-    pub fn lock(&self, writable: bool, wait: LockWait) -> Result<(), DiskError> {
-        let deadline = match wait {
-            LockWait::No => None,
-            LockWait::AtMost(limit) => Some(Instant::now() + limit),
-        };
+    pub fn lock(&self, writable: bool, wait: LockWait<'_>) -> Result<(), DiskError> {
+        let began = Instant::now();
         let kind = if writable { libc::LOCK_EX } else { libc::LOCK_SH };
         loop {
             // SAFETY: flock takes a descriptor we own and no memory.
@@ -47,7 +57,11 @@ impl HostFile {
             let error = io::Error::last_os_error();
             match error.raw_os_error() {
                 Some(libc::EINTR) => {}
-                Some(libc::EWOULDBLOCK) if deadline.is_some_and(|d| Instant::now() < d) => std::thread::sleep(RETRY),
+                Some(libc::EWOULDBLOCK) if wait.goes_on(began) => std::thread::sleep(RETRY),
+                Some(libc::EWOULDBLOCK) if matches!(wait, LockWait::Until(_)) => {
+                    let message = format!("the lock of '{}' is not waited for any more", self.path().display());
+                    return Err(DiskError::new(ErrorKind::Cancelled, message).at(self.path()));
+                }
                 Some(libc::EWOULDBLOCK) => {
                     let message = format!(
                         "'{}' is in use by another process; stop what serves it (a worker, qemu-nbd) and try again",

@@ -21,6 +21,8 @@ use crate::reactor::{Op, Reactor, Token};
 
 /// A kernel that keeps answering EAGAIN is not going to do the request: then the guest hears EIO.
 const RETRIES_MAX: u8 = 16;
+/// The operation of a part that has none: metadata.
+const NO_OPERATION: u32 = u32::MAX;
 /// Zeros written where a file system cannot punch or zero a range: bytes per request.
 const ZERO_WRITE_BYTES: u64 = 1 << 20;
 
@@ -66,12 +68,21 @@ enum PartKind {
     Sync,
     Meta {
         id: u32,
+        what: MetaKind,
     },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum MetaKind {
+    Write,
+    Flush,
+    /// To the length in the part's `offset`.
+    Extend,
 }
 
 #[derive(Default)]
 struct Part {
-    /// The operation it belongs to; unused for metadata.
+    /// The operation it belongs to; `NO_OPERATION` for metadata.
     running: u32,
     kind: PartKind,
     write: bool,
@@ -272,7 +283,7 @@ impl Image {
             self.buffers.put(buffer);
         }
         self.parts.put(slot);
-        if let PartKind::Meta { id } = kind {
+        if let PartKind::Meta { id, .. } = kind {
             self.map.io_done(id, outcome);
             self.resume_waiters(reactor);
             return;
@@ -309,30 +320,20 @@ impl Image {
 
     fn pump_metadata(&mut self, reactor: &mut dyn Reactor) {
         while let Some(io) = self.map.next_io() {
-            let slot = self.parts.take();
-            let part = self.parts.get(slot);
-            part.kind = PartKind::Meta { id: io.id };
-            part.retries = 0;
-            part.iov.clear();
-            part.left = 0;
-            part.write = true;
-            let token = Token { owner: self.owner, slot };
-            match io.op {
-                MetaOp::Write { offset, data } => {
-                    let mut buffer = self.buffers.take(data.len());
-                    buffer.as_mut_slice().copy_from_slice(&data);
-                    let part = self.parts.get(slot);
-                    part.iov.push(buffer.iovec());
-                    part.offset = offset;
-                    part.left = data.len() as u64;
-                    part.buffer = Some(buffer);
-                    self.submit_part(slot, reactor);
-                }
-                // SAFETY: no memory is involved, and the descriptor lives as long as the image.
-                MetaOp::Flush => unsafe { reactor.submit(Op::Sync { fd: self.file.fd(), data_only: true }, token) },
-                // SAFETY: as above.
-                MetaOp::Extend { len } => unsafe { reactor.submit(Op::Truncate { fd: self.file.fd(), len }, token) },
+            let (what, offset, left) = match &io.op {
+                MetaOp::Write { offset, data } => (MetaKind::Write, *offset, data.len() as u64),
+                MetaOp::Flush => (MetaKind::Flush, 0, 0),
+                MetaOp::Extend { len } => (MetaKind::Extend, *len, 0),
+            };
+            let slot = self.new_part(NO_OPERATION, PartKind::Meta { id: io.id, what }, offset, left, true);
+            if let MetaOp::Write { data, .. } = io.op {
+                let mut buffer = self.buffers.take(data.len());
+                buffer.as_mut_slice().copy_from_slice(&data);
+                let part = self.parts.get(slot);
+                part.iov.push(buffer.iovec());
+                part.buffer = Some(buffer);
             }
+            self.submit_part(slot, reactor);
         }
     }
 
@@ -471,9 +472,9 @@ impl Image {
         let part = self.parts.get_ref(slot);
         let (iov, count) = (part.iov.as_ptr(), part.iov.len() as u32);
         let op = match part.kind {
-            PartKind::Sync => Op::Sync { fd, data_only: true },
+            PartKind::Sync | PartKind::Meta { what: MetaKind::Flush, .. } => Op::Sync { fd, data_only: true },
+            PartKind::Meta { what: MetaKind::Extend, .. } => Op::Truncate { fd, len: part.offset },
             PartKind::Punch { mode } => Op::Fallocate { fd, mode, offset: part.offset, len: part.left },
-            PartKind::Meta { .. } if part.left == 0 => Op::Sync { fd, data_only: true },
             PartKind::Data | PartKind::ZeroWrite | PartKind::Meta { .. } if part.write => {
                 Op::Writev { fd, offset: part.offset, iov, count }
             }

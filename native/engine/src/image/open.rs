@@ -40,7 +40,7 @@ pub struct OpenImage<'a> {
     pub format: Format,
     pub writable: bool,
     /// How long to wait for a predecessor's fence.
-    pub wait: LockWait,
+    pub wait: LockWait<'a>,
 }
 
 /// Opens, locks, validates; a writable VHDX with a dirty log is replayed first, a read-only one in memory.

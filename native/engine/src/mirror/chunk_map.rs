@@ -80,6 +80,18 @@ impl ChunkMap {
         added
     }
 
+    /// Sets the bits `bits` of the word `index`; answers how many were clear before.
+    pub(super) fn set_in_word(&mut self, index: usize, bits: u64) -> u64 {
+        let word = &mut self.words[index];
+        let added = u64::from((bits & !*word).count_ones());
+        if added > 0 {
+            *word |= bits;
+            self.summary[index / BITS as usize] |= 1 << (index as u64 % BITS);
+            self.count += added;
+        }
+        added
+    }
+
     /// Clears the bits of `span`; answers how many were set before.
     pub fn clear(&mut self, span: Range<u64>) -> u64 {
         if self.count == 0 {

@@ -109,6 +109,15 @@ impl Move {
         Ok(machine)
     }
 
+    /// Looks at the saved map of a disk again, for what the service has marked in it since [`Move::resume`] did: writes of the guest to
+    /// the source that were over before the driver could adopt them. As with `adopt`, before the first event.
+    pub fn reread_dirty(&mut self, disk: DiskIndex) {
+        debug_assert!(!self.announced);
+        if let Some(state) = self.disks.get_mut(disk as usize) {
+            load(&state.saved_dirty, &mut state.dirty);
+        }
+    }
+
     fn with(limits: MoveLimits, disks: Vec<DiskState>) -> Self {
         Self {
             stage: Stage::Copy,
@@ -313,13 +322,8 @@ fn adopt_bitmaps(disk: &mut DiskState) {
 }
 
 fn load(saved: &SavedMap, into: &mut super::chunk_map::ChunkMap) {
-    for (index, mut bits) in saved.words() {
-        let base = index as u64 * 64;
-        while bits != 0 {
-            let at = base + u64::from(bits.trailing_zeros());
-            into.set(at..at + 1);
-            bits &= bits - 1;
-        }
+    for (index, bits) in saved.words() {
+        into.set_in_word(index, bits);
     }
 }
 

@@ -45,7 +45,8 @@ impl SharedWords {
     }
 }
 
-/// One bit per chunk in shared words. One writer (the reactor thread), so plain loads and stores suffice.
+/// One bit per chunk in shared words. Bits may be set by two at once: by the reactor for writes of the guest while a move that is resumed
+/// reads the map on a thread of its own. They are cleared by one alone.
 pub struct SavedMap {
     words: SharedWords,
     len: u64,
@@ -63,7 +64,7 @@ impl SavedMap {
             // Most writes hit a bit that is set already: a load keeps the page clean then.
             let old = words[index].load(Ordering::Relaxed);
             if old & mask != mask {
-                words[index].store(old | mask, Ordering::Release);
+                words[index].fetch_or(mask, Ordering::Release);
             }
         }
     }
@@ -108,6 +109,25 @@ mod tests {
         assert_eq!(again.words().collect::<Vec<_>>(), vec![(0, 1 << 63), (1, 0b11), (2, 0b10)]);
         again.clear_in_word(1, 0b01);
         assert!(!again.get(64) && again.get(65) && !again.get(130));
+    }
+
+    #[test]
+    fn two_that_set_bits_of_the_same_words_lose_none() {
+        const CHUNKS: u64 = 1 << 16;
+        let every_other = |words: SharedWords, first: u64| {
+            let map = SavedMap::new(words, CHUNKS).expect("room");
+            (first..CHUNKS).step_by(2).for_each(|chunk| map.set(chunk..chunk + 1));
+        };
+        for round in 0..50 {
+            let words = SharedWords::in_memory(CHUNKS);
+            let theirs = words.clone();
+            std::thread::scope(|scope| {
+                scope.spawn(move || every_other(theirs, 1));
+                every_other(words.clone(), 0);
+            });
+            let lost = words.as_slice().iter().filter(|word| word.load(Ordering::Relaxed) != u64::MAX).count();
+            assert_eq!(lost, 0, "round {round}");
+        }
     }
 
     #[test]

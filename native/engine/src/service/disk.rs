@@ -27,7 +27,8 @@ pub struct GuestRequest {
     /// Image operations under way for it.
     pub parts: u8,
     pub answered: bool,
-    /// Submitted before a move began: its completion goes to that move's machine (driver and member).
+    /// Under way when a move began, on its own or in the hands of an earlier move that has ended: its completion goes to the new move's
+    /// machine (driver and member).
     pub adopted: Option<(u32, u32)>,
 }
 

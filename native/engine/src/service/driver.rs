@@ -94,7 +94,7 @@ const fn unplace(place: u32) -> (u32, u32) {
 impl Service {
     /// Feeds one event to the machine of `driver` and executes what it answers.
     pub(super) fn drive(&mut self, driver_id: u32, event: Event) {
-        let Some(Some(mut driver)) = self.drivers.get_mut(driver_id as usize).map(Option::take) else { return };
+        let Some(mut driver) = self.drivers.take(driver_id) else { return };
         let mut actions = std::mem::take(&mut driver.actions);
         let before = now_us();
         driver.machine.on(event, before, &mut actions);
@@ -107,7 +107,7 @@ impl Service {
             driver.flip_us = Some(driver.flip_us.unwrap_or(0).max(took));
         }
         driver.actions = actions;
-        self.drivers[driver_id as usize] = Some(driver);
+        self.drivers.put_back(driver_id, driver);
     }
 
     /// A write, discard, write-zeroes or flush of the guest on a disk that is moving.
@@ -247,6 +247,11 @@ impl Service {
         let disk_id = driver.members[member_id as usize].disk;
         let Some(Some(disk)) = self.disks.get_mut(disk_id as usize) else { return };
         let entry = disk.requests.get(id);
+        if let Some((later, member)) = entry.adopted.take() {
+            // A later move has taken it over: its machine answers, in its next event.
+            self.deferred.push((later, Event::SourceWriteDone { disk: member, id, result }));
+            return;
+        }
         if result.is_ok() && entry.fua && !entry.flushing {
             entry.flushing = true;
             entry.parts += 1;
@@ -295,7 +300,7 @@ impl Service {
 
     /// Gives the move as much as the guest can spare.
     pub(super) fn govern(&mut self, driver_id: u32, now_us: u64) {
-        let Some(Some(driver)) = self.drivers.get_mut(driver_id as usize) else { return };
+        let Some(driver) = self.drivers.get_mut(driver_id) else { return };
         let (mut requests, mut p99_us) = (0, None);
         for member in &driver.members {
             if let Some(Some(disk)) = self.disks.get(member.disk as usize) {
@@ -315,7 +320,7 @@ impl Service {
     }
 
     pub(super) fn copy_done(&mut self, driver: u32, disk: u32, slot: u32, outcome: CopyOutcome) {
-        if let Some(Some(d)) = self.drivers.get_mut(driver as usize) {
+        if let Some(d) = self.drivers.get_mut(driver) {
             d.copies[slot as usize].stage = Stage::Idle;
         }
         self.drive(driver, Event::CopyDone { disk, slot, outcome });

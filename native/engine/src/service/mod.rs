@@ -11,6 +11,7 @@ mod clock;
 mod cx;
 mod disk;
 mod driver;
+mod drivers;
 mod engine;
 mod governor;
 mod latency;

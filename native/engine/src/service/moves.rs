@@ -98,24 +98,22 @@ impl Service {
             self.adopt_writes(&mut machine, member as u32, *id)?;
         }
         // Nothing fails from here on: what the machine has adopted is handed to it below.
-        let driver_id = self.drivers.iter().position(Option::is_none).unwrap_or(self.drivers.len()) as u32;
+        let driver_id = self.drivers.next_number();
         let mut members = Vec::with_capacity(targets.len());
         for (member, (id, image)) in targets.into_iter().enumerate() {
             let target = self.add_image(image);
             let Some(Some(disk)) = self.disks.get_mut(id.0 as usize) else { continue };
             disk.moving = Some((driver_id, member as u32));
             disk.latency.mark();
-            disk.tracking = None;
+            if disk.tracking.take().is_some() {
+                machine.reread_dirty(member as u32);
+            }
             hand_over_writes(disk, (driver_id, member as u32));
             let units = UnitHashes::new(unit_count(disk.facts.geometry.size_bytes));
             members.push(Member { disk: id.0, source: disk.image, target, units });
         }
-        let driver = Driver::new(machine, members, slots.0, slots.1, notify);
-        if driver_id as usize == self.drivers.len() {
-            self.drivers.push(Some(driver));
-        } else {
-            self.drivers[driver_id as usize] = Some(driver);
-        }
+        let added = self.drivers.add(Driver::new(machine, members, slots.0, slots.1, notify));
+        debug_assert_eq!(added, driver_id);
         self.pass_on();
         Ok(driver_id)
     }
@@ -142,7 +140,7 @@ impl Service {
 
     /// What the scan for data has to look at. The descriptors are duplicates: the scan may outlive the move.
     pub fn scan_tasks(&self, driver: u32) -> Vec<ScanTask> {
-        let Some(Some(driver)) = self.drivers.get(driver as usize) else { return Vec::new() };
+        let Some(driver) = self.drivers.get(driver) else { return Vec::new() };
         let mut tasks = Vec::new();
         for (member, m) in driver.members.iter().enumerate() {
             let Some(Some(image)) = self.images.get(m.source as usize) else { continue };
@@ -171,7 +169,7 @@ impl Service {
     }
 
     pub fn figures(&self, driver: u32) -> Option<MoveFigures> {
-        let driver = self.drivers.get(driver as usize)?.as_ref()?;
+        let driver = self.drivers.get(driver)?;
         let disks: Vec<&Disk> =
             driver.members.iter().filter_map(|m| self.disks.get(m.disk as usize)?.as_ref()).collect();
         Some(MoveFigures {
@@ -189,7 +187,7 @@ impl Service {
     }
 
     pub fn digests(&self, driver: u32) -> Vec<MemberDigest> {
-        let Some(Some(driver)) = self.drivers.get(driver as usize) else { return Vec::new() };
+        let Some(driver) = self.drivers.get(driver) else { return Vec::new() };
         driver
             .members
             .iter()
@@ -210,11 +208,14 @@ impl Service {
             .collect()
     }
 
-    /// New requests bypass the move from here on; what is in flight still goes through its machine.
-    pub fn bypass_move(&mut self, driver: u32) {
-        let Some(Some(driver)) = self.drivers.get(driver as usize) else { return };
+    /// New requests bypass the move from here on; what is in flight still goes through its machine. May be repeated, also when the disks
+    /// have got another move meanwhile.
+    pub fn bypass_move(&mut self, driver_id: u32) {
+        let Some(driver) = self.drivers.get(driver_id) else { return };
         for member in &driver.members {
-            if let Some(Some(disk)) = self.disks.get_mut(member.disk as usize) {
+            if let Some(Some(disk)) = self.disks.get_mut(member.disk as usize)
+                && disk.moving.is_some_and(|(moving, _)| moving == driver_id)
+            {
                 disk.moving = None;
             }
         }
@@ -223,7 +224,7 @@ impl Service {
     /// Closes the images of the losing side once nothing is in flight on them: true when they are closed and the driver is gone.
     /// Call again until then. `clean`: leave them consistent without replay (a source that is kept); otherwise they are dropped as they are.
     pub fn retire_move(&mut self, driver_id: u32, clean: bool) -> bool {
-        let Some(Some(driver)) = self.drivers.get(driver_id as usize) else { return true };
+        let Some(driver) = self.drivers.get(driver_id) else { return true };
         let Some(outcome) = driver.finished else { return false };
         if !driver.machine.is_idle() {
             return false;
@@ -244,7 +245,7 @@ impl Service {
             }
         }
         if closed {
-            self.drivers[driver_id as usize] = None;
+            self.drivers.remove(driver_id);
         }
         closed
     }

@@ -93,7 +93,7 @@ impl Service {
         purpose: Purpose,
         result: Result<(), Errno>,
     ) {
-        let Some(Some(driver)) = self.drivers.get_mut(driver_id as usize) else { return };
+        let Some(driver) = self.drivers.get_mut(driver_id) else { return };
         let target = driver.members[disk as usize].target;
         let copy = &mut driver.copies[slot as usize];
         let outcome = match (purpose, result) {
@@ -144,7 +144,7 @@ impl Service {
         purpose: Purpose,
         result: Result<(), Errno>,
     ) {
-        let Some(Some(driver)) = self.drivers.get_mut(driver_id as usize) else { return };
+        let Some(driver) = self.drivers.get_mut(driver_id) else { return };
         let verify = &mut driver.verifies[slot as usize];
         verify.left -= 1;
         if let Err(errno) = result {

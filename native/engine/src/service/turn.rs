@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::clock::now_us;
 use super::cx::Cx;
 use super::disk::{Disk, DiskStats};
-use super::driver::Driver;
+use super::drivers::Drivers;
 use super::engine::{Call, DiskId, ExportId};
 use super::owner::{Owner, Purpose, tag, untag};
 use crate::disk::{ByteRange, DiskError, Errno, ErrorKind, IoVecs, Request, RequestKind, SECTOR_BYTES};
@@ -49,7 +49,7 @@ pub struct Service {
     pub(super) finished: Vec<Finished>,
     completions: Vec<Completion>,
     pub(super) iovecs: Vec<IoVecs>,
-    pub(super) drivers: Vec<Option<Driver>>,
+    pub(super) drivers: Drivers,
     /// Events that arose while the machine was busy with another; fed in before anything else happens.
     pub(super) deferred: Vec<(u32, Event)>,
     last_tick_us: u64,
@@ -75,7 +75,7 @@ impl Service {
             finished: Vec::new(),
             completions: Vec::new(),
             iovecs: Vec::new(),
-            drivers: Vec::new(),
+            drivers: Drivers::default(),
             deferred: Vec::new(),
             last_tick_us: 0,
             window: PollWindow::new(Instant::now()),
@@ -115,7 +115,7 @@ impl Service {
     fn sleep_limit(&self) -> Duration {
         if self.shutting_down {
             Duration::from_millis(5)
-        } else if self.drivers.iter().any(Option::is_some) {
+        } else if !self.drivers.is_empty() {
             Duration::from_micros(TICK_US)
         } else {
             IDLE_SLEEP
@@ -128,7 +128,8 @@ impl Service {
             return;
         }
         self.last_tick_us = now;
-        for driver in 0..self.drivers.len() as u32 {
+        for place in 0..self.drivers.len() {
+            let Some(driver) = self.drivers.number_at(place) else { continue };
             self.drive(driver, Event::Tick);
             self.govern(driver, now);
         }

@@ -9,6 +9,7 @@
 //! ```
 //! The thread `move` owns the journal's superblock: the reactor never waits for a disk to record something.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -24,7 +25,7 @@ use super::serve::OnNotice;
 use super::status::{MoveStatus, OutcomeStatus};
 use super::targets::make_targets;
 use crate::disk::{DiskError, ErrorKind};
-use crate::file::{SpaceReturn, delete_gradually};
+use crate::file::{FileIdentity, SpaceReturn, delete_gradually};
 use crate::image::Image;
 use crate::kill_point::kill_point;
 use crate::mirror::{
@@ -75,6 +76,8 @@ pub struct Moving {
     pub(super) state: Mutex<State>,
     changed: Condvar,
     pub(super) writer: Mutex<JournalWriter>,
+    /// Of the targets, in the plan's order; empty while a resumed move waits for them.
+    targets: Mutex<Vec<FileIdentity>>,
     /// Of targets that were deleted: `end` waits for it.
     space: Mutex<SpaceReturn>,
     on_notice: OnNotice,
@@ -164,25 +167,34 @@ impl Moving {
             }),
             changed: Condvar::new(),
             writer: Mutex::new(writer),
+            targets: Mutex::default(),
             space: Mutex::default(),
             on_notice,
         }
     }
 
     fn driver(&self) -> u32 {
-        self.driver.load(Ordering::Acquire)
+        self.driver.load(Ordering::SeqCst)
+    }
+
+    /// Set by a stop; the one who waits before there is a machine looks at it.
+    pub(super) fn stop_early(&self) -> &AtomicBool {
+        &self.stop_early
     }
 
     /// Puts the machine in place; what it says from now on comes out of the receiver.
     pub(super) fn install(&self, machine: Move, targets: Vec<(DiskId, Image)>) -> Result<Receiver<Notice>, DiskError> {
+        let identities = targets.iter().map(|(_, image)| image.file().identity());
+        *lock(&self.targets) = identities.collect::<Result<_, _>>()?;
         let limits = MoveLimits::default();
         let slots = (limits.copy_slots() as usize, limits.verify_slots() as usize);
         let (sink, receive) = channel();
         // The reactor only queues the notice; a gone receiver means that the worker is ending.
         let notify = Box::new(move |notice: &Notice| drop(sink.send(notice.clone())));
         let driver = self.engine.call(move |s| s.begin_move(machine, targets, slots, notify))??;
-        self.driver.store(driver, Ordering::Release);
-        if self.stop_early.load(Ordering::Acquire) {
+        // Stored here and loaded there, and in `stop` the other way round: in one order for both, or each could miss the other.
+        self.driver.store(driver, Ordering::SeqCst);
+        if self.stop_early.load(Ordering::SeqCst) {
             self.request_stop();
         }
         Ok(receive)
@@ -349,13 +361,25 @@ impl Moving {
     fn remove_targets(&self) -> Result<(), DiskError> {
         let driver = self.driver();
         self.engine.call(move |s| s.bypass_move(driver))?;
+        // Asked while they are open, when nothing else can have their identity; and again when they are closed, which may take a while.
+        let ours: Vec<bool> = (0..self.plan.disks.len()).map(|place| self.is_target(place)).collect();
         self.retire(false)?;
-        self.delete_targets(|_| true)
+        self.delete_targets(|place, _| ours[place] && self.is_target(place))
+    }
+
+    /// Whether the file at a target's place is the one this move has made. By the time a destination lets go that hung, the move's end has
+    /// been told, and another one may have its target there. Errors are left to the deletion.
+    fn is_target(&self, place: usize) -> bool {
+        match (lock(&self.targets).get(place), self.plan.disks[place].target.symlink_metadata()) {
+            (Some(identity), Ok(there)) => (identity.device, identity.inode) == (there.dev(), there.ino()),
+            _ => true,
+        }
     }
 
     /// Durable when it returns; the space comes back behind it.
-    pub(super) fn delete_targets(&self, ours: impl Fn(&PlannedDisk) -> bool) -> Result<(), DiskError> {
-        let targets = self.plan.disks.iter().filter(|disk| ours(disk)).map(|disk| disk.target.as_path());
+    pub(super) fn delete_targets(&self, ours: impl Fn(usize, &PlannedDisk) -> bool) -> Result<(), DiskError> {
+        let disks = self.plan.disks.iter().enumerate();
+        let targets = disks.filter(|(place, disk)| ours(*place, disk)).map(|(_, disk)| disk.target.as_path());
         let (space, deleted) = delete_gradually(targets);
         *lock(&self.space) = space;
         deleted
@@ -390,7 +414,7 @@ impl Moving {
         if let Some(outcome) = &lock(&self.state).outcome {
             return Ok(!outcome.ok);
         }
-        self.stop_early.store(true, Ordering::Release);
+        self.stop_early.store(true, Ordering::SeqCst);
         self.request_stop();
         let mut state = lock(&self.state);
         loop {

@@ -22,6 +22,7 @@ use super::serve::OnNotice;
 use super::status::OutcomeStatus;
 use super::targets::{is_ours, open_target, remake_target};
 use crate::disk::{DiskError, ErrorKind};
+use crate::file::LockWait;
 use crate::kill_point::kill_point;
 use crate::mirror::{
     DiskSetup, EndReason, Journal, JournalPhase, JournalWriter, Move, MoveLimits, RecordResult, SavedMap, Side,
@@ -93,7 +94,7 @@ fn resume(moving: &Arc<Moving>, phase: JournalPhase, setups: Vec<DiskSetup>) {
         if phase == JournalPhase::Started {
             remake_target(disk, moving.journal_path(), &mut made)?;
         }
-        open_target(disk)
+        open_target(disk, LockWait::Until(moving.stop_early()))
     });
     let installed = targets.collect::<Result<Vec<_>, DiskError>>().and_then(|targets| {
         kill_point("before:resumed");
@@ -109,13 +110,18 @@ fn resume(moving: &Arc<Moving>, phase: JournalPhase, setups: Vec<DiskSetup>) {
             }
             moving.follow(&notices);
         }
-        // What was there before this move stays: only targets that are ours are deleted (see `is_ours`).
+        // Stopped while it waited, or not to be resumed. What was there before this move stays: only targets that are ours are deleted
+        // (see `is_ours`).
         Err(error) => {
-            let message = format!(
-                "The move could not be resumed: {}. The virtual machine stays on its source files.",
-                describe(&error)
-            );
-            roll_back(moving, phase, OutcomeStatus { ok: false, code: "StorageFailure", message });
+            let mut outcome = failed(EndReason::Stopped, &moving.plan);
+            if error.kind != ErrorKind::Cancelled {
+                outcome.code = "StorageFailure";
+                outcome.message = format!(
+                    "The move could not be resumed: {}. The virtual machine stays on its source files.",
+                    describe(&error)
+                );
+            }
+            roll_back(moving, phase, outcome);
         }
     }
 }
@@ -133,7 +139,7 @@ fn roll_back(moving: &Moving, phase: JournalPhase, mut outcome: OutcomeStatus) {
     }
     kill_point("after:cancelled");
     let ours =
-        |disk: &PlannedDisk| phase != JournalPhase::Started || is_ours(disk, moving.journal_path()).unwrap_or(false);
+        |_, disk: &PlannedDisk| phase != JournalPhase::Started || is_ours(disk, moving.journal_path()).unwrap_or(false);
     if let Err(error) = moving.delete_targets(ours) {
         outcome.message.push_str(&format!(" The destination could not be cleaned: {}.", describe(&error)));
     }

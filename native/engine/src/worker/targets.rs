@@ -9,8 +9,8 @@ use crate::file::{LockWait, copy_attributes, delete_gradually};
 use crate::image::{CreateImage, Image, OpenImage, create_image, inspect_image, open_image};
 use crate::service::DiskId;
 
-/// Locks of our own new targets: only a dead predecessor's last writes can hold them.
-const LOCK_WAIT: Duration = Duration::from_secs(24 * 3600);
+/// Nobody has to do with a target that is new; who looks at it all the same (a back-up, a scanner) lets go soon.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// Makes every target like its source, exclusively, and opens and locks it. `made` names what has to go when a later one fails.
 pub fn make_targets(plan: &Plan, made: &mut Vec<PathBuf>) -> Result<Vec<(DiskId, Image)>, DiskError> {
@@ -18,7 +18,7 @@ pub fn make_targets(plan: &Plan, made: &mut Vec<PathBuf>) -> Result<Vec<(DiskId,
         .iter()
         .map(|disk| {
             make_target(disk, made)?;
-            open_target(disk)
+            open_target(disk, LockWait::AtMost(LOCK_WAIT))
         })
         .collect()
 }
@@ -40,8 +40,7 @@ pub fn make_target(disk: &PlannedDisk, made: &mut Vec<PathBuf>) -> Result<(), Di
     copy_attributes(&disk.source, &disk.target).map(drop)
 }
 
-pub fn open_target(disk: &PlannedDisk) -> Result<(DiskId, Image), DiskError> {
-    let wait = LockWait::AtMost(LOCK_WAIT);
+pub fn open_target(disk: &PlannedDisk, wait: LockWait<'_>) -> Result<(DiskId, Image), DiskError> {
     let request = OpenImage { path: &disk.target, format: disk.format.into(), writable: true, wait };
     Ok((DiskId(disk.disk), open_image(&request)?))
 }

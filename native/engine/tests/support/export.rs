@@ -104,9 +104,9 @@ impl TestDisk {
     }
 
     /// Queues a write and does not wait for it.
-    pub fn begin_write(&self, offset: u64, data: &'static mut [u8]) -> Receiver<Result<(), Errno>> {
+    pub fn begin_write(&self, offset: u64, data: &'static mut [u8], fua: bool) -> Receiver<Result<(), Errno>> {
         let iov = cut(data, 1);
-        self.post(RequestKind::Write, offset, data.len() as u64, iov, false)
+        self.post(RequestKind::Write, offset, data.len() as u64, iov, fua)
     }
 
     pub fn read(&self, offset: u64, len: usize, skew: usize, parts: usize) -> Result<Vec<u8>, Errno> {
