@@ -9,7 +9,7 @@ import { placementIn, type Cmdlet, type Parameter } from '../../cmdlets/define.j
 import { cmdlets } from '../../cmdlets/index.js';
 import { complete } from '../client/complete.js';
 import { hostAddress } from '../client/address.js';
-import { VmStorageError } from '../model/errors.js';
+import { errorTable, VmStorageError } from '../model/errors.js';
 import { runInForeground } from './foreground.js';
 import { askHost, hostProgram, startHost, stopHost } from './host-process.js';
 import { runCmdlet } from './run-cmdlet.js';
@@ -116,6 +116,14 @@ async function hostCommand(action: string, json: boolean): Promise<number> {
   }
 }
 
+/** With --json an error is a document as well. */
+function hostRefused(error: unknown, json: boolean): number {
+  if (!json || !(error instanceof VmStorageError)) throw error;
+  const { code, message } = error;
+  console.log(JSON.stringify({ ok: false, error: { code, message } }));
+  return error.exitCode;
+}
+
 /** yargs makes a list of an option that is given twice, whatever its type says. */
 function serveCommand(words: readonly string[], image: unknown, socket: unknown, readOnly: unknown): Promise<number> {
   if (typeof image !== 'string' || typeof socket !== 'string' || typeof (readOnly ?? false) !== 'boolean') {
@@ -195,7 +203,7 @@ async function main(argv: readonly string[]): Promise<number> {
             demandOption: true,
           })
           .option('json', { type: 'boolean', describe: 'Prints one JSON document.' }),
-      (args) => setExit(hostCommand(args.action, args.json === true)),
+      (args) => setExit(hostCommand(args.action, args.json === true).catch((error: unknown) => hostRefused(error, args.json === true))),
     )
     .command(
       'serve <image>',
@@ -215,6 +223,13 @@ async function main(argv: readonly string[]): Promise<number> {
   await parser.parseAsync();
   return exitCode;
 }
+
+/** Node keeps a failed write of console.log to itself: a script would take half a document, and exit code 0, for the answer. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') return; // head, less: the reader has seen enough
+  console.error(`vmstorage: the output could not be written: ${error.message}`);
+  process.once('exit', () => (process.exitCode ||= errorTable.StorageFailure[0]));
+});
 
 try {
   process.exitCode = await main(process.argv.slice(2));

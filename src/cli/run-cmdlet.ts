@@ -74,8 +74,8 @@ export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promi
       recommendedAction: error.recommendedAction ?? null,
     });
     line.clear();
-    if (!json)
-      console.error(`${cmdlet.name}: ${error.message}${error.recommendedAction === undefined ? '' : ` ${error.recommendedAction}`}`);
+    const lead = error.message.startsWith(cmdlet.name) ? '' : `${cmdlet.name}: `;
+    if (!json) console.error(`${lead}${error.message}${error.recommendedAction === undefined ? '' : ` ${error.recommendedAction}`}`);
   };
 
   const stop = new AbortController();

@@ -107,11 +107,28 @@ describe('vmstorage', () => {
     [['Get-VMM'], 2, 'Get-VM'],
     [[], 2, 'vmstorage --help'],
     [['host', 'dance'], 2, 'dance'],
+    [['Get-VM', '-Name'], 2, /^Get-VM: -Name needs a value/],
   ])('%j exits with %i and says why', async (words, code, why) => {
     const ran = await vmstorage(words);
     expect(ran.code).toBe(code);
-    expect(ran.stderr).toContain(why);
+    expect(ran.stderr).toMatch(why);
     expect(host.heard).toEqual([]);
+  });
+
+  it('output that cannot be written is an error, and one that nobody reads to its end is none', async () => {
+    host.scripts['Get-VM'] = (call) => call.output(vm());
+    const shell = (script: string): Promise<Ran> =>
+      new Promise((resolve) => {
+        const child = execFile(
+          '/bin/bash',
+          ['--norc', '-c', `set -o pipefail; ${script}`, process.execPath, main],
+          { env: { PATH: process.env['PATH'], ...host.environment } },
+          (_error, stdout, stderr) => resolve({ code: child.exitCode, stdout, stderr }),
+        );
+      });
+    const full = await shell('"$0" "$1" Get-VM --json > /dev/full');
+    expect(full).toMatchObject({ code: 14, stderr: expect.stringContaining('ENOSPC') });
+    expect(await shell('"$0" "$1" Get-VM --json | :')).toMatchObject({ code: 0, stderr: '' });
   });
 
   it('no host is exit code 17 when it must not be started', async () => {
@@ -161,6 +178,9 @@ describe('vmstorage', () => {
   it('host status shows a running one', async () => {
     const ran = await vmstorage(['host', 'status', '--json']);
     expect(JSON.parse(ran.stdout)).toEqual({ ok: true, pid: process.pid, version: '9.9.9', address: host.address });
+    const away = await vmstorage(['host', 'status', '--json'], { VMSTORAGE_HOME: host.folder + '/nowhere' });
+    expect(away).toMatchObject({ code: 17, stderr: '' });
+    expect(JSON.parse(away.stdout)).toMatchObject({ ok: false, error: { code: 'HostNotReachable' } });
     const none = await vmstorage(['host', 'stop'], { VMSTORAGE_HOME: host.folder + '/nowhere' });
     expect(none).toMatchObject({ code: 0 });
     expect(none.stdout).toContain('No VM storage host runs');
