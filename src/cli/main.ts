@@ -173,7 +173,7 @@ async function main(argv: readonly string[]): Promise<number> {
     .exitProcess(false)
     .help()
     .version()
-    .wrap(process.stdout.isTTY ? Math.min(120, process.stdout.columns) : 120)
+    .wrap(process.stdout.isTTY ? Math.min(120, process.stdout.columns || 80) : 120)
     .completion(
       'completion',
       'Prints a completion script for the shell.',

@@ -26,7 +26,7 @@ export class ProgressLine {
     const text = `${progress.activity}${figures}`;
     if (this.out.isTTY) {
       if (progress.done) return this.clear();
-      const room = (this.out.columns ?? 80) - 1;
+      const room = (this.out.columns || 80) - 1; // 0: a serial console that does not tell
       // What changes is what is watched: the activity makes room for the figures, and its end has the machine's name.
       const kept = Math.max(0, room - figures.length - 1);
       const shown = text.length <= room ? text : `…${progress.activity.slice(progress.activity.length - kept)}${figures}`;

@@ -32,7 +32,8 @@ async function askPerson(question: string): Promise<boolean> {
     const answer = await terminal.question(`${question}\n[Y] Yes  [N] No (default is "N"): `, { signal: interrupted.signal });
     return /^y(es)?$/i.test(answer.trim());
   } catch (cause) {
-    if (!interrupted.signal.aborted) throw cause;
+    // Ctrl+C, or Ctrl+D, which ends the input.
+    if (!interrupted.signal.aborted && !(cause instanceof Error && cause.name === 'AbortError')) throw cause;
     throw new VmStorageError('OperationStopped', 'Stopped at the question; it was not done.', { cause });
   } finally {
     terminal.close();

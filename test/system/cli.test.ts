@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { checkoutFolder } from '../../src/powershell/checkout.js';
 import { vm } from '../support/objects.js';
+import { lacks } from '../support/requires.js';
 import { ScriptedHost } from '../support/scripted-host.js';
 
 const main = join(checkoutFolder(), 'dist', 'src', 'cli', 'main.js');
@@ -100,6 +101,25 @@ describe('vmstorage', () => {
     expect(ran.code).toBe(4);
     expect(ran.stderr).toContain('-Force');
     expect(done).toBe(false);
+  });
+
+  it.skipIf(lacks('script')).each([
+    ['n', 'n\r', 0],
+    ['Ctrl+C', '\u0003', 13],
+    ['Ctrl+D', '\u0004', 13],
+  ])('%s at a question is a no', async (_, keys, wanted) => {
+    let answer: boolean | undefined;
+    host.scripts['Move-VMStorage'] = async (call) => void (answer = await call.ask('Move it?'));
+    const words = [process.execPath, main, 'Move-VMStorage', 'web01', '/x', '-Confirm'];
+    const child = spawn('script', ['-qec', words.join(' '), '/dev/null'], { env: { ...process.env, ...host.environment } });
+    let screen = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      if (!screen.includes('[Y]') && (screen + chunk.toString()).includes('[Y]')) child.stdin.write(keys);
+      screen += chunk.toString();
+    });
+    expect(await new Promise((resolve) => child.once('close', resolve))).toBe(wanted);
+    if (wanted !== 0) expect(screen).toContain('it was not done');
+    expect(answer ?? false).toBe(false);
   });
 
   it.each([

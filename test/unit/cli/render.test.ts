@@ -40,6 +40,7 @@ describe('progress', () => {
   it.each([
     [100, 'Moving storage of web01: 37 % copy, 120 MB/s, 40 s left'],
     [20, '…: 37 % copy, 120 M'],
+    [0, 'Moving storage of web01: 37 % copy, 120 MB/s, 40 s left'],
   ])('on a terminal of %i columns the figures are what is kept', (columns, shown) => {
     const written: string[] = [];
     new ProgressLine({ isTTY: true, columns, write: (text) => written.push(text) }).show(record);
