@@ -1,7 +1,8 @@
 /** The command as a process: what goes to which stream, exit codes, one JSON document, Ctrl+C, and starting the host. */
 import { execFile, spawn } from 'node:child_process';
 import { access } from 'node:fs/promises';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { checkoutFolder } from '../../src/powershell/checkout.js';
 import { vm } from '../support/objects.js';
@@ -155,6 +156,17 @@ describe('vmstorage', () => {
     const ran = await vmstorage(['Get-VM'], { VMSTORAGE_HOME: host.folder + '/nowhere', VMSTORAGE_NOSTART: '1' });
     expect(ran.code).toBe(17);
     expect(ran.stderr).toContain('vmstorage host start');
+  });
+
+  it.each([
+    ['a file', (folder: string) => main + '/' + basename(folder), /not a directory/],
+    ['a relative path', (folder: string) => basename(folder), /not absolute/],
+  ])('%s for a home is exit code 17, says so, and leaves nothing behind', async (_, home, why) => {
+    const ran = await vmstorage(['Get-VM'], { VMSTORAGE_HOME: home(host.folder) });
+    expect(ran.code).toBe(17);
+    expect(ran.stderr).toMatch(why);
+    expect(ran.stderr).toContain('Set VMSTORAGE_HOME');
+    expect(existsSync(basename(host.folder))).toBe(false);
   });
 
   it('Ctrl+C sends stop and waits for the answer; its exit code is that of the error', async () => {
