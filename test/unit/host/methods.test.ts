@@ -432,6 +432,17 @@ describe('Set-VM, Remove-VM, Set-VMHost', () => {
     expect(stage.services.registry.list()).toEqual([]);
   });
 
+  it('say which numbers of moves are possible, also under -WhatIf', async () => {
+    for (const MaximumStorageMigrations of [0, 1025]) {
+      const { errors, asked } = await stage.run('Set-VMHost', { MaximumStorageMigrations }, { yes: false });
+      expect(errors[0]).toMatchObject({
+        code: 'InvalidParameter',
+        message: `${MaximumStorageMigrations} storage migrations at the same time are not possible; use 1 to 1024.`,
+      });
+      expect(asked).toEqual([]);
+    }
+  });
+
   it('return the host only with -Passthru', async () => {
     expect((await stage.run('Set-VMHost', { MaximumStorageMigrations: 4 })).output).toEqual([]);
     expect((await stage.run('Set-VMHost', { VirtualMachinePath: '/srv/vms', Passthru: true })).output[0]).toMatchObject({
