@@ -60,7 +60,7 @@ async function decide(kind: string, text: string, cmdlet: Cmdlet, command: Bound
 export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promise<number> {
   const document: JsonDocument = { ok: true, output: [], errors: [], warnings: [], verbose: [], whatIf: [], progress: null };
   // Known before binding, so that a binding error is JSON too.
-  const json = words.some((word) => /^--?json$/i.test(word));
+  let json = words.some((word) => /^--?json$/i.test(word));
   const line = new ProgressLine(process.stderr);
   let exitCode = 0;
 
@@ -94,6 +94,7 @@ export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promi
 
   try {
     const command = bindWords(words, cmdlet);
+    json = command.flags.json === true;
     await ensureHost();
     process.on('SIGINT', onInterrupt);
     const sink: InvocationSink = {

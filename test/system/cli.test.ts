@@ -198,13 +198,31 @@ describe('vmstorage', () => {
   });
 
   it.each([
-    [['--get-yargs-completions', 'vmstorage', 'move'], 'Move-VMStorage'],
-    [['--get-yargs-completions', 'vmstorage', 'Get-VM', 'web'], 'web01'],
-    [['--get-yargs-completions', 'vmstorage', 'Move-VMStorage', '-VMName', 'w'], 'web01'],
-    [['--get-yargs-completions', 'vmstorage', 'Move-VMStorage', 'web01', '-dest'], '-DestinationStoragePath'],
-  ])('%j offers %s', async (words, offer) => {
-    host.options = { complete: (_, word) => (word.startsWith('w') ? [{ text: 'web01', tip: '' }] : []) };
-    expect((await vmstorage(words)).stdout.split('\n')).toContain(offer);
+    [['move'], ['Move-VMStorage']],
+    [['Get-VM', 'web'], ['web01']],
+    [['Get-VM', ''], ['web01']],
+    [['Move-VMStorage', '-VMName', 'w'], ['web01']],
+    [['Move-VMStorage', 'web01', '-dest'], ['-DestinationStoragePath']],
+    [['Start-VM', 'web01', '-P'], ['-Passthru']],
+    [['Add-VMHardDiskDrive', 'web01', '-ControllerType', 's'], ['SCSI']],
+    [
+      ['Set-VM', 'web01', '-AutomaticStopAction', ''],
+      ['TurnOff', 'Save', 'ShutDown'],
+    ],
+    // Files are the shell's to offer.
+    [['Move-VMStorage', 'web01', ''], []],
+    [['Move-VMStorage', 'web01', '-DestinationStoragePath', 'sl'], []],
+    [['New-VHD', ''], []],
+    [['serve', 'sl'], []],
+  ])('Tab after %j offers %j and says nothing else', async (words, offered) => {
+    host.options = { complete: () => [{ text: 'web01', tip: '' }] };
+    const { code, stdout, stderr } = await vmstorage(['--get-yargs-completions', 'vmstorage', ...words]);
+    expect({ code, stderr, offered: stdout.split('\n').filter((line) => line !== '') }).toEqual({ code: 0, stderr: '', offered });
+  });
+
+  it.each(['--json=true', '-Json:$true', '--JS'])('%s is --json', async (word) => {
+    host.scripts['Get-VM'] = (call) => call.output(vm());
+    expect(JSON.parse((await vmstorage(['Get-VM', word])).stdout)).toMatchObject({ ok: true });
   });
 
   it('host status shows a running one', async () => {
