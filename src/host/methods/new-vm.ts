@@ -1,6 +1,6 @@
 /** New-VM: a machine that is off, without a disk, with an existing one, or with a new dynamic one. */
 import { randomUUID } from 'node:crypto';
-import { access, constants, rm } from 'node:fs/promises';
+import { access, constants, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Bound } from '../../../cmdlets/index.js';
 import { VmStorageError } from '../../model/errors.js';
@@ -108,6 +108,8 @@ export async function readDirectBoot(
     await access(file, constants.R_OK).catch((cause: unknown) => {
       throw new VmStorageError('ObjectNotFound', `'${file}' cannot be booted: it is not there or cannot be read.`, { target: file, cause });
     });
+    if (!(await stat(file)).isFile())
+      throw new VmStorageError('InvalidParameter', `'${file}' cannot be booted: it is not a file.`, { target: file });
   }
   const text = KernelArguments ?? before?.arguments ?? '';
   if (text.length > 2047 || text.includes('\0'))

@@ -1,4 +1,5 @@
 /** The cmdlets the host answers: what they return, what they refuse, in which words, and that a refusal changes nothing. */
+import { execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -197,6 +198,10 @@ describe('New-VM', () => {
     expect((await stage.run('New-VM', { Name: 'a', Path: stage.folder, KernelArguments: 'quiet' })).errors[0]).toMatchObject({
       code: 'InvalidParameter',
     });
+    expect((await stage.run('New-VM', { Name: 'a', Path: stage.folder, KernelPath: stage.folder })).errors[0]).toMatchObject({
+      code: 'InvalidParameter',
+      message: `'${stage.folder}' cannot be booted: it is not a file.`,
+    });
     expect(stage.services.registry.list()).toEqual([]);
     expect((await stage.run('Get-VM', { ComputerName: ['.', 'LOCALHOST', hostname()] })).errors).toEqual([]);
   });
@@ -214,6 +219,16 @@ describe('Start-VM and Stop-VM', () => {
     expect(errors[0]).toMatchObject({ code: 'HypervisorFailure', message: expect.stringContaining('is connected to process 666') });
     expect(stage.states.get(vmId)).toBe('Off');
   }, 15_000);
+
+  it('name the machine that does not start for its disk', async () => {
+    await machine('web01', 'web01.vhdx');
+    stage.workerFails = new VmStorageError('ObjectNotFound', "cannot open for writing '/srv/web01.vhdx': No such file or directory.");
+    expect((await stage.run('Start-VM', { Name: ['web01'] })).errors[0]).toMatchObject({
+      code: 'ObjectNotFound',
+      message: `Virtual machine "web01" could not be started: cannot open for writing '/srv/web01.vhdx': No such file or directory.`,
+      target: 'web01',
+    });
+  });
 
   it("say what is already so, and ask with Hyper-V's sentences", async () => {
     await machine('web01');
@@ -394,6 +409,16 @@ describe('New-VHD and Get-VHD', () => {
     expect((await stage.run('Get-VHD', { VMId: [vmId] })).output[0]).toMatchObject({ Attached: true });
     expect(stage.calls).toEqual(['worker inspectImage']);
   });
+
+  it('Get-VHD does not open what is neither a file nor a block device: a pipe keeps its reader waiting', async () => {
+    const pipe = join(stage.folder, 'pipe.img');
+    execFileSync('mkfifo', [pipe]);
+    expect((await stage.run('Get-VHD', { Path: [pipe] })).errors[0]).toMatchObject({
+      code: 'InvalidParameter',
+      message: `'${pipe}' is neither a file nor a block device.`,
+    });
+    expect(stage.calls).toEqual([]);
+  });
 });
 
 describe('Set-VM, Remove-VM, Set-VMHost', () => {
@@ -418,6 +443,17 @@ describe('Set-VM, Remove-VM, Set-VMHost', () => {
     stage.states.set(vmId, 'Off');
     expect((await stage.run('Remove-VM', { Name: ['web02'] })).asked).toEqual(['Remove-VM will remove virtual machine "web02".']);
     expect(stage.services.registry.list()).toEqual([]);
+  });
+
+  it('say which numbers of moves are possible, also under -WhatIf', async () => {
+    for (const MaximumStorageMigrations of [0, 1025]) {
+      const { errors, asked } = await stage.run('Set-VMHost', { MaximumStorageMigrations }, { yes: false });
+      expect(errors[0]).toMatchObject({
+        code: 'InvalidParameter',
+        message: `${MaximumStorageMigrations} storage migrations at the same time are not possible; use 1 to 1024.`,
+      });
+      expect(asked).toEqual([]);
+    }
   });
 
   it('return the host only with -Passthru', async () => {

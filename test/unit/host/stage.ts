@@ -37,6 +37,8 @@ export interface Stage {
   /** What the tool says of an image instead of reading it. */
   inspectFails: VmStorageError | null;
   trouble: string | null;
+  /** Why a worker cannot open the disks of a machine. */
+  workerFails: VmStorageError | null;
   peerPid: number | null;
   run(
     cmdlet: string,
@@ -120,7 +122,7 @@ export async function makeStage(): Promise<Stage> {
     log: silentLog,
     clock: systemClock,
     workers: {
-      forVm: (vm) => Promise.resolve(client(vm.configuration.id)),
+      forVm: (vm) => (stage.workerFails ? Promise.reject(stage.workerFails) : Promise.resolve(client(vm.configuration.id))),
       peek: (vmId) => ((states.get(vmId) ?? 'Off') === 'Off' ? null : client(vmId)),
       health: () => ({ state: 'serving', pid: 1, restarts: 0, trouble: stage.trouble, diskError: null }),
       release: () => Promise.resolve(),
@@ -198,6 +200,7 @@ export async function makeStage(): Promise<Stage> {
     obeys: true,
     inspectFails: null,
     trouble: null,
+    workerFails: null,
     peerPid: QEMU_PID,
     async run(cmdlet, bound = {}, options = {}) {
       const record: Record_ = { output: [], errors: [], warnings: [], asked: [] };
