@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { hostAddress } from '../client/address.js';
 import { ClientConnection, type Greeting } from '../client/connection.js';
 import { VmStorageError } from '../model/errors.js';
-import { reasonOf } from '../os/files.js';
+import { reasonOf } from '../os/errno.js';
 
 export const hostProgram = fileURLToPath(new URL('../host/main.js', import.meta.url));
 
