@@ -12,7 +12,7 @@ export default defineCmdlet({
   outputs: [VirtualMachine],
   synopsis: 'Removes a virtual machine.',
   description:
-    'Removes virtual machines that are off, and their configuration files. Their disk files stay. One whose configuration is lost has no name any more: ' +
+    'Removes virtual machines that are off, and their configuration files. Their disk files stay. Each is asked for, unless -Force is given. One whose configuration is lost has no name any more: ' +
     'Get-VM tells its identifier, and -Name takes that.',
   examples: [
     { title: 'One', code: 'Remove-VM web01 -Force', remarks: 'Removes web01 without asking; its disks stay.' },

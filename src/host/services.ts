@@ -119,6 +119,8 @@ export interface CmdletContext {
   progress(record: Omit<WireProgress, 'k'>): Promise<void>;
   /** Hyper-V's sentence and the caption; false for -WhatIf, No, or a client that is gone. */
   shouldProcess(text: string, caption?: string): Promise<boolean>;
+  /** A question that is asked whatever -Confirm and $ConfirmPreference say; -Force is the caller's to look at. False as above. */
+  shouldContinue(text: string, caption?: string): Promise<boolean>;
 }
 
 /** A thrown VmStorageError becomes one non-terminating error record; anything else is HostInternalError and is logged. */

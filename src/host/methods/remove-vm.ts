@@ -7,7 +7,7 @@ import { VmStorageError } from '../../model/errors.js';
 import { systemFiles } from '../../os/files.js';
 import { publishMachine } from '../publish.js';
 import { list, selectMachines } from '../selection.js';
-import type { CmdletHandler, HostServices, Migration, VmFault } from '../services.js';
+import type { CmdletContext, CmdletHandler, HostServices, Migration, VmFault } from '../services.js';
 import { each } from './each.js';
 import { present, refuseMoving, refuseNotOff } from './machine-guard.js';
 
@@ -20,10 +20,12 @@ export function removeVm(services: HostServices, migration: Migration): CmdletHa
     const faultNames = new Set(given.filter((name) => faults.some((fault) => name.toLowerCase() === fault.vmId)));
     await each(context, faults, async (fault) => {
       const sentence = `Remove-VM will remove the virtual machine with id "${fault.vmId}", whose configuration '${fault.configurationFile}' cannot be used.`;
-      if (await context.shouldProcess(sentence)) await services.locks.exclusive(fault.vmId, () => forget(services, fault));
+      if (!(await context.shouldProcess(sentence)) || !(await isSure(context, `with id "${fault.vmId}"`))) return;
+      await services.locks.exclusive(fault.vmId, () => forget(services, fault));
     });
     await each(context, await selectMachines(context, registry, 'ObjectNotFound', faultNames), async ({ configuration: { id, name } }) => {
-      if (!(await context.shouldProcess(`Remove-VM will remove virtual machine "${name}".`))) return;
+      const sentence = `Remove-VM will remove virtual machine "${name}".`;
+      if (!(await context.shouldProcess(sentence)) || !(await isSure(context, `"${name}"`))) return;
       const removed = await services.locks.exclusive(id, async () => {
         const vm = present(services, id);
         await refuseMoving(services, vm.configuration);
@@ -37,6 +39,11 @@ export function removeVm(services: HostServices, migration: Migration): CmdletHa
       if (context.bound['Passthru'] === true) await context.output({ ...removed, IsDeleted: true });
     });
   };
+}
+
+/** Hyper-V asks this whatever -Confirm says; in scripts -Force is the answer. */
+async function isSure(context: CmdletContext, which: string): Promise<boolean> {
+  return context.bound['Force'] === true || context.shouldContinue(`Are you sure you want to remove virtual machine ${which}?`);
 }
 
 async function removeFiles({ paths }: HostServices, id: string): Promise<void> {

@@ -445,6 +445,16 @@ describe('Set-VM, Remove-VM, Set-VMHost', () => {
     expect(stage.services.registry.list()).toEqual([]);
   });
 
+  it('removes nothing that nobody is sure of, and asks nobody with -Force', async () => {
+    const vmId = await machine('web01');
+    const remove = (bound: object, options: object) => stage.run('Remove-VM', { Name: ['web01'], ...bound }, options);
+    expect((await remove({}, { sure: false })).sure).toEqual(['Are you sure you want to remove virtual machine "web01"?']);
+    expect(await remove({ Force: true }, { yes: false })).toMatchObject({ sure: [], errors: [] }); // -WhatIf
+    expect(stage.services.registry.byId(vmId)).toBeDefined();
+    expect(await remove({ Force: true }, { sure: false })).toMatchObject({ sure: [], errors: [] });
+    expect(stage.services.registry.list()).toEqual([]);
+  });
+
   it('say which numbers of moves are possible, also under -WhatIf', async () => {
     for (const MaximumStorageMigrations of [0, 1025]) {
       const { errors, asked } = await stage.run('Set-VMHost', { MaximumStorageMigrations }, { yes: false });

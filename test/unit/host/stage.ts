@@ -24,6 +24,8 @@ export interface Record_ {
   readonly errors: VmStorageError[];
   readonly warnings: string[];
   readonly asked: string[];
+  /** What was asked whatever -Confirm says. */
+  readonly sure: string[];
 }
 
 export interface Stage {
@@ -43,7 +45,7 @@ export interface Stage {
   run(
     cmdlet: string,
     bound?: { [name: string]: WireValue },
-    options?: { parameterSet?: string; yes?: boolean; cwd?: string },
+    options?: { parameterSet?: string; yes?: boolean; sure?: boolean; cwd?: string },
   ): Promise<Record_>;
   end(): Promise<void>;
 }
@@ -203,7 +205,7 @@ export async function makeStage(): Promise<Stage> {
     workerFails: null,
     peerPid: QEMU_PID,
     async run(cmdlet, bound = {}, options = {}) {
-      const record: Record_ = { output: [], errors: [], warnings: [], asked: [] };
+      const record: Record_ = { output: [], errors: [], warnings: [], asked: [], sure: [] };
       const signal = new AbortController().signal;
       try {
         await methods[cmdlet]!({
@@ -222,6 +224,10 @@ export async function makeStage(): Promise<Stage> {
           shouldProcess: async (text) => {
             record.asked.push(text);
             return options.yes ?? true;
+          },
+          shouldContinue: async (text) => {
+            record.sure.push(text);
+            return options.sure ?? true;
           },
         });
       } catch (error) {

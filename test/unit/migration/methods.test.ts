@@ -47,6 +47,7 @@ class Client {
         this.asked.push(text);
         return this.answer;
       },
+      shouldContinue: () => Promise.reject(new Error('a move asks once')),
     };
     return moveMethods(moves, ports)[cmdlet]!(context).then(
       () => null,
