@@ -8,6 +8,7 @@ use super::turn::Service;
 use crate::disk::{DiskError, ErrorKind};
 use crate::exports::{Export, ExportCall, ExportDoor, ExportGone};
 use crate::image::Image;
+use crate::reactor::Reactor;
 use crate::vital_thread::spawn_vital;
 
 /// The worker's number of a disk.
@@ -46,6 +47,13 @@ pub struct Engine {
 
 impl Engine {
     pub fn start() -> Result<Self, DiskError> {
+        Self::start_on(|| crate::reactor::open_reactor(RING_ENTRIES))
+    }
+
+    /// On a reactor of the caller's, which `open` makes on the thread that uses it.
+    pub fn start_on(
+        open: impl FnOnce() -> std::io::Result<Box<dyn Reactor>> + Send + 'static,
+    ) -> Result<Self, DiskError> {
         let failed = |e: std::io::Error| DiskError {
             kind: ErrorKind::Io,
             message: "cannot start the reactor thread".to_owned(),
@@ -59,7 +67,7 @@ impl Engine {
         let thread_wake = Arc::clone(&wake);
         let thread = spawn_vital("reactor", move || {
             block_signals();
-            match crate::reactor::open_reactor(RING_ENTRIES) {
+            match open() {
                 Ok(reactor) => {
                     let name = reactor.name();
                     let mut service = Service::new(reactor, receive, thread_wake);

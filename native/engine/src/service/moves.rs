@@ -41,7 +41,8 @@ pub struct MoveFigures {
 /// What a helper thread needs to find out which parts of a source hold data.
 pub struct ScanTask {
     pub member: u32,
-    pub file: File,
+    /// An error when no descriptor is to be had: that disk is copied whole, for the move waits until every disk is known.
+    pub file: std::io::Result<File>,
     pub path: PathBuf,
     /// Guest ranges with a place in the file, and that place.
     pub pieces: Vec<(ByteRange, u64)>,
@@ -144,7 +145,7 @@ impl Service {
         let mut tasks = Vec::new();
         for (member, m) in driver.members.iter().enumerate() {
             let Some(Some(image)) = self.images.get(m.source as usize) else { continue };
-            let Ok(file) = image.file().file().try_clone() else { continue };
+            let file = image.file().file().try_clone();
             let mut extents = Vec::new();
             image.extents(ByteRange::new(0, image.geometry().size_bytes), &mut extents);
             let mut at = 0;

@@ -3,6 +3,8 @@
 //! Everything here blocks and runs on control threads; the data path is `service`'s.
 
 mod boot_id;
+mod ending;
+mod figures;
 mod hash;
 mod moving;
 mod outcome;

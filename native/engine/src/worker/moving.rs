@@ -1,4 +1,5 @@
-//! One move of this worker's VM, from the first record to the last: the journal's thread, the scan, the cleaning up.
+//! One move of this worker's VM, from the first record to the last: the journal's thread and the scan. Its end is in `ending.rs`, what
+//! it tells of itself in `figures.rs`.
 //!
 //! ```text
 //!   begin ─► journal `started` ─► targets made ─► machine in place ─► scan ─► ... the machine decides, `follow` carries out
@@ -9,7 +10,6 @@
 //! ```
 //! The thread `move` owns the journal's superblock: the reactor never waits for a disk to record something.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -17,12 +17,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::boot_id::boot_id;
+use super::figures::Speed;
 use super::outcome::{describe, failed};
-use super::plan::{Plan, PlannedDisk, parse_plan};
+use super::plan::{Plan, parse_plan};
 use super::receipt::{self, DiskReceipt, ReceiptFile, iso_time};
 use super::scan::scan;
 use super::serve::OnNotice;
-use super::status::{MoveStatus, OutcomeStatus};
+use super::status::OutcomeStatus;
 use super::targets::make_targets;
 use crate::disk::{DiskError, ErrorKind};
 use crate::file::{FileIdentity, SpaceReturn, delete_gradually};
@@ -36,32 +37,22 @@ use crate::vital_thread::spawn_vital;
 
 /// A destination that does not let go: the move is reported as failed after this long, cleaning up goes on behind it.
 const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(5);
-/// How long closing the images of a finished move may take before it is left to the end of the process.
-const RETIRE_PATIENCE: Duration = Duration::from_secs(30);
-const RETIRE_POLL: Duration = Duration::from_millis(5);
 /// Names no driver: calls about it find nothing.
 const NO_DRIVER: u32 = u32::MAX;
 
 pub(super) struct State {
     pub(super) journal_phase: JournalPhase,
-    outcome: Option<OutcomeStatus>,
+    pub(super) outcome: Option<OutcomeStatus>,
     pub(super) receipts: Option<Vec<DiskReceipt>>,
-    percent: f64,
-    journal_error: Option<String>,
+    pub(super) percent: f64,
+    pub(super) journal_error: Option<String>,
     stop_too_late: bool,
     /// The machine ends or has ended on the source; what is left is cleaning up.
     ending: Option<EndReason>,
     verified_at: Option<SystemTime>,
-    speed: Speed,
+    pub(super) speed: Speed,
     /// The last figures seen: they stay to be asked for when the machine is gone.
-    last: Option<MoveFigures>,
-}
-
-/// Bytes per second over the last second or so.
-pub(super) struct Speed {
-    at: Instant,
-    bytes: u64,
-    per_second: u64,
+    pub(super) last: Option<MoveFigures>,
 }
 
 pub struct Moving {
@@ -77,9 +68,9 @@ pub struct Moving {
     changed: Condvar,
     pub(super) writer: Mutex<JournalWriter>,
     /// Of the targets, in the plan's order; empty while a resumed move waits for them.
-    targets: Mutex<Vec<FileIdentity>>,
+    pub(super) targets: Mutex<Vec<FileIdentity>>,
     /// Of targets that were deleted: `end` waits for it.
-    space: Mutex<SpaceReturn>,
+    pub(super) space: Mutex<SpaceReturn>,
     on_notice: OnNotice,
 }
 
@@ -126,15 +117,24 @@ impl Moving {
             moving.spawn(move |this| this.follow(&notices))?;
             Ok(moving)
         });
-        if started.is_err() {
-            let (space, deleted) = delete_gradually(made.iter().map(PathBuf::as_path));
-            space.wait();
-            deleted?;
-            Journal::remove(journal_path)?;
+        match started {
+            Ok(moving) => {
+                moving.scan();
+                Ok(moving)
+            }
+            Err(mut error) => {
+                let (space, deleted) = delete_gradually(made.iter().map(PathBuf::as_path));
+                if let Err(left) = deleted {
+                    error
+                        .message
+                        .push_str(&format!("; what was made before could not be deleted: {}", describe(&left)));
+                }
+                // Also then: with it the next worker would begin again with what was refused. The host knows what was to be made.
+                Journal::remove(journal_path)?;
+                space.wait();
+                Err(error)
+            }
         }
-        let moving = started?;
-        moving.scan();
-        Ok(moving)
     }
 
     pub(super) fn assemble(
@@ -162,7 +162,7 @@ impl Moving {
                 stop_too_late: false,
                 ending: None,
                 verified_at: None,
-                speed: Speed { at: Instant::now(), bytes: 0, per_second: 0 },
+                speed: Speed::new(),
                 last: None,
             }),
             changed: Condvar::new(),
@@ -173,7 +173,7 @@ impl Moving {
         }
     }
 
-    fn driver(&self) -> u32 {
+    pub(super) fn driver(&self) -> u32 {
         self.driver.load(Ordering::SeqCst)
     }
 
@@ -243,12 +243,12 @@ impl Moving {
                 }
                 Ok(Notice::Finished(Outcome::Committed)) => {
                     self.finish_committed();
-                    (self.on_notice)();
+                    self.notify();
                     return;
                 }
                 Ok(Notice::Finished(Outcome::Ended(reason))) => {
                     self.finish_ended(reason);
-                    (self.on_notice)();
+                    self.notify();
                     return;
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -269,7 +269,7 @@ impl Moving {
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            (self.on_notice)();
+            self.notify();
         }
     }
 
@@ -298,7 +298,7 @@ impl Moving {
         result
     }
 
-    fn save_receipts(&self) -> Result<(), DiskError> {
+    pub(super) fn save_receipts(&self) -> Result<(), DiskError> {
         let driver = self.driver();
         let digests = self.engine.call(move |s| s.digests(driver))?;
         let verified_at = lock(&self.state).verified_at.unwrap_or_else(SystemTime::now);
@@ -321,80 +321,11 @@ impl Moving {
         Ok(())
     }
 
-    fn keep_figures(&self) {
+    pub(super) fn keep_figures(&self) {
         let driver = self.driver();
         if let Ok(Some(figures)) = self.engine.call(move |s| s.figures(driver)) {
             lock(&self.state).last = Some(figures);
         }
-    }
-
-    fn finish_committed(&self) {
-        self.keep_figures();
-        let driver = self.driver();
-        if self.engine.call(move |s| s.bypass_move(driver)).is_err() {
-            return;
-        }
-        // The receipt of PREPARED exists already; this one adds the time of the switch and the latest writes.
-        let note = match self.save_receipts() {
-            Ok(()) => String::new(),
-            Err(e) => format!(" The receipt could not be brought up to date: {e}."),
-        };
-        self.set_outcome(OutcomeStatus {
-            ok: true,
-            code: "",
-            message: format!("The virtual machine runs on the destination.{note}"),
-        });
-    }
-
-    fn finish_ended(&self, reason: EndReason) {
-        self.keep_figures();
-        let mut outcome = failed(reason, &self.plan);
-        if let Some(error) = &lock(&self.state).journal_error {
-            outcome.message.push_str(&format!(" The journal said: {error}."));
-        }
-        if let Err(error) = self.remove_targets() {
-            outcome.message.push_str(&format!(" The destination could not be cleaned: {}.", describe(&error)));
-        }
-        self.set_outcome(outcome);
-    }
-
-    fn remove_targets(&self) -> Result<(), DiskError> {
-        let driver = self.driver();
-        self.engine.call(move |s| s.bypass_move(driver))?;
-        // Asked while they are open, when nothing else can have their identity; and again when they are closed, which may take a while.
-        let ours: Vec<bool> = (0..self.plan.disks.len()).map(|place| self.is_target(place)).collect();
-        self.retire(false)?;
-        self.delete_targets(|place, _| ours[place] && self.is_target(place))
-    }
-
-    /// Whether the file at a target's place is the one this move has made. By the time a destination lets go that hung, the move's end has
-    /// been told, and another one may have its target there. Errors are left to the deletion.
-    fn is_target(&self, place: usize) -> bool {
-        match (lock(&self.targets).get(place), self.plan.disks[place].target.symlink_metadata()) {
-            (Some(identity), Ok(there)) => (identity.device, identity.inode) == (there.dev(), there.ino()),
-            _ => true,
-        }
-    }
-
-    /// Durable when it returns; the space comes back behind it.
-    pub(super) fn delete_targets(&self, ours: impl Fn(usize, &PlannedDisk) -> bool) -> Result<(), DiskError> {
-        let disks = self.plan.disks.iter().enumerate();
-        let targets = disks.filter(|(place, disk)| ours(*place, disk)).map(|(_, disk)| disk.target.as_path());
-        let (space, deleted) = delete_gradually(targets);
-        *lock(&self.space) = space;
-        deleted
-    }
-
-    fn retire(&self, clean: bool) -> Result<(), DiskError> {
-        let deadline = Instant::now() + RETIRE_PATIENCE;
-        let driver = self.driver();
-        while !self.engine.call(move |s| s.retire_move(driver, clean))? {
-            if Instant::now() >= deadline {
-                return Err(DiskError::new(ErrorKind::Io, "the files of the finished move are still in use"));
-            }
-            std::thread::sleep(RETIRE_POLL);
-        }
-        Ok(())
     }
 
     pub(super) fn set_outcome(&self, outcome: OutcomeStatus) {
@@ -402,6 +333,18 @@ impl Moving {
         state.outcome = Some(outcome);
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Returns after `patience` without one.
+    pub(super) fn wait_for_outcome(&self, patience: Duration) {
+        let state = lock(&self.state);
+        let waited = self.changed.wait_timeout_while(state, patience, |state| state.outcome.is_none());
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Somebody may want to look at the figures.
+    pub(super) fn notify(&self) {
+        (self.on_notice)();
     }
 
     fn request_stop(&self) {
@@ -428,46 +371,6 @@ impl Moving {
         }
     }
 
-    pub fn release(&self) -> Result<(), DiskError> {
-        let (outcome, phase) = {
-            let state = lock(&self.state);
-            (state.outcome.clone(), state.journal_phase)
-        };
-        if !outcome.is_some_and(|o| o.ok) {
-            return Err(DiskError::new(ErrorKind::InvalidState, "the move has not switched to the destination yet"));
-        }
-        if phase >= JournalPhase::Released && phase != JournalPhase::Cancelled {
-            return Ok(());
-        }
-        kill_point("before:released");
-        self.retire(true)?;
-        match self.write_record(JournalPhase::Released) {
-            RecordResult::Durable => {
-                lock(&self.state).journal_phase = JournalPhase::Released;
-                kill_point("after:released");
-                Ok(())
-            }
-            RecordResult::Failed | RecordResult::Unknown => {
-                let message = format!("the journal '{}' could not be written", self.journal_path.display());
-                Err(DiskError::new(ErrorKind::Io, message))
-            }
-        }
-    }
-
-    /// Removes the journal. The space of deleted targets is back before: the next move is refused if what it needs is not free, and
-    /// the worker of a VM that is off ends behind this, which would free the rest all at once.
-    pub fn end(&self) -> Result<(), DiskError> {
-        if lock(&self.state).outcome.is_none() {
-            return Err(DiskError::new(ErrorKind::InvalidState, "the move is still under way"));
-        }
-        let space = std::mem::take(&mut *lock(&self.space));
-        space.wait();
-        kill_point("before:end");
-        Journal::remove(&self.journal_path)?;
-        kill_point("after:end");
-        receipt::remove(&self.journal_path)
-    }
-
     pub fn plan_json(&self) -> &str {
         &self.plan_json
     }
@@ -478,75 +381,6 @@ impl Moving {
 
     pub fn journal_phase(&self) -> &'static str {
         record_name(lock(&self.state).journal_phase)
-    }
-
-    pub fn status(&self) -> Result<MoveStatus, DiskError> {
-        let driver = self.driver();
-        let figures = self.engine.call(move |s| s.figures(driver))?;
-        let mut state = lock(&self.state);
-        state.last = figures.or(state.last);
-        let figures = state.last;
-        let mut status = MoveStatus {
-            move_id: self.plan.move_id.clone(),
-            phase: "release",
-            percent: 100.0,
-            bytes_total: "0".to_owned(),
-            bytes_copied: "0".to_owned(),
-            bytes_recopied: "0".to_owned(),
-            bytes_mirrored: "0".to_owned(),
-            bytes_verified: "0".to_owned(),
-            bytes_per_second: 0,
-            seconds_remaining: None,
-            guest_p99_us: None,
-            guest_max_us: None,
-            blackout_us: None,
-            bound_bytes: None,
-            outcome: state.outcome.clone(),
-            receipt: state.receipts.clone(),
-        };
-        if let Some(f) = figures {
-            state.speed.sample(f.progress.copied_bytes + f.progress.recopied_bytes + f.progress.verified_bytes);
-            let speed = state.speed.per_second;
-            let p = f.progress;
-            let to_copy = p.copied_bytes + p.dirty_bytes;
-            let copied = if to_copy == 0 { 0.0 } else { p.copied_bytes as f64 / to_copy as f64 };
-            let verified = if p.total_bytes == 0 { 0.0 } else { p.verified_bytes as f64 / p.total_bytes as f64 };
-            let left = p.dirty_bytes + (p.total_bytes - p.verified_bytes.min(p.total_bytes));
-            status.phase = phase_name(f.phase);
-            let percent = match f.phase {
-                Phase::Release => 100.0,
-                Phase::Synchronized | Phase::Switch => 99.0,
-                Phase::Copy | Phase::Mirror | Phase::Verify | Phase::Ending => {
-                    (495.0 * (copied + verified)).floor() / 10.0
-                }
-            };
-            // A guest that writes makes work; the bar stands still then instead of going back.
-            state.percent = state.percent.max(percent);
-            status.percent = state.percent;
-            status.bytes_total = p.total_bytes.to_string();
-            status.bytes_copied = f.progress.copied_bytes.to_string();
-            status.bytes_recopied = f.progress.recopied_bytes.to_string();
-            status.bytes_mirrored = f.progress.mirrored_bytes.to_string();
-            status.bytes_verified = f.progress.verified_bytes.to_string();
-            status.bytes_per_second = speed;
-            status.seconds_remaining = (speed > 0).then(|| left.div_ceil(speed));
-            status.guest_p99_us = f.guest_p99_us;
-            status.guest_max_us = Some(f.guest_max_us);
-            status.blackout_us = f.blackout_us;
-            status.bound_bytes = f.bound_bytes.map(|b| b.to_string());
-        }
-        Ok(status)
-    }
-}
-
-impl Speed {
-    fn sample(&mut self, bytes: u64) {
-        let elapsed = self.at.elapsed();
-        if elapsed >= Duration::from_millis(500) {
-            self.per_second = (bytes.saturating_sub(self.bytes) as f64 / elapsed.as_secs_f64()) as u64;
-            self.bytes = bytes;
-            self.at = Instant::now();
-        }
     }
 }
 
@@ -562,16 +396,5 @@ fn record_name(phase: JournalPhase) -> &'static str {
         JournalPhase::Released => "released",
         JournalPhase::Deleted => "deleted",
         JournalPhase::Cancelled => "cancelled",
-    }
-}
-
-fn phase_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Copy | Phase::Ending => "copy",
-        Phase::Mirror => "mirror",
-        Phase::Verify => "verify",
-        Phase::Synchronized => "synchronized",
-        Phase::Switch => "switch",
-        Phase::Release => "release",
     }
 }

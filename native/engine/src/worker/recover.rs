@@ -12,6 +12,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::boot_id::boot_id;
 use super::moving::{Moving, lock};
@@ -29,6 +30,9 @@ use crate::mirror::{
     chunk_count,
 };
 use crate::service::{DiskId, Engine};
+
+/// The guest waits for its disk meanwhile: a destination that hangs deletes nothing, and the rest is done behind the guest's back.
+const ROLL_BACK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a journal found at the start says.
 pub struct Rolled {
@@ -73,7 +77,9 @@ pub fn recover(
             outcome.code = "OperationFailed";
             outcome.message = "The machine was restarted before the switch; the move was rolled back. The virtual machine stays on its source files.".to_owned();
         }
-        roll_back(&moving, rolled.phase, outcome);
+        let phase = rolled.phase;
+        moving.spawn(move |this| roll_back(this, phase, outcome))?;
+        moving.wait_for_outcome(ROLL_BACK_PATIENCE);
         return Ok(moving);
     }
     for (disk, setup) in moving.plan.disks.iter().zip(&setups) {
@@ -144,4 +150,5 @@ fn roll_back(moving: &Moving, phase: JournalPhase, mut outcome: OutcomeStatus) {
         outcome.message.push_str(&format!(" The destination could not be cleaned: {}.", describe(&error)));
     }
     moving.set_outcome(outcome);
+    moving.notify();
 }

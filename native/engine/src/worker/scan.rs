@@ -24,11 +24,12 @@ pub fn scan(engine: &Engine, driver: u32, tasks: Vec<ScanTask>) {
 }
 
 fn scan_one(engine: &Engine, driver: u32, task: &ScanTask) -> std::io::Result<()> {
+    let file = task.file.as_ref().map_err(|e| std::io::Error::from(e.kind()))?;
     let mut batch = Vec::with_capacity(BATCH);
     for (guest, file_offset) in &task.pieces {
         let end = file_offset + guest.len;
         let mut at = *file_offset;
-        while let Some(data) = next_data(&task.file, at, end)? {
+        while let Some(data) = next_data(file, at, end)? {
             batch.push(ByteRange::new(guest.start + (data.start - file_offset), data.len));
             at = data.end();
             if batch.len() == BATCH {

@@ -79,8 +79,12 @@ fn find_journal(path: &Path, wait: Duration) -> Result<Option<(Journal, JournalW
 
 impl Worker {
     pub fn start(on_notice: OnNotice) -> Result<Self, DiskError> {
-        let engine = Engine::start()?;
-        Ok(Self { engine, on_notice, served: Mutex::new(Vec::new()), moving: Mutex::new(None), verbs: Mutex::new(()) })
+        Ok(Self::on(Engine::start()?, on_notice))
+    }
+
+    /// On an engine that runs already.
+    pub fn on(engine: Engine, on_notice: OnNotice) -> Self {
+        Self { engine, on_notice, served: Mutex::new(Vec::new()), moving: Mutex::new(None), verbs: Mutex::new(()) }
     }
 
     pub fn io(&self) -> &'static str {

@@ -1,0 +1,129 @@
+//! The end of a move: its targets deleted, or its sources let go, and its journal removed.
+
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use super::moving::{Moving, lock};
+use super::outcome::{describe, failed};
+use super::plan::PlannedDisk;
+use super::receipt;
+use super::status::OutcomeStatus;
+use crate::disk::{DiskError, ErrorKind};
+use crate::file::delete_gradually;
+use crate::kill_point::kill_point;
+use crate::mirror::{EndReason, Journal, JournalPhase, RecordResult};
+
+/// How long closing the images of a finished move may take before it is left to the end of the process.
+const RETIRE_PATIENCE: Duration = Duration::from_secs(30);
+const RETIRE_POLL: Duration = Duration::from_millis(5);
+
+impl Moving {
+    pub(super) fn finish_committed(&self) {
+        self.keep_figures();
+        let driver = self.driver();
+        if self.engine.call(move |s| s.bypass_move(driver)).is_err() {
+            return;
+        }
+        // The receipt of PREPARED exists already; this one adds the time of the switch and the latest writes.
+        let note = match self.save_receipts() {
+            Ok(()) => String::new(),
+            Err(e) => format!(" The receipt could not be brought up to date: {e}."),
+        };
+        self.set_outcome(OutcomeStatus {
+            ok: true,
+            code: "",
+            message: format!("The virtual machine runs on the destination.{note}"),
+        });
+    }
+
+    pub(super) fn finish_ended(&self, reason: EndReason) {
+        self.keep_figures();
+        let mut outcome = failed(reason, &self.plan);
+        if let Some(error) = &lock(&self.state).journal_error {
+            outcome.message.push_str(&format!(" The journal said: {error}."));
+        }
+        if let Err(error) = self.remove_targets() {
+            outcome.message.push_str(&format!(" The destination could not be cleaned: {}.", describe(&error)));
+        }
+        self.set_outcome(outcome);
+    }
+
+    fn remove_targets(&self) -> Result<(), DiskError> {
+        let driver = self.driver();
+        self.engine.call(move |s| s.bypass_move(driver))?;
+        // Asked while they are open, when nothing else can have their identity; and again when they are closed, which may take a while.
+        let ours: Vec<bool> = (0..self.plan.disks.len()).map(|place| self.is_target(place)).collect();
+        self.retire(false)?;
+        self.delete_targets(|place, _| ours[place] && self.is_target(place))
+    }
+
+    /// Whether the file at a target's place is the one this move has made. By the time a destination lets go that hung, the move's end has
+    /// been told, and another one may have its target there. Errors are left to the deletion.
+    fn is_target(&self, place: usize) -> bool {
+        match (lock(&self.targets).get(place), self.plan.disks[place].target.symlink_metadata()) {
+            (Some(identity), Ok(there)) => (identity.device, identity.inode) == (there.dev(), there.ino()),
+            _ => true,
+        }
+    }
+
+    /// Durable when it returns; the space comes back behind it.
+    pub(super) fn delete_targets(&self, ours: impl Fn(usize, &PlannedDisk) -> bool) -> Result<(), DiskError> {
+        let disks = self.plan.disks.iter().enumerate();
+        let targets = disks.filter(|(place, disk)| ours(*place, disk)).map(|(_, disk)| disk.target.as_path());
+        let (space, deleted) = delete_gradually(targets);
+        *lock(&self.space) = space;
+        deleted
+    }
+
+    fn retire(&self, clean: bool) -> Result<(), DiskError> {
+        let deadline = Instant::now() + RETIRE_PATIENCE;
+        let driver = self.driver();
+        while !self.engine.call(move |s| s.retire_move(driver, clean))? {
+            if Instant::now() >= deadline {
+                return Err(DiskError::new(ErrorKind::Io, "the files of the finished move are still in use"));
+            }
+            std::thread::sleep(RETIRE_POLL);
+        }
+        Ok(())
+    }
+
+    pub fn release(&self) -> Result<(), DiskError> {
+        let (outcome, phase) = {
+            let state = lock(&self.state);
+            (state.outcome.clone(), state.journal_phase)
+        };
+        if !outcome.is_some_and(|o| o.ok) {
+            return Err(DiskError::new(ErrorKind::InvalidState, "the move has not switched to the destination yet"));
+        }
+        if phase >= JournalPhase::Released && phase != JournalPhase::Cancelled {
+            return Ok(());
+        }
+        kill_point("before:released");
+        self.retire(true)?;
+        match self.write_record(JournalPhase::Released) {
+            RecordResult::Durable => {
+                lock(&self.state).journal_phase = JournalPhase::Released;
+                kill_point("after:released");
+                Ok(())
+            }
+            RecordResult::Failed | RecordResult::Unknown => {
+                let message = format!("the journal '{}' could not be written", self.journal_path().display());
+                Err(DiskError::new(ErrorKind::Io, message))
+            }
+        }
+    }
+
+    /// Removes the journal. The space of deleted targets is back before: the next move is refused if what it needs is not free, and
+    /// the worker of a VM that is off ends behind this, which would free the rest all at once.
+    pub fn end(&self) -> Result<(), DiskError> {
+        if lock(&self.state).outcome.is_none() {
+            return Err(DiskError::new(ErrorKind::InvalidState, "the move is still under way"));
+        }
+        let space = std::mem::take(&mut *lock(&self.space));
+        space.wait();
+        kill_point("before:end");
+        Journal::remove(self.journal_path())?;
+        kill_point("after:end");
+        receipt::remove(self.journal_path())
+    }
+}

@@ -1,0 +1,148 @@
+//! Moves under the built-in guest while files fail, wait and hang: every layer but the kernel. A target's trouble never reaches the
+//! guest; whatever is reported as done is done, byte for byte; what failed leaves nothing.
+//!
+//! `VMSTORAGE_FAULT_SEEDS=500` runs more seeds, `VMSTORAGE_FAULT_SEED=17` exactly one.
+#![cfg(feature = "testing")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failed step is a failed test
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::faulty_reactor::{Faults, FaultyReactor, Trouble};
+use support::vm::{MIB, Vm};
+use vmstorage_engine::formats::Format;
+use vmstorage_engine::service::Engine;
+use vmstorage_engine::testing::guest::GuestOptions;
+use vmstorage_engine::testing::random::Random;
+
+const SEEDS: u64 = 4;
+const MOVES: u64 = 6;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn target_trouble(random: &mut Random, place: &str) -> Trouble {
+    let often = [0, 0, 1, 10, 100][random.below(5) as usize];
+    let errnos = match random.below(4) {
+        0 => vec![libc::EIO],
+        1 => vec![libc::ENOSPC],
+        2 => vec![libc::EAGAIN, libc::EINTR],
+        _ => vec![libc::EIO, libc::ENOSPC, libc::EAGAIN, libc::ENOMEM],
+    };
+    let hang = [0, 0, 0, 300, 600][random.below(5) as usize];
+    Trouble {
+        place: place.to_owned(),
+        failed: often,
+        errnos,
+        flush_failed: [0, 0, 0, 300][random.below(4) as usize],
+        hangs_until: (hang > 0).then(|| Instant::now() + Duration::from_millis(random.below(300) + hang)),
+        delay_most: Duration::from_micros([0, 200, 3000][random.below(3) as usize]),
+    }
+}
+
+#[test]
+fn whatever_happens_to_files_the_guest_keeps_every_byte() {
+    let seeds = match number("VMSTORAGE_FAULT_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("VMSTORAGE_FAULT_SEEDS").unwrap_or(SEEDS),
+    };
+    let (mut done, mut failed) = (0, 0);
+    for seed in seeds {
+        let mut random = Random::new(seed);
+        let faults = Faults::default();
+        let theirs = faults.clone();
+        let engine = Engine::start_on(move || Ok(Box::new(FaultyReactor::new(theirs, seed)))).unwrap();
+        let format = [Format::Raw, Format::Vhdx][random.below(2) as usize];
+        let guest = GuestOptions {
+            seed,
+            depth: [1, 8, 32][random.below(3) as usize],
+            zero_percent: [2, 15, 30][random.below(3) as usize],
+            hot_percent: [0, 50, 90][random.below(3) as usize],
+            flush_every: [4, 64][random.below(2) as usize],
+            rate: [None, Some(2000)][random.below(2) as usize],
+            ..GuestOptions::default()
+        };
+        let disks = 1 + random.below(2) as usize;
+        let size = [6, 24][random.below(2) as usize] * MIB;
+        // Errors of the source are the guest's to hear of; it keeps writing, and what failed may hold the old or the new.
+        let source_fails = random.below(3) == 0;
+        eprintln!("seed {seed}: {format:?} {disks} x {size}, source fails: {source_fails}, {guest:?}");
+        let vm = Vm::start_on(engine, format, disks, size, guest);
+        // After COMMITTED a target's errors are the guest's, too.
+        let mut guest_hears = source_fails;
+        let mut here = "a";
+        for _ in 0..MOVES {
+            let there = if here == "a" { "b" } else { "a" };
+            let mut troubles = vec![target_trouble(&mut random, &format!("/{there}/"))];
+            if source_fails {
+                let source =
+                    Trouble { flush_failed: 0, hangs_until: None, ..target_trouble(&mut random, &format!("/{here}/")) };
+                troubles.push(source);
+            }
+            faults.set(troubles.clone());
+            vm.worker.start_move(&vm.plan(here, there), &vm.journal()).unwrap();
+            if random.below(4) == 0 {
+                std::thread::sleep(Duration::from_millis(random.below(400)));
+                vm.worker.stop_move().unwrap();
+            }
+            let status = vm.outcome();
+            let outcome = status.outcome.clone().unwrap();
+            eprintln!("  {here} to {there}: {} {} {troubles:?}", outcome.ok, outcome.message);
+            if outcome.ok {
+                vm.worker.release_move().unwrap();
+                (0..vm.disks).for_each(|disk| std::fs::remove_file(vm.path(here, disk)).unwrap());
+                guest_hears |= troubles[0].failed + troubles[0].flush_failed > 0;
+                here = there;
+                done += 1;
+            } else {
+                assert!((0..vm.disks).all(|disk| !vm.path(there, disk).exists()), "seed {seed}: {outcome:?}");
+                failed += 1;
+            }
+            vm.worker.end_move().unwrap();
+            assert!(!vm.journal().exists());
+        }
+        faults.set(Vec::new());
+        vm.finish_with(here, guest_hears);
+    }
+    eprintln!("{done} moves done, {failed} failed");
+}
+
+/// The end of a move is told after five seconds, whether its destination lets go or not; then the next one may begin.
+#[test]
+fn a_destination_that_lets_go_during_the_next_move_takes_no_write_away_from_it() {
+    let faults = Faults::default();
+    let theirs = faults.clone();
+    let engine = Engine::start_on(move || Ok(Box::new(FaultyReactor::new(theirs, 1)))).unwrap();
+    let calm = GuestOptions { span_bytes: Some(16 * MIB), rate: Some(400), depth: 4, ..GuestOptions::default() };
+    let vm = Vm::start_on(engine, Format::Raw, 1, 1024 * MIB, calm);
+    let hangs_until = Some(Instant::now() + Duration::from_secs(3600));
+    faults.set(vec![Trouble { place: "/c/".to_owned(), hangs_until, ..Trouble::default() }]);
+    vm.worker.start_move(&vm.plan("a", "c"), &vm.journal()).unwrap();
+    // There is something to copy, so something hangs.
+    while vm.status().bytes_total == "0" {
+        std::thread::yield_now();
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(vm.worker.stop_move().unwrap());
+    assert!(vm.status().outcome.unwrap().message.contains("does not let go"));
+    vm.worker.end_move().unwrap();
+    vm.worker.start_move(&vm.plan("a", "b"), &vm.journal()).unwrap();
+    // When most of what the guest writes to has been compared: nothing looks at it again before the switch.
+    while vm.status().bytes_verified.parse::<u64>().unwrap() < 64 * MIB {
+        std::thread::yield_now();
+    }
+    faults.set(Vec::new());
+    let status = vm.outcome();
+    assert!(status.outcome.as_ref().unwrap().ok, "{status:?}");
+    let late = vm.path("c", 0);
+    let since = Instant::now();
+    while late.exists() {
+        assert!(since.elapsed() < Duration::from_secs(20), "the first target stays");
+        std::thread::yield_now();
+    }
+    vm.worker.release_move().unwrap();
+    vm.worker.end_move().unwrap();
+    vm.finish("b");
+}
