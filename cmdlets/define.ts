@@ -54,6 +54,8 @@ export interface ValueType<W = unknown> {
   readonly objectType?: ObjectType;
   /** A psobject takes only objects of this type name; without it, it would take whatever is piped before better parameters see it. */
   readonly typeName?: string;
+  /** A file name without a folder stays one: the host knows the folder it is meant to be in. */
+  readonly bareName?: true;
   /** Keys of a hashtable that hold paths; other keys travel as they are, for the host to refuse. */
   readonly pathKeys?: readonly string[];
   /** Only for the type system; never set. */
@@ -69,6 +71,7 @@ const scalar = <W>(kind: Kind): ValueType<W> => ({ kind, array: false, nullable:
 export const t = {
   string: scalar<string>('string'),
   path: scalar<string>('path'),
+  pathOrFileName: { ...scalar<string>('path'), bareName: true } as ValueType<string>,
   bool: scalar<boolean>('bool'),
   switch: scalar<boolean>('switch'),
   int16: scalar<number>('int16'),

@@ -50,8 +50,10 @@ export default defineCmdlet({
       validate: ['notNullOrEmpty'],
       notImplemented: true,
     }),
-    NewVHDPath: parameter(t.path, {
-      help: 'Disk file to create, dynamic. Only a file name is taken as one in the folder "Virtual Hard Disks" under -Path.',
+    NewVHDPath: parameter(t.pathOrFileName, {
+      help:
+        'Disk file to create, dynamic. A file name alone is put into the folder "Virtual Hard Disks" under -Path; without -Path, ' +
+        "into the host's folder for disks (Get-VMHost).",
       sets: placed({ mandatory: true }, 'New VHD'),
       validate: ['notNullOrEmpty'],
     }),

@@ -11,7 +11,9 @@ export default defineCmdlet({
   changes: true,
   outputs: [VirtualMachine],
   synopsis: 'Removes a virtual machine.',
-  description: 'Removes virtual machines that are off, and their configuration files. Their disk files stay.',
+  description:
+    'Removes virtual machines that are off, and their configuration files. Their disk files stay. Each is asked for, unless -Force is given. One whose configuration is lost has no name any more: ' +
+    'Get-VM tells its identifier, and -Name takes that.',
   examples: [
     { title: 'One', code: 'Remove-VM web01 -Force', remarks: 'Removes web01 without asking; its disks stay.' },
     { title: 'What would be removed', code: 'Get-VM test* | Remove-VM -WhatIf', remarks: 'Says which virtual machines would be removed.' },

@@ -2,22 +2,15 @@
  * `npm run bench`: how fast we are, each figure beside its peer's, measured in one interleaved run. Figures are ratios of pairs; nothing
  * is judged, and no test depends on them.
  *
- *   node dist/scripts/bench.js [--rounds N] [--size MiB] [--window SECONDS] [--only NAME] [--json]
- *     --rounds  how often everything is measured (5)
- *     --size    of the disk; twice as much again is needed in the temporary folder, on a real file system (1024)
- *     --window  how long a guest is measured (3)
- *     --only    one row of the table, or a family of them: idle-copy, whole-move, loaded-move, blackout, memory, vhost-4k
- *     --json    one JSON document (scripts/bench/document.ts) instead of the table
- *
- * Exit code 0 when everything was measured, 1 when something failed, 2 for a wrong argument or a missing peer, 130 after Ctrl+C.
  * The folder is TMPDIR's, or VMSTORAGE_SCRATCH; both sides use the same files with direct I/O. Nothing is left behind.
+ * `--help` says what it takes.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { findProgram } from '../test/support/requires.js';
 import { SCRATCH_PREFIX } from '../test/support/scratch.js';
+import { readCommandLine } from './command-line.js';
 import { BenchWorker } from './bench/bench-worker.js';
 import type { Bench } from './bench/cases/case.js';
 import { cases } from './bench/cases/index.js';
@@ -32,48 +25,46 @@ import { renderTable } from './bench/table.js';
 const SIZE_LEAST_MIB = 16;
 const SIZE_MOST_MIB = 1024 * 1024;
 
-function refuse(why: string): never {
-  process.stderr.write(`bench: ${why}\n`);
-  process.exit(2);
-}
-
-function readArguments() {
-  try {
-    const { values } = parseArgs({
-      options: {
-        rounds: { type: 'string', default: '5' },
-        size: { type: 'string', default: '1024' },
-        window: { type: 'string', default: '3' },
-        only: { type: 'string' },
-        json: { type: 'boolean', default: false },
+const { json, only, ...settings } = readCommandLine(
+  {
+    name: 'bench',
+    says: "Measures how fast we are, each figure beside its peer's, in one interleaved run; nothing is judged",
+    options: {
+      rounds: { value: 'N', default: '5', says: 'how often everything is measured' },
+      size: {
+        value: 'MiB',
+        default: '1024',
+        says: 'of the disk, in MiB; twice as much again is needed in the folder: VMSTORAGE_SCRATCH, else TMPDIR, on a real file system',
       },
-    });
-    const whole = (name: 'rounds' | 'size', least: number, most: number): number => {
-      const value = Number(values[name]);
-      if (!Number.isInteger(value) || value < least || value > most)
-        refuse(`--${name} ${values[name]}: a whole number from ${least} to ${most}`);
-      return value;
-    };
-    const windowSeconds = Number(values.window);
-    if (!(windowSeconds >= 0.1 && windowSeconds <= 3600)) refuse(`--window ${values.window}: seconds from 0.1 to 3600`);
+      window: { value: 'SECONDS', default: '3', says: 'how long a guest is measured, in seconds' },
+      only: {
+        value: 'NAME',
+        says: 'one row of the table, or a family of them: idle-copy, whole-move, loaded-move, blackout, memory, vhost-4k',
+      },
+      json: { says: 'prints one JSON document (scripts/bench/document.ts) instead of the table' },
+    },
+    exit: '0 when everything was measured, 1 when something failed, 2 for a wrong argument or a missing peer, 130 after Ctrl+C',
+  },
+  (line) => {
+    const windowSeconds = Number(line.value('window'));
+    if (!(windowSeconds >= 0.1 && windowSeconds <= 3600)) throw line.wrong(`--window ${line.value('window')}: seconds from 0.1 to 3600`);
+    const only = line.value('only');
     const names = cases.flatMap(({ rows }) => rows.map(({ name }) => name));
-    const only = values.only ?? null;
-    if (!names.some((name) => isAsked(name, only))) refuse(`--only ${only}: there is no such row; there are ${names.join(', ')}`);
+    if (!names.some((name) => isAsked(name, only))) throw line.wrong(`--only ${only}: there is no such row; there are ${names.join(', ')}`);
     return {
-      rounds: whole('rounds', 1, 1000),
-      sizeMiB: whole('size', SIZE_LEAST_MIB, SIZE_MOST_MIB),
+      rounds: line.whole('rounds', 1, 1000),
+      sizeMiB: line.whole('size', SIZE_LEAST_MIB, SIZE_MOST_MIB),
       windowSeconds,
       only,
-      json: values.json,
+      json: line.has('json'),
     };
-  } catch (error) {
-    return refuse(error instanceof Error ? error.message : String(error));
-  }
+  },
+);
+for (const program of ['qemu-img', 'qemu-storage-daemon']) {
+  if (findProgram(program) !== null) continue;
+  process.stderr.write(`bench: ${program}, the peer, is not on PATH; npm run setup says what to install\n`);
+  process.exit(2);
 }
-
-const { json, only, ...settings } = readArguments();
-for (const program of ['qemu-img', 'qemu-storage-daemon'])
-  if (findProgram(program) === null) refuse(`${program}, the peer, is not on PATH; npm run setup says what to install`);
 
 const children = new Children();
 const folder = mkdtempSync(join(process.env.VMSTORAGE_SCRATCH ?? tmpdir(), `${SCRATCH_PREFIX}bench-`));

@@ -1,18 +1,12 @@
 /**
  * `npm run demo`: moves the disks of a real running VM, end to end, and proves it. Starts a host in a folder of its own, runs
- * everything by the cmdlets, checks every byte, and leaves nothing behind, however it ends.
- *
- *   node dist/scripts/demo.js [--json] [--no-powershell] [--keep]
- *     --json           prints one JSON document (scripts/demo/report.ts) instead of the report; the story goes to standard error
- *     --no-powershell  drives the cmdlets by the vmstorage command, as on a machine without PowerShell
- *     --keep           leaves the folder for looking at; no process is left in any case
- *
- * Exit code 0 only when the move is proven, 1 when it is not, 2 for a wrong argument, 130 after Ctrl+C.
+ * everything by the cmdlets, checks every byte, and leaves nothing behind, however it ends. `--help` says what it takes.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SCRATCH_PREFIX } from '../test/support/scratch.js';
+import { readCommandLine } from './command-line.js';
 import { builtInEnvironment, noRealGuest } from './demo/built-in-guest.js';
 import { CommandLineShell, type CmdletShell } from './demo/cmdlet-shell.js';
 import { DemoHost, endProcessesOf } from './demo/demo-host.js';
@@ -21,16 +15,21 @@ import { ProgressLine } from './demo/progress-line.js';
 import { judge, renderReport, type DemoFindings, type DemoReport } from './demo/report.js';
 import { tellStory } from './demo/story.js';
 
-const switches = ['--json', '--no-powershell', '--keep'];
-const given = process.argv.slice(2);
-const unknown = given.filter((word) => !switches.includes(word));
-if (unknown.length > 0) {
-  console.error(`demo: unknown argument ${unknown.join(' ')}; there are ${switches.join(', ')}.`);
-  process.exit(2);
-}
+const { json, noPowerShell, keep } = readCommandLine(
+  {
+    name: 'demo',
+    says: 'Moves the disks of a real running VM, end to end, and proves it; leaves nothing behind, however it ends',
+    options: {
+      json: { says: 'prints one JSON document (scripts/demo/report.ts) instead of the report; the story goes to standard error' },
+      'no-powershell': { says: 'drives the cmdlets by the vmstorage command, as on a machine without PowerShell' },
+      keep: { says: 'leaves the folder for looking at; no process is left in any case' },
+    },
+    exit: '0 only when the move is proven, 1 when it is not, 2 for a wrong argument, 130 after Ctrl+C',
+  },
+  (line) => ({ json: line.has('json'), noPowerShell: line.has('no-powershell'), keep: line.has('keep') }),
+);
 /** Once its VM is removed, a worker ends by itself. */
 const WORKERS_END_MS = 5000;
-const json = given.includes('--json');
 /** The story; with --json standard output belongs to the document. */
 const out = json ? process.stderr : process.stdout;
 const say = (text: string): void => void out.write(`${text}\n`);
@@ -77,7 +76,7 @@ async function run(): Promise<DemoReport> {
     if (whyBuiltIn !== null) say(`${whyBuiltIn}: the built-in guest runs instead of a real one`);
     say(`host in ${home}`);
     host = await DemoHost.start(home, whyBuiltIn === null ? {} : builtInEnvironment);
-    shell = given.includes('--no-powershell') ? new CommandLineShell(host.environment) : await openPowerShell(host.environment, say);
+    shell = noPowerShell ? new CommandLineShell(host.environment) : await openPowerShell(host.environment, say);
     say(
       shell.powershell
         ? `cmdlets by PowerShell ${shell.powershell.version} (${shell.powershell.host})`
@@ -116,7 +115,7 @@ async function run(): Promise<DemoReport> {
         troubles.push(`${what} did not end: ${error instanceof Error ? error.message : String(error)}`);
       }
     }
-    if (given.includes('--keep')) say(`kept: ${folder}`);
+    if (keep) say(`kept: ${folder}`);
     else rmSync(folder, { recursive: true, force: true });
   }
   return judge({ ...findings, troubles: [...findings.troubles, ...troubles] });

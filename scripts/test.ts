@@ -3,7 +3,7 @@
  *
  *   cargo (io_uring, threads) -> unit -> addon -> system -> fault -> powershell -> check
  *
- *   node dist/scripts/test.js [suite ...]
+ * `--help` says what it takes.
  *
  * Each suite gets a temporary folder of its own as TMPDIR and a marker in its environment. A process, socket, loop device,
  * mount or file of it that is still there when it has ended is a failure, is named, and is removed. Logs: .cache/test/.
@@ -14,14 +14,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { repository } from '../test/support/guest-kernel.js';
 import { findLeftovers, killLeftovers, leftoversAfter, MARKER } from '../test/support/leftovers.js';
+import { readCommandLine } from './command-line.js';
 import { cargoPasses, runCargoSuite } from './test/cargo-suite.js';
 import { runGateSuite } from './test/gate-suite.js';
-import { judgeSkips, type SkipAllowance, type SuiteResult } from './test/result.js';
+import { judgeSkips, renderResult, type SkipAllowance, type SuiteResult } from './test/result.js';
 import { endAll } from './test/run-logged.js';
 import { runVitestSuite, vitestSuites } from './test/vitest-suite.js';
-
-/** Characters of a failed test's text that are printed; the log has all. */
-const TEXT_MOST = 6000;
 
 const logs = join(repository, '.cache/test');
 const ci = process.env.CI === 'true';
@@ -68,21 +66,20 @@ async function runWatched(suite: string): Promise<SuiteResult> {
   }
 }
 
-function print({ suite, passed, failed, skipped, seconds }: SuiteResult): void {
-  console.log(
-    `${failed.length === 0 ? 'ok    ' : 'FAILED'} ${suite}: ${passed} passed, ${failed.length} failed, ${skipped.length} skipped, ${seconds.toFixed(1)} s`,
-  );
-  for (const { name, text } of failed) console.log(`  FAILED ${name}\n${text.slice(0, TEXT_MOST).replaceAll(/^/gm, '    ')}`);
-  for (const { name, text } of skipped) console.log(`  skipped ${name}${text ? ` (${text})` : ''}`);
-  if (failed.length > 0) console.log(`  log: ${join('.cache/test', `${suite}.log`)}`);
-}
-
-const chosen = process.argv.slice(2);
-const unknown = chosen.filter((name) => !names.includes(name));
-if (unknown.length > 0) {
-  console.error(`test: there is no suite ${unknown.join(', ')}; there are ${names.join(', ')}.`);
-  process.exit(2);
-}
+const chosen = readCommandLine(
+  {
+    name: 'test',
+    says: 'Runs every suite, or the named ones, one after the other, and looks for what they leave behind; logs are in .cache/test',
+    options: {},
+    words: { name: 'suite', says: names.join(', ') },
+    exit: '0 when tests passed and none failed, 1 when not, 2 for a wrong argument, 130 after Ctrl+C',
+  },
+  (line) => {
+    const unknown = line.words.find((name) => !names.includes(name));
+    if (unknown !== undefined) throw line.wrong(`there is no suite ${unknown}; there are ${names.join(', ')}`);
+    return line.words;
+  },
+);
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.once(signal, () => {
     endAll();
@@ -95,7 +92,7 @@ const total = { passed: 0, failed: 0, skipped: 0 };
 for (const suite of names.filter((name) => chosen.length === 0 || chosen.includes(name))) {
   console.log(`...    ${suite}`);
   const result = judgeSkips(await runWatched(suite), allowances, ci);
-  print(result);
+  console.log(renderResult(result, join('.cache/test', `${suite}.log`)));
   total.passed += result.passed;
   total.failed += result.failed.length;
   total.skipped += result.skipped.length;

@@ -64,7 +64,7 @@ const writers: { readonly [kind: string]: string } = {
 };
 
 function write(name: string, { type }: Parameter): string {
-  const writer = writers[type.kind];
+  const writer = type.bareName ? 'PathOrFileName' : writers[type.kind];
   if (writer === undefined) throw new Error(`no writer of ${type.kind}`);
   const keys = type.pathKeys ? `, [${type.pathKeys.map(csharpText).join(', ')}]` : '';
   return `        bound.${writer}${type.array ? 's' : ''}(${csharpText(name)}, ${name}${keys});`;

@@ -38,8 +38,8 @@ export interface RunningCmdlet {
 
 export interface CmdletShell extends AsyncDisposable {
   readonly powershell: { readonly version: string; readonly host: string } | null;
-  /** Whether the cmdlets of this shell speak to the host from the shell's own process; asked while one runs. */
-  speaksItself(): Promise<boolean>;
+  /** Whether the cmdlets of this shell speak to the host from the shell's own process; asked while one runs. Null: it cannot be seen. */
+  speaksItself(): Promise<boolean | null>;
   /** Runs a cmdlet; returns the wanted properties of each object it output. */
   run(cmdlet: string, parameters: CmdletParameters, properties?: readonly string[]): Promise<CmdletOutput[]>;
   start(cmdlet: string, parameters: CmdletParameters): Promise<RunningCmdlet>;

@@ -63,9 +63,11 @@ class PowerShellShell implements CmdletShell {
   ) {}
 
   /** A compiled cmdlet of our DLL, in a process without children: nobody else can speak to the host for it. */
-  speaksItself(): Promise<boolean> {
+  speaksItself(): Promise<boolean | null> {
     const { pid } = this.session;
-    return Promise.resolve(this.compiled && pid !== undefined && childrenOf(pid).length === 0);
+    if (!this.compiled || pid === undefined) return Promise.resolve(false);
+    const children = childrenOf(pid);
+    return Promise.resolve(children === null ? null : children.length === 0);
   }
 
   async run(cmdlet: string, parameters: CmdletParameters, properties: readonly string[] = []): Promise<CmdletOutput[]> {

@@ -6,8 +6,8 @@ export type GuestKind = 'qemu-tcg' | 'qemu-kvm' | 'built-in';
 /** The document of `--json`. Times in ms unless the name says otherwise; a figure that was not measured is null, never 0. */
 export interface DemoReport {
   readonly ok: boolean;
-  /** The module's DLL in a pwsh process spoke to the host itself, no child process in between. */
-  readonly viaPowerShell: boolean;
+  /** The module's DLL in a pwsh process spoke to the host itself, no child process in between; null when /proc did not show it. */
+  readonly viaPowerShell: boolean | null;
   readonly powershell: { readonly version: string; readonly host: string } | null;
   readonly guest: GuestKind | null;
   readonly guestIoErrors: number | null;
@@ -62,16 +62,28 @@ export function judge(findings: DemoFindings): DemoReport {
   return { ok: problems.length === 0, ...figures, problems };
 }
 
+/** Over all looks at the shell's process while the move ran: each has to have seen it. */
+export function wasDirect(looks: readonly (boolean | null)[]): boolean | null {
+  if (looks.includes(false)) return false;
+  return looks.length === 0 || looks.includes(null) ? null : true;
+}
+
 const MIB = 1024 * 1024;
 const mib = (bytes: number | null): string => (bytes === null ? 'not known' : `${(bytes / MIB).toFixed(0)} MiB`);
 const ms = (value: number | null): string => (value === null ? 'not measured' : `${value < 10 ? value.toFixed(2) : value.toFixed(0)} ms`);
+
+const directness: { readonly [viaPowerShell: string]: string } = {
+  true: '',
+  false: ', but not directly',
+  null: '; whether directly is not known: /proc did not show its process',
+};
 
 export function renderReport(report: DemoReport): string {
   const { receipt } = report;
   const reasons = report.problems.map((problem) => `  - ${problem}`).join('\n');
   if (report.guest === null) return `\nNOT PROVEN, and not told to its end:\n${reasons}\n`;
   const way = report.powershell
-    ? `PowerShell ${report.powershell.version} (${report.powershell.host})${report.viaPowerShell ? '' : ', but not directly'}`
+    ? `PowerShell ${report.powershell.version} (${report.powershell.host})${directness[String(report.viaPowerShell)]}`
     : 'the vmstorage command; there is no PowerShell here';
   const rows: [string, string][] = [
     ['cmdlets run by', way],

@@ -15,7 +15,7 @@ import { checkByLedger } from './built-in-guest.js';
 import type { CmdletOutput, CmdletParameters, CmdletShell } from './cmdlet-shell.js';
 import { checkDisk, fillImage, makeSeed, SPAN_MIB, type ImageFormat } from './disks.js';
 import type { ProgressFigures } from './progress-line.js';
-import type { DemoFindings, GuestKind } from './report.js';
+import { wasDirect, type DemoFindings, type GuestKind } from './report.js';
 
 const MIB = 1024 * 1024;
 const VM_NAME = 'demo';
@@ -191,11 +191,11 @@ const progressProperties = ['Phase', 'PercentComplete', 'BytesPerSecond', 'Secon
 const moveProperties = [...progressProperties, 'BytesCopied', 'BytesRecopied', 'BytesMirrored', 'BytesVerified', 'BlackoutUs', 'Receipt'];
 
 /** Runs the move and shows how it gets on, by the same shell, until it has ended. */
-async function moveWithProgress(stage: Stage): Promise<{ viaPowerShell: boolean }> {
+async function moveWithProgress(stage: Stage): Promise<{ viaPowerShell: boolean | null }> {
   const { shell, fast } = stage;
   const running = await shell.start('Move-VMStorage', { Name: VM_NAME, DestinationStoragePath: fast });
   const limit = Date.now() + MOVE_LIMIT_MS;
-  let viaPowerShell = shell.powershell !== null;
+  const looks: (boolean | null)[] = [];
   try {
     while (await running.isRunning()) {
       if (stage.stopped.aborted) {
@@ -203,7 +203,7 @@ async function moveWithProgress(stage: Stage): Promise<{ viaPowerShell: boolean 
         stage.stopped.throwIfAborted();
       }
       if (Date.now() > limit) throw new Error(`it has not ended after ${MOVE_LIMIT_MS / 60_000} minutes`);
-      if (viaPowerShell && !(await shell.speaksItself())) viaPowerShell = false;
+      looks.push(await shell.speaksItself());
       const [move] = await shell.run('Get-VMStorageMove', { Name: VM_NAME }, progressProperties);
       if (move !== undefined) {
         stage.progress({
@@ -220,7 +220,7 @@ async function moveWithProgress(stage: Stage): Promise<{ viaPowerShell: boolean 
     stage.progressEnded();
   }
   await running.result();
-  return { viaPowerShell };
+  return { viaPowerShell: shell.powershell === null ? false : wasDirect(looks) };
 }
 
 /** Where the VM says its disks are; each has to be below the destination, under Hyper-V's folder for disks. */

@@ -24,13 +24,17 @@ export function findProgram(program) {
   return null;
 }
 
-/** @param {string} program */
-function qemuIsNewEnough(program) {
-  const version = /version (\d+)\.(\d+)/.exec(firstLineOf(program, ['--version']) ?? '');
-  if (!version) return false;
-  const [major, minor] = [Number(version[1]), Number(version[2])];
+/** @param {string} version as QEMU says it, or a package's: `1:10.0.2+ds-2` */
+function isNewEnough(version) {
+  const [major = 0, minor = 0] = version
+    .replace(/^\d+:/, '')
+    .split('.')
+    .map((part) => Number.parseInt(part, 10));
   return major > QEMU_LEAST[0] || (major === QEMU_LEAST[0] && minor >= QEMU_LEAST[1]);
 }
+
+/** @param {string} program */
+const qemuIsNewEnough = (program) => isNewEnough(/version (\S+)/.exec(firstLineOf(program, ['--version']) ?? '')?.[1] ?? '0.0');
 const anyExists = (/** @type {string[]} */ ...paths) => paths.some((path) => existsSync(path));
 const staticLibc = () =>
   anyExists('/usr/lib/x86_64-linux-gnu/libc.a', '/usr/lib/aarch64-linux-gnu/libc.a', '/usr/lib64/libc.a', '/usr/lib/libc.a');
@@ -148,17 +152,6 @@ function candidate(/** @type {string} */ name) {
   const version = line?.split(':').slice(1).join(':').trim();
   return version === undefined || version === '(none)' ? null : version;
 }
-const epochless = (/** @type {string} */ version) =>
-  version
-    .replace(/^\d+:/, '')
-    .split('.')
-    .map((part) => Number.parseInt(part, 10));
-
-const isEnough = (/** @type {string} */ version) => {
-  const [major = 0, minor = 0] = epochless(version);
-  return major > QEMU_LEAST[0] || (major === QEMU_LEAST[0] && minor >= QEMU_LEAST[1]);
-};
-
 /** Makes sure that the release's backports are among the sources; returns the name to give to apt-get -t. */
 function withBackports() {
   const codename = release().VERSION_CODENAME;
@@ -227,7 +220,7 @@ export const debianStep = {
     updateLists();
     if (qemu.length > 0) {
       // Every package that is asked for, not one that stands for all: a tool that was installed by hand is its own candidate, from no source.
-      const enough = qemu.every((name) => isEnough(candidate(name) ?? '0.0'));
+      const enough = qemu.every((name) => isNewEnough(candidate(name) ?? '0.0'));
       const from = enough ? [] : ['-t', withBackports()];
       if (!enough) updateLists();
       aptGet(`install ${qemu.join(' ')}`, 'install', '-y', '--no-remove', '--no-install-recommends', ...from, ...qemu);

@@ -1,4 +1,4 @@
-/** What a suite came to, and how results are added up. */
+/** What a suite came to, how results are judged, and how they are shown. Pure. */
 
 export interface TestCase {
   readonly name: string;
@@ -11,8 +11,26 @@ export interface SuiteResult {
   readonly passed: number;
   readonly failed: readonly TestCase[];
   readonly skipped: readonly TestCase[];
+  /** Counted as passed, but failed the first time: a machine that was busy, or a fault that comes and goes. */
+  readonly secondAttempts?: readonly TestCase[];
   readonly seconds: number;
 }
+
+/** Characters of a test's text that are shown; the log has all. */
+const TEXT_MOST = 6000;
+
+export function renderResult({ suite, passed, failed, skipped, secondAttempts = [], seconds }: SuiteResult, log: string): string {
+  const counts = `${passed} passed, ${failed.length} failed, ${skipped.length} skipped, ${seconds.toFixed(1)} s`;
+  return [
+    `${failed.length === 0 ? 'ok    ' : 'FAILED'} ${suite}: ${counts}`,
+    ...failed.map(({ name, text }) => `  FAILED ${name}\n${indented(text)}`),
+    ...secondAttempts.map(({ name, text }) => `  passed at the second attempt: ${name}\n${indented(text)}`),
+    ...skipped.map(({ name, text }) => `  skipped ${name}${text ? ` (${text})` : ''}`),
+    ...(failed.length > 0 ? [`  log: ${log}`] : []),
+  ].join('\n');
+}
+
+const indented = (text: string): string => text.slice(0, TEXT_MOST).replaceAll(/^/gm, '    ');
 
 /** A skip that CI accepts, with its reason: the part of a test's full name, and why. Elsewhere a skip is only reported. */
 export interface SkipAllowance {

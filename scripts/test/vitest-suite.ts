@@ -36,7 +36,7 @@ export async function runVitestSuite(
     '--reporter=default',
     '--reporter=json',
     `--outputFile.json=${how.report}`,
-    // A guest under emulation on two cores: one more attempt tells a machine that was busy from a fault.
+    // A guest under emulation on two cores: one more attempt tells a machine that was busy from a fault. What needed it is shown.
     ...(suite === 'system' || suite === 'fault' ? ['--retry=1'] : []),
     `test/${suite}/`,
   ];
@@ -50,13 +50,14 @@ export async function runVitestSuite(
   const log = readFileSync(how.log, 'utf8');
   if (!existsSync(how.report))
     return { suite, passed: 0, failed: [{ name: suite, text: `${run.why}\n${lastLines(log)}` }], skipped: [], seconds: seconds() };
-  const counted = readVitestReport(JSON.parse(readFileSync(how.report, 'utf8')) as Report, how.root);
+  const report = JSON.parse(readFileSync(how.report, 'utf8')) as Report;
+  const counted = readVitestReport(report, how.root);
   // Green tests and a red run: an unhandled rejection, an error in a teardown.
   const failed =
     run.code !== 0 && counted.failed.length === 0
       ? [{ name: suite, text: `${run.why}, though no test failed\n${lastLines(log)}` }]
       : counted.failed;
-  return { suite, ...counted, failed, seconds: seconds() };
+  return { suite, ...counted, failed, secondAttempts: readSecondAttempts(report, how.root), seconds: seconds() };
 }
 
 export function readVitestReport(report: Report, root: string): Omit<SuiteResult, 'suite' | 'seconds'> {
@@ -75,6 +76,18 @@ export function readVitestReport(report: Report, root: string): Omit<SuiteResult
       failed.push({ name: place, text: file.message });
   }
   return { passed, failed, skipped };
+}
+
+/** Tests that passed and have a failure to tell: that of their first attempt, without the runner's part of its stack. */
+export function readSecondAttempts(report: Report, root: string): readonly TestCase[] {
+  return report.testResults.flatMap((file) =>
+    file.assertionResults
+      .filter(({ status, failureMessages }) => status === 'passed' && failureMessages.length > 0)
+      .map(({ fullName, failureMessages }) => ({
+        name: `${file.name.replace(`${root}/`, '')}: ${fullName}`,
+        text: failureMessages[0]!.replaceAll(/\n\s+at .*(?:node_modules|<anonymous>).*/g, ''),
+      })),
+  );
 }
 
 const lastLines = (text: string): string => text.trimEnd().split('\n').slice(-40).join('\n');

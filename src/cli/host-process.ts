@@ -2,12 +2,13 @@
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, isAbsolute, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { hostAddress } from '../client/address.js';
 import { ClientConnection, type Greeting } from '../client/connection.js';
 import { VmStorageError } from '../model/errors.js';
+import { reasonOf } from '../os/errno.js';
 
 export const hostProgram = fileURLToPath(new URL('../host/main.js', import.meta.url));
 
@@ -40,9 +41,8 @@ export async function startHost(): Promise<{ readonly started: boolean; readonly
     if (!isAbsent(error)) throw error;
   }
   const folder = dirname(address);
-  await mkdir(folder, { recursive: true, mode: 0o700 });
   const logFile = join(folder, 'host.log');
-  const log = openSync(logFile, 'a', 0o600);
+  const log = await openLog(folder, logFile, address);
   let ended: string | undefined;
   const child = spawn(process.execPath, [hostProgram], { detached: true, stdio: ['ignore', log, log] });
   closeSync(log);
@@ -69,6 +69,21 @@ export async function startHost(): Promise<{ readonly started: boolean; readonly
       }
     }
     await delay(pollMs);
+  }
+}
+
+async function openLog(folder: string, logFile: string, address: string): Promise<number> {
+  try {
+    // The host would refuse it as well, but a folder would be left behind.
+    if (!isAbsolute(folder)) throw new Error('the path is not absolute');
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    return openSync(logFile, 'a', 0o600);
+  } catch (cause) {
+    throw new VmStorageError(
+      'HostNotReachable',
+      `The VM storage host could not be started: its folder '${folder}' cannot be used: ${reasonOf(cause)}. Set VMSTORAGE_HOME to another one.`,
+      { target: address, cause },
+    );
   }
 }
 

@@ -7,16 +7,18 @@ import { fileURLToPath } from 'node:url';
 import yargs, { type Argv } from 'yargs';
 import { placementIn, type Cmdlet, type Parameter } from '../../cmdlets/define.js';
 import { cmdlets } from '../../cmdlets/index.js';
-import { complete } from '../client/complete.js';
 import { hostAddress } from '../client/address.js';
-import { VmStorageError } from '../model/errors.js';
+import { errorTable, VmStorageError } from '../model/errors.js';
 import { runInForeground } from './foreground.js';
 import { askHost, hostProgram, startHost, stopHost } from './host-process.js';
+import { offers } from './offers.js';
 import { runCmdlet } from './run-cmdlet.js';
 
 const all = Object.values(cmdlets) as unknown as readonly Cmdlet[];
 const serveProgram = fileURLToPath(new URL('../worker/serve.js', import.meta.url));
 const usageExit = 2;
+/** With which the script of `vmstorage completion` asks. */
+const COMPLETE = '--get-yargs-completions';
 
 function valueName({ type }: Parameter): string {
   if (type.kind === 'switch') return '';
@@ -116,31 +118,31 @@ async function hostCommand(action: string, json: boolean): Promise<number> {
   }
 }
 
+/** With --json an error is a document as well. */
+function hostRefused(error: unknown, json: boolean): number {
+  if (!json || !(error instanceof VmStorageError)) throw error;
+  const { code, message } = error;
+  console.log(JSON.stringify({ ok: false, error: { code, message } }));
+  return error.exitCode;
+}
+
 /** yargs makes a list of an option that is given twice, whatever its type says. */
-function serveCommand(image: unknown, socket: unknown, readOnly: unknown): Promise<number> {
+function serveCommand(words: readonly string[], image: unknown, socket: unknown, readOnly: unknown): Promise<number> {
   if (typeof image !== 'string' || typeof socket !== 'string' || typeof (readOnly ?? false) !== 'boolean') {
     throw new VmStorageError('InvalidParameter', 'serve takes one image, one --nbd and at most one --read-only.');
   }
+  // yargs takes every value but `true` for false: --read-only=yes would serve for writing.
+  const unclear = words.find((word) => /^--?read-only=/.test(word) && !/=(true|false)$/.test(word));
+  if (unclear !== undefined) throw new VmStorageError('InvalidParameter', `${unclear} is neither true nor false. Use --read-only alone.`);
   return runInForeground(serveProgram, ['--nbd', socket, ...(readOnly ? ['--read-only'] : []), '--', image], { tied: true });
 }
 
-/** What Tab may offer after the words typed so far: commands, then the parameters of a cmdlet, then names of VMs from the host. */
-async function offers(current: string, typed: readonly string[]): Promise<string[]> {
-  const begins = (text: string): boolean => text.toLowerCase().startsWith(current.toLowerCase());
-  const cmdlet = all.find((one) => one.name.toLowerCase() === typed[1]?.toLowerCase());
-  if (cmdlet === undefined || typed.length < 3) return [...all.map((one) => one.name), 'host', 'serve'].filter(begins);
-  const before = typed.at(-2)!.replace(/^--?/, '').toLowerCase();
-  const spelled = Object.entries(cmdlet.parameters).find(([name, one]) =>
-    [name, ...one.aliases].some((spelling) => spelling.toLowerCase() === before),
-  );
-  if (spelled?.[1].complete === 'vmName' || (typed.length === 3 && !current.startsWith('-')))
-    return [...(await complete('vmName', current))];
-  return Object.keys(cmdlet.parameters)
-    .map((name) => `-${name}`)
-    .filter(begins);
-}
-
 async function main(argv: readonly string[]): Promise<number> {
+  // yargs would take what is typed so far for a command, and print at every Tab that it knows none of that name.
+  if (argv[0] === COMPLETE) {
+    for (const offer of await offers(argv.slice(1), all).catch(() => [])) console.log(offer); // a Tab never fails
+    return 0;
+  }
   const { words, rest } = normalise(argv);
   let exitCode = 0;
   const setExit = async (code: Promise<number>): Promise<void> => {
@@ -162,16 +164,8 @@ async function main(argv: readonly string[]): Promise<number> {
     .exitProcess(false)
     .help()
     .version()
-    .wrap(process.stdout.isTTY ? Math.min(120, process.stdout.columns) : 120)
-    .completion(
-      'completion',
-      'Prints a completion script for the shell.',
-      (current: string, _argv: unknown, done: (offers: string[]) => void) => {
-        void (async () => {
-          done(await offers(current, process.argv.slice(process.argv.indexOf('--get-yargs-completions') + 1)).catch(() => []));
-        })();
-      },
-    );
+    .wrap(process.stdout.isTTY ? Math.min(120, process.stdout.columns || 80) : 120)
+    .completion('completion', 'Prints a completion script for the shell.');
   for (const cmdlet of all) {
     parser = parser.command(
       cmdlet.name,
@@ -192,7 +186,7 @@ async function main(argv: readonly string[]): Promise<number> {
             demandOption: true,
           })
           .option('json', { type: 'boolean', describe: 'Prints one JSON document.' }),
-      (args) => setExit(hostCommand(args.action, args.json === true)),
+      (args) => setExit(hostCommand(args.action, args.json === true).catch((error: unknown) => hostRefused(error, args.json === true))),
     )
     .command(
       'serve <image>',
@@ -204,7 +198,7 @@ async function main(argv: readonly string[]): Promise<number> {
           .option('read-only', { type: 'boolean', describe: 'Never writes to the file.' })
           // A misspelt --read-only must not serve a disk for writing.
           .strict(),
-      (args) => setExit(serveCommand(args.image, args.nbd, args['read-only'])),
+      (args) => setExit(serveCommand(words, args.image, args.nbd, args['read-only'])),
     )
     .fail((message, error) => {
       throw error ?? new VmStorageError('InvalidParameter', message);
@@ -212,6 +206,13 @@ async function main(argv: readonly string[]): Promise<number> {
   await parser.parseAsync();
   return exitCode;
 }
+
+/** Node keeps a failed write of console.log to itself: a script would take half a document, and exit code 0, for the answer. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') return; // head, less: the reader has seen enough
+  console.error(`vmstorage: the output could not be written: ${error.message}`);
+  process.once('exit', () => (process.exitCode ||= errorTable.StorageFailure[0]));
+});
 
 try {
   process.exitCode = await main(process.argv.slice(2));

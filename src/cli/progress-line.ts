@@ -22,10 +22,15 @@ export class ProgressLine {
 
   show(progress: WireProgress): void {
     const percent = progress.percent >= 0 ? `${Math.floor(progress.percent)} % ` : '';
-    const text = `${progress.activity}: ${percent}${progress.status}`.trim();
+    const figures = `: ${percent}${progress.status}`.trimEnd();
+    const text = `${progress.activity}${figures}`;
     if (this.out.isTTY) {
       if (progress.done) return this.clear();
-      this.out.write(`\r\u001b[K${text.slice(0, (this.out.columns ?? 80) - 1)}`);
+      const room = (this.out.columns || 80) - 1; // 0: a serial console that does not tell
+      // What changes is what is watched: the activity makes room for the figures, and its end has the machine's name.
+      const kept = Math.max(0, room - figures.length - 1);
+      const shown = text.length <= room ? text : `…${progress.activity.slice(progress.activity.length - kept)}${figures}`;
+      this.out.write(`\r\u001b[K${shown.slice(0, room)}`);
       this.#shown = true;
       return;
     }

@@ -32,7 +32,8 @@ async function askPerson(question: string): Promise<boolean> {
     const answer = await terminal.question(`${question}\n[Y] Yes  [N] No (default is "N"): `, { signal: interrupted.signal });
     return /^y(es)?$/i.test(answer.trim());
   } catch (cause) {
-    if (!interrupted.signal.aborted) throw cause;
+    // Ctrl+C, or Ctrl+D, which ends the input.
+    if (!interrupted.signal.aborted && !(cause instanceof Error && cause.name === 'AbortError')) throw cause;
     throw new VmStorageError('OperationStopped', 'Stopped at the question; it was not done.', { cause });
   } finally {
     terminal.close();
@@ -59,7 +60,7 @@ async function decide(kind: string, text: string, cmdlet: Cmdlet, command: Bound
 export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promise<number> {
   const document: JsonDocument = { ok: true, output: [], errors: [], warnings: [], verbose: [], whatIf: [], progress: null };
   // Known before binding, so that a binding error is JSON too.
-  const json = words.some((word) => /^--?json$/i.test(word));
+  let json = words.some((word) => /^--?json$/i.test(word));
   const line = new ProgressLine(process.stderr);
   let exitCode = 0;
 
@@ -74,8 +75,8 @@ export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promi
       recommendedAction: error.recommendedAction ?? null,
     });
     line.clear();
-    if (!json)
-      console.error(`${cmdlet.name}: ${error.message}${error.recommendedAction === undefined ? '' : ` ${error.recommendedAction}`}`);
+    const lead = error.message.startsWith(cmdlet.name) ? '' : `${cmdlet.name}: `;
+    if (!json) console.error(`${lead}${error.message}${error.recommendedAction === undefined ? '' : ` ${error.recommendedAction}`}`);
   };
 
   const stop = new AbortController();
@@ -93,6 +94,7 @@ export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promi
 
   try {
     const command = bindWords(words, cmdlet);
+    json = command.flags.json === true;
     await ensureHost();
     process.on('SIGINT', onInterrupt);
     const sink: InvocationSink = {

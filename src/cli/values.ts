@@ -46,6 +46,11 @@ export function absolutePath(text: string, cwd: string): string {
   return resolve(cwd, text) + (text.length > 1 && text.endsWith('/') ? '/' : '');
 }
 
+/** The rule of the module's PathArgument.cs: no folder and no drive in it. */
+function isFileName(text: string): boolean {
+  return !text.startsWith('~') && text !== '.' && text !== '..' && !/[\\/:]/.test(text);
+}
+
 function parseHashtable(text: string, type: ValueType, parameter: string, cwd: string): { [key: string]: WireValue }[] {
   let tables: { [key: string]: unknown }[];
   const trimmed = text.trim();
@@ -76,7 +81,7 @@ function parseHashtable(text: string, type: ValueType, parameter: string, cwd: s
     for (const [key, value] of Object.entries(table)) {
       const pathKey = type.pathKeys?.find((one) => one.toLowerCase() === key.toLowerCase());
       result[pathKey ?? key] =
-        pathKey !== undefined && typeof value === 'string' && value !== '' ? absolutePath(value, cwd) : (value as WireValue);
+        pathKey !== undefined && typeof value === 'string' && value.trim() !== '' ? absolutePath(value, cwd) : (value as WireValue);
     }
     return result;
   });
@@ -85,7 +90,8 @@ function parseHashtable(text: string, type: ValueType, parameter: string, cwd: s
 function parseOne(text: string, type: ValueType, parameter: string, cwd: string): WireValue {
   switch (type.kind) {
     case 'path':
-      return absolutePath(text, cwd);
+      if (text.trim() === '') return refuse(`-${parameter} must be a path; it is blank.`, text);
+      return type.bareName && isFileName(text) ? text : absolutePath(text, cwd);
     case 'bool':
     case 'switch': {
       const value =

@@ -5,7 +5,7 @@
  * `signal` only closes, which ends a query and never a move.
  */
 import { VmStorageError } from '../model/errors.js';
-import type { WireObject, WireProgress, WireValue } from '../protocol/messages.js';
+import type { Question, WireObject, WireProgress, WireValue } from '../protocol/messages.js';
 import { hostAddress } from './address.js';
 import { ClientConnection, connectionLost, hostError } from './connection.js';
 
@@ -22,7 +22,7 @@ export interface InvocationSink {
   error(error: VmStorageError): void | Promise<void>;
   text(stream: 'verbose' | 'warning' | 'debug' | 'information', text: string): void | Promise<void>;
   progress(progress: WireProgress): void | Promise<void>;
-  ask(kind: 'shouldProcess' | 'shouldContinue', text: string, caption: string): boolean | Promise<boolean>;
+  ask(kind: Question, text: string, caption: string): boolean | Promise<boolean>;
 }
 
 export interface InvokeOptions {

@@ -14,7 +14,7 @@ import { VmStorageError } from '../model/errors.js';
 import type { Clock } from '../os/clock.js';
 import type { Log } from '../os/log.js';
 import { FrameDecoder, sendFrame } from '../protocol/frames.js';
-import { PROTOCOL_VERSION, type ClientMessage, type HostMessage } from '../protocol/messages.js';
+import { PROTOCOL_VERSION, type ClientMessage, type HostMessage, type Question } from '../protocol/messages.js';
 import { toWireError } from '../protocol/wire-error.js';
 import { toClientMessage } from './messages-check.js';
 import type { CmdletContext, CmdletMethods } from './services.js';
@@ -212,15 +212,16 @@ export class Connection {
       warning: (text) => this.#send({ k: 'warning', text }),
       information: (text) => this.#send({ k: 'information', text }),
       progress: (record) => (prefs.progress ? this.#send({ k: 'progress', ...record }) : Promise.resolve()),
-      shouldProcess: (text, caption = 'Confirm') => this.#ask(text, caption),
+      shouldProcess: (text, caption = 'Confirm') => this.#ask('shouldProcess', text, caption),
+      shouldContinue: (text, caption = 'Confirm') => this.#ask('shouldContinue', text, caption),
     };
   }
 
-  async #ask(text: string, action: string): Promise<boolean> {
+  async #ask(kind: Question, text: string, action: string): Promise<boolean> {
     if (this.#closed.signal.aborted || this.#stop.signal.aborted) return false;
     const id = this.#nextAsk++;
     const answered = new Promise<boolean>((resolve) => this.#asked.set(id, resolve));
-    await this.#send({ k: 'ask', id, kind: 'shouldProcess', text, action });
+    await this.#send({ k: 'ask', id, kind, text, action });
     if (this.#closed.signal.aborted) return false;
     return answered;
   }

@@ -4,7 +4,7 @@ import { basename, resolve } from 'node:path';
 import { formatOf } from '../model/disk-format.js';
 import { VmStorageError } from '../model/errors.js';
 import type { DiskFormat } from '../model/vm.js';
-import { hasCode, reasonOf } from '../os/files.js';
+import { errorCodeOf, hasCode, reasonOf } from '../os/errno.js';
 import type { ImageFacts } from '../protocol/worker.js';
 import type { HostServices } from './services.js';
 
@@ -32,7 +32,7 @@ export async function examineDisk(services: HostServices, path: string): Promise
   try {
     found = await stat(path);
   } catch (cause) {
-    const code = hasCode(cause, 'ENOENT', 'ENOTDIR') ? 'ObjectNotFound' : hasCode(cause, 'EACCES') ? 'AccessDenied' : 'StorageFailure';
+    const code = hasCode(cause, 'ENOENT', 'ENOTDIR') ? 'ObjectNotFound' : errorCodeOf(cause);
     throw new VmStorageError(code, `The disk '${path}' cannot be attached: ${reasonOf(cause)}.`, { target: path, cause });
   }
   const owner = await services.registry.diskOwner(path);
@@ -147,10 +147,8 @@ export async function refuseOccupied(path: string, folderIsMade = false): Promis
     () => true,
     (error: unknown) => {
       if (hasCode(error, 'ENOENT', 'ENOTDIR')) return false;
-      throw createError(
-        path,
-        new VmStorageError(hasCode(error, 'EACCES') ? 'AccessDenied' : 'StorageFailure', `'${path}': ${reasonOf(error)}.`),
-      );
+      const said = `${HEAD}\nThe system failed to create '${path}': ${reasonOf(error)}.`;
+      throw createError(path, new VmStorageError(errorCodeOf(error), said, { target: path, cause: error }));
     },
   );
   if (present) throw createError(path, new VmStorageError('AlreadyExists', `'${basename(path)}' exists.`));

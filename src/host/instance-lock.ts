@@ -5,7 +5,8 @@
 import { randomBytes } from 'node:crypto';
 import { createServer, type Server } from 'node:net';
 import { VmStorageError } from '../model/errors.js';
-import { hasCode, systemFiles } from '../os/files.js';
+import { hasCode } from '../os/errno.js';
+import { systemFiles } from '../os/files.js';
 
 export interface InstanceLock {
   release(): Promise<void>;

@@ -11,8 +11,9 @@
 import { access, readdir, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { VmStorageError } from '../model/errors.js';
 import { waitUntil } from '../os/clock.js';
-import { hasCode } from '../os/files.js';
+import { hasCode } from '../os/errno.js';
 import type { Claim, HostServices, Hypervisor, Migration } from './services.js';
 import type { HostWorkers } from './workers.js';
 
@@ -60,20 +61,21 @@ export async function findRunning({ services, hypervisor, workers }: RecoveryPar
 export function resumeMoves(services: HostServices, migration: Migration, claims: ReadonlyMap<string, Claim>, ended: AbortSignal): void {
   for (const [vmId, claim] of claims) {
     void resume(vmId, claim).catch((error: unknown) => {
-      if (!ended.aborted)
-        services.log.error(
-          { vmId, error: error instanceof Error ? error.stack : String(error) },
-          'an interrupted move could not be taken up; the machine stays claimed',
-        );
+      if (ended.aborted) return;
+      services.log.error(
+        { vmId, error: error instanceof Error ? error.stack : String(error) },
+        'an interrupted move could not be taken up; the machine stays claimed',
+      );
+      migration.abandon(vmId, error);
     });
   }
 
   async function resume(vmId: string, claim: Claim): Promise<void> {
     const worker = services.workers.peek(vmId);
-    if (!worker) throw new Error('there is no worker');
+    if (!worker) throw new VmStorageError('OperationFailed', 'There is no storage worker for it; the log of the host says why.');
     const { journal } = await worker.call('status', {}, { timeoutMs: 0, signal: ended });
     const vm = services.registry.byId(vmId);
-    if (!vm) throw new Error('its configuration cannot be used');
+    if (!vm) throw new VmStorageError('OperationFailed', 'Its configuration cannot be used.');
     claim.release(); // recover claims it before its first await
     await migration.recover(vm, journal); // null: the beginning of a move that did not last may have left something behind
     if (journal) return;

@@ -9,9 +9,14 @@ export type Unknown = 'InvalidParameter' | 'ObjectNotFound';
 
 /**
  * The machines of one record. Each that is not found is one non-terminating error and the others are returned; a wildcard that
- * matches nothing is silent.
+ * matches nothing is silent. `otherNames` name what the caller deals with itself.
  */
-export async function selectMachines(context: CmdletContext, registry: Registry, unknown: Unknown = 'ObjectNotFound'): Promise<VmRecord[]> {
+export async function selectMachines(
+  context: CmdletContext,
+  registry: Registry,
+  unknown: Unknown = 'ObjectNotFound',
+  otherNames: ReadonlySet<string> = new Set(),
+): Promise<VmRecord[]> {
   await registry.recheck();
   const { bound } = context;
   const found: VmRecord[] = [];
@@ -22,6 +27,7 @@ export async function selectMachines(context: CmdletContext, registry: Registry,
   for (const id of list(bound['Id'])) found.push(...(await byId(context, registry, String(id), unknown)));
   for (const value of list(bound['Name'] ?? bound['VMName'])) {
     const name = String(value);
+    if (otherNames.has(name)) continue;
     const matching = named(name, registry.list(), (vm) => vm.configuration.name);
     if (matching.length === 0 && !hasWildcard(name)) {
       await context.error(

@@ -2,7 +2,7 @@
 import { chmod, rm } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
 import { VmStorageError } from '../model/errors.js';
-import { hasCode } from '../os/files.js';
+import { hasCode } from '../os/errno.js';
 import { Connection, type ConnectionOptions } from './connection.js';
 import { listen } from './instance-lock.js';
 

@@ -119,6 +119,8 @@ export interface CmdletContext {
   progress(record: Omit<WireProgress, 'k'>): Promise<void>;
   /** Hyper-V's sentence and the caption; false for -WhatIf, No, or a client that is gone. */
   shouldProcess(text: string, caption?: string): Promise<boolean>;
+  /** A question that is asked whatever -Confirm and $ConfirmPreference say; -Force is the caller's to look at. False as above. */
+  shouldContinue(text: string, caption?: string): Promise<boolean>;
 }
 
 /** A thrown VmStorageError becomes one non-terminating error record; anything else is HostInternalError and is logged. */
@@ -136,6 +138,8 @@ export interface Migration {
    * Takes the move claim before its first await; may return once the move is tracked again.
    */
   recover(vm: VmRecord, journal: JournalStatus | null): Promise<void>;
+  /** In the place of `recover`, when the worker cannot be asked: the VM's interrupted move is shown as failed. */
+  abandon(vmId: string, cause: unknown): void;
   /**
    * Once, before cmdlets are served and after the workers were found again: takes up what needs no journal (moves without disks, half made
    * destinations). Moves with a journal are shown from here on, and go on by `recover`.

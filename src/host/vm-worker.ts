@@ -28,6 +28,8 @@ const RESTART_DELAY_MAX_MS = 10_000;
 const STABLE_AFTER_MS = 60_000;
 /** Opening, fencing a dead predecessor, and replaying a log. */
 const SERVE_LIMIT_MS = 60_000;
+/** Nobody waits for the disks yet: who has them is told to whoever starts the machine. A worker that is just ending needs less. */
+const LOCK_WAIT_FIRST_MS = 10_000;
 const EXIT_LIMIT_MS = 10_000;
 /** For the worker to notice that a VMM that is gone has closed its sockets. */
 const VMM_GONE_LIMIT_MS = 3_000;
@@ -76,7 +78,7 @@ export class VmWorker implements WorkerClient {
   /** Brings it up the first time. `startNew` false: only one that is there already; false is returned when there is none. */
   async start(startNew: boolean): Promise<boolean> {
     try {
-      if (await this.#bringUp(startNew)) return true;
+      if (await this.#bringUp(startNew, { lockWaitMs: LOCK_WAIT_FIRST_MS })) return true;
       this.#state = 'ended';
       return false;
     } catch (error) {
@@ -146,7 +148,7 @@ export class VmWorker implements WorkerClient {
     this.#link?.close();
   }
 
-  async #bringUp(startNew: boolean): Promise<boolean> {
+  async #bringUp(startNew: boolean, how: { readonly lockWaitMs?: number } = {}): Promise<boolean> {
     const reached = await reachWorker(this.place, this.options, startNew, this.#gone.signal);
     if (!reached) return false;
     const { link, identity } = reached;
@@ -157,7 +159,7 @@ export class VmWorker implements WorkerClient {
       if (!reached.found || status.disks.length === 0) {
         status = await link.call(
           'serve',
-          { vmId: this.vmId, disks: this.options.disks(), journalPath: this.options.journalPath },
+          { vmId: this.vmId, disks: this.options.disks(), journalPath: this.options.journalPath, ...how },
           { timeoutMs: SERVE_LIMIT_MS, signal: this.#gone.signal },
         );
       }

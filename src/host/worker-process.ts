@@ -5,7 +5,7 @@
 import { rm } from 'node:fs/promises';
 import { VmStorageError } from '../model/errors.js';
 import { type Clock, waitUntil } from '../os/clock.js';
-import { hasCode } from '../os/files.js';
+import { hasCode } from '../os/errno.js';
 import type { Log } from '../os/log.js';
 import { type ProcessIdentity, type Processes, waitForExit } from '../os/processes.js';
 import type { WorkerStatus } from '../protocol/worker.js';

@@ -26,6 +26,8 @@ import { Qmp, type QmpEvent } from './qmp.js';
 const MONITOR_LIMIT_MS = 30_000;
 /** After `quit` or SIGKILL. */
 const EXIT_LIMIT_MS = 10_000;
+/** A guest that still boots does not hear the power button, and never hears of that press later. */
+const PRESS_AGAIN_MS = 5_000;
 /** Between attempts to reach the monitor of a live process again. */
 const MONITOR_RETRY_MS = 500;
 
@@ -145,8 +147,26 @@ export class QemuHypervisor implements Hypervisor {
   async shutDown(vmId: string, timeoutMs: number, signal?: AbortSignal): Promise<boolean> {
     const machine = this.#running(vmId);
     if (machine.state === 'Paused') await this.resume(vmId); // a paused guest hears no button
-    await this.#monitor(machine).call('system_powerdown');
-    const gone = await waitUntil(this.options.clock, timeoutMs, 50, () => (this.state(vmId) === 'Off' ? true : undefined), signal);
+    const { clock } = this.options;
+    const press = (): Promise<unknown> => this.#monitor(machine).call('system_powerdown');
+    await press();
+    let pressedAtMs = clock.monotonicMs();
+    const gone = await waitUntil(
+      clock,
+      timeoutMs,
+      50,
+      async () => {
+        if (this.state(vmId) === 'Off') return true;
+        if (clock.monotonicMs() - pressedAtMs < PRESS_AGAIN_MS) return undefined;
+        pressedAtMs = clock.monotonicMs();
+        // The first press was heard by QEMU: what this one meets is a monitor that goes as QEMU ends, and that ends the wait.
+        await press().catch((error: unknown) =>
+          this.options.log.warn({ vmId, error: String(error) }, 'the power button was not pressed again'),
+        );
+        return undefined;
+      },
+      signal,
+    );
     return gone ?? false;
   }
 

@@ -2,14 +2,15 @@
  * Who may start now: a pure policy over the jobs in their order of arrival. Not a scheduler; the queue applies what it says.
  *
  * The order is first come, first served, without overtaking: a later job never starts while an earlier one waits, so a waiting
- * job cannot be starved. A limit that was lowered stops nobody who is running.
+ * job cannot be starved. A limit that was lowered stops nobody who is running. A job that is stalled holds no place: what it waits for
+ * may never come, and two of them would otherwise keep everybody else from moving for ever.
  */
 
 /** Jobs that may wait at the same time. Each holds its plan (a few KB) and one connection at most; more is a script run wild. */
 export const QUEUED_JOBS_MAX = 1000;
 
 export interface AdmissionView {
-  /** Jobs that hold a place now: running or cancelling. */
+  /** Jobs that hold a place now: running or cancelling, and not stalled. */
   readonly active: number;
   /** Ids of those waiting, the oldest first. */
   readonly waiting: readonly string[];

@@ -12,7 +12,7 @@ export type JobOutcome<R> =
   | { readonly state: 'succeeded'; readonly value: R }
   | { readonly state: 'failed' | 'cancelled'; readonly error: VmStorageError };
 
-export type JobEvent = 'state' | 'progress' | 'warning' | 'verbose';
+export type JobEvent = 'state' | 'place' | 'progress' | 'warning' | 'verbose';
 export type JobListener = (event: JobEvent, text: string) => void;
 
 /** What the work sees of its job. */
@@ -26,6 +26,8 @@ export interface JobControl<P> {
   say(text: string): void;
   /** From here on a cancel is answered with `tooLate`; one that is pending is withdrawn. */
   pointOfNoReturn(): void;
+  /** True while the work waits for what may never come: others get its place. It has one again, whatever the limit, when it goes on. */
+  stalled(is: boolean): void;
 }
 
 /** Warnings and verbose lines kept for a client that comes late; the oldest are dropped. A move writes fewer than ten. */
@@ -35,6 +37,7 @@ export class Job<P, R> implements JobControl<P> {
   #state: JobState = 'queued';
   #progress: P;
   #committed = false;
+  #stalled = false;
   #outcome: JobOutcome<R> | null = null;
   readonly #stop = new AbortController();
   readonly #listeners = new Set<JobListener>();
@@ -81,6 +84,11 @@ export class Job<P, R> implements JobControl<P> {
     return this.#committed;
   }
 
+  /** True while the work cannot go on and holds no place. */
+  get isStalled(): boolean {
+    return this.#stalled;
+  }
+
   /** Resolves with the outcome; never rejects. */
   finished(): Promise<JobOutcome<R>> {
     return this.#settled;
@@ -110,6 +118,12 @@ export class Job<P, R> implements JobControl<P> {
     if (this.#state === 'cancelling') this.#move('running');
   }
 
+  stalled(is: boolean): void {
+    if (is === this.#stalled || isFinished(this.#state)) return;
+    this.#stalled = is;
+    this.#tell('place', '');
+  }
+
   /** Asks the work to stop. Waiting for what comes of it: `finished()`. */
   cancel(reason: VmStorageError): CancelAnswer {
     if (isFinished(this.#state)) return 'finished';
@@ -137,6 +151,7 @@ export class Job<P, R> implements JobControl<P> {
     const final: JobOutcome<R> =
       outcome.state === 'cancelled' && this.#state === 'running' ? { state: 'failed', error: outcome.error } : outcome;
     this.#outcome = final;
+    this.#stalled = false;
     this.finishedAt = this.now();
     this.#move(final.state);
     this.#resolve(final);

@@ -55,7 +55,8 @@ export class JobQueue<P, R> {
   /** Looks again who may start: after each end of a job, and when the limit was changed. */
   limitChanged(): void {
     const waiting = this.#waiting.filter((entry) => entry.job.state === 'queued');
-    const ids = admit({ active: this.#active.size, waiting: waiting.map((entry) => entry.job.id), limit: this.options.limit() });
+    const active = [...this.#active.values()].filter((job) => !job.isStalled).length;
+    const ids = admit({ active, waiting: waiting.map((entry) => entry.job.id), limit: this.options.limit() });
     for (const id of ids) {
       const at = this.#waiting.findIndex((entry) => entry.job.id === id);
       const [entry] = this.#waiting.splice(at, 1);
@@ -97,6 +98,7 @@ export class JobQueue<P, R> {
   #run({ job, work }: Entry<P, R>): void {
     this.#active.set(job.id, job);
     job.start();
+    job.subscribe((event) => event === 'place' && this.limitChanged());
     void this.#outcome(job, work).then((outcome) => {
       this.#active.delete(job.id);
       job.settle(outcome);

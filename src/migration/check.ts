@@ -8,6 +8,7 @@ import * as path from 'node:path';
 import { VmStorageError } from '../model/errors.js';
 import type { DiskMove, MovePlan } from '../model/move.js';
 import { sameFile, writeIdentity, type KnownFile, type WrittenIdentity } from './identity.js';
+import { notLookedAt } from './move-error.js';
 import type { FileFacts, ImageFacts, MigrationPorts, MoveFiles } from './ports.js';
 import type { SpaceNeed } from './space.js';
 
@@ -289,11 +290,6 @@ async function ask<T>(about: string, question: () => ReturnType<MoveFiles['facts
   try {
     return await question();
   } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
-    const denied = code === 'EACCES' || code === 'EPERM';
-    throw new VmStorageError(denied ? 'AccessDenied' : 'StorageFailure', `'${about}' cannot be looked at (${code}).`, {
-      target: about,
-      cause,
-    });
+    throw notLookedAt(about, cause);
   }
 }

@@ -6,7 +6,7 @@ import type { JobState } from '../jobs/states.js';
 import { FINISHED_KEPT, type MoveJob, type StorageMoves } from './moves.js';
 import type { CmdletContext, MigrationPorts, VmRecord, WireObject, WireValue } from './ports.js';
 import { readRequest, readVm, type Destination, type VmReference } from './request.js';
-import { stopWanted, watch } from './watch.js';
+import { stopIsDue, stopWanted, watch } from './watch.js';
 
 type Handler = (context: CmdletContext) => Promise<void>;
 
@@ -177,9 +177,16 @@ function moveObject(job: MoveJob, moves: StorageMoves, ports: MigrationPorts): W
     vmName: plan?.vmName ?? ports.registry.byId(job.subject)?.configuration.name ?? '',
     status: job.progress,
     outcome: outcomeNames[job.state],
-    message: error?.message ?? (job.state === 'cancelling' ? 'It is being stopped.' : null),
+    message: error?.message ?? stateOf(job),
     moved: plan?.disks ?? [],
   });
+}
+
+function stateOf(job: MoveJob): string | null {
+  const stopping = job.state === 'cancelling';
+  if (job.isStalled)
+    return `Its storage worker is not there; Get-VM says why. It ${stopping ? 'is told to stop' : 'goes on'} once the worker is back, and holds no place until then.`;
+  return stopping ? 'It is being stopped.' : null;
 }
 
 function wire(ports: MigrationPorts, shown: Shown): WireObject {
@@ -226,18 +233,24 @@ async function stopMoves(context: CmdletContext, moves: StorageMoves, ports: Mig
     if (!(await context.shouldProcess(sentence, 'Stop-VMStorageMove'))) continue;
     if (job.cancel(stopWanted('Stop-VMStorageMove')) !== 'tooLate') await Promise.race([ended(job), gone(context.signal)]);
     if (context.signal.aborted) return;
+    if (job.isStalled && !job.committed) await context.warning(stopIsDue(name));
     if (job.committed) await context.warning(`The virtual machine "${name}" uses its new files already; the move is completed.`);
     if (context.bound['PassThru'] === true) await context.output(moveObject(job, moves, ports));
   }
 }
 
-/** Over, or too late to be stopped: then it is not waited for, a move after the switch has nothing to wait for but itself. */
+/**
+ * Over, or not to be waited for: too late to be stopped, then it has nothing to wait for but itself; or without its worker, which alone
+ * can stop it.
+ */
 function ended(job: MoveJob): Promise<void> {
   return new Promise((resolve) => {
+    const look = (): void => {
+      if (job.committed || job.isStalled) resolve();
+    };
     void job.finished().then(() => resolve());
-    job.subscribe(() => {
-      if (job.committed) resolve();
-    });
+    job.subscribe(look);
+    look();
   });
 }
 

@@ -19,6 +19,8 @@ export interface HostMigration {
   start(): Promise<void>;
   /** Once per VM with a journal file, after its worker serves; null when the worker knows of no move. */
   recover(vm: VmRecord, journal: JournalStatus | null): Promise<void>;
+  /** In the place of `recover`, when the worker cannot be asked: the VM's interrupted move is shown as failed. */
+  abandon(vmId: string, cause: unknown): void;
   /**
    * At the end of the host, before its workers are let go of: no move takes another step here, and those that wait in line end. Those that
    * were begun go on in their workers.
@@ -49,6 +51,7 @@ export function createMigration(services: HostServices, overrides: Partial<Migra
     status: (vmId) => moves.of(vmId)?.progress ?? null,
     start: () => moves.start(),
     recover: (vm, journal) => moves.recover(vm, journal),
+    abandon: (vmId, cause) => moves.abandon(vmId, cause),
     close: async () => moves.close(),
   };
 }

@@ -1,18 +1,39 @@
 /** What the operating system refuses in the course of a move, as errors of ours: which path, and why, in words instead of Node's. */
-import { VmStorageError, type ErrorCode } from '../model/errors.js';
-import { hasCode, reasonOf } from '../os/files.js';
+import { VmStorageError } from '../model/errors.js';
+import { errnoOf, errorCodeOf, hasCode, reasonOf } from '../os/errno.js';
 
 export function asMoveError(cause: unknown): VmStorageError {
   if (cause instanceof VmStorageError) return cause;
-  if (!isOfSystem(cause)) {
+  if (errnoOf(cause) === null) {
     return new VmStorageError('HostInternalError', cause instanceof Error ? cause.message : String(cause), { cause });
   }
-  const at = 'path' in cause && typeof cause.path === 'string' ? `'${cause.path}': ` : '';
-  return new VmStorageError(codeFor(cause), `${at}${reasonOf(cause)}`, { cause });
+  const at = cause instanceof Error && 'path' in cause && typeof cause.path === 'string' ? `'${cause.path}': ` : '';
+  return new VmStorageError(errorCodeOf(cause), `${at}${reasonOf(cause)}.`, { cause });
+}
+
+/** What the system refused becomes a refusal of ours; a bug stays what it is, so that the host logs where it came from. */
+export function ofTheSystem(cause: unknown): unknown {
+  return errnoOf(cause) === null ? cause : asMoveError(cause);
+}
+
+/** A question to the file system that failed is a refusal with the path in it, not an internal error. */
+export function notLookedAt(at: string, cause: unknown): VmStorageError {
+  return new VmStorageError(errorCodeOf(cause), `'${at}' cannot be looked at: ${reasonOf(cause)}.`, { target: at, cause });
+}
+
+export function notTakenUp(moveId: string, cause: unknown): VmStorageError {
+  const { code, message } = asMoveError(cause);
+  return new VmStorageError(
+    code,
+    `The interrupted move ${moveId} could not be taken up: ${message} The next start of the host tries again.`,
+    {
+      cause,
+    },
+  );
 }
 
 export function folderNotMade(folder: string, cause: unknown): VmStorageError {
-  return new VmStorageError(codeFor(cause), `The destination folder '${folder}' cannot be made: ${whyNotMade(cause)}.`, {
+  return new VmStorageError(errorCodeOf(cause), `The destination folder '${folder}' cannot be made: ${whyNotMade(cause)}.`, {
     target: folder,
     recommendedAction: 'Name a destination on a file system where this host may make folders.',
     cause,
@@ -24,13 +45,4 @@ function whyNotMade(cause: unknown): string {
   if (hasCode(cause, 'ENOENT')) return 'the folder above it is gone, or belongs to a file system that takes no folders, as /proc does';
   if (hasCode(cause, 'ENOTDIR')) return 'what is above it is not a folder any more';
   return reasonOf(cause);
-}
-
-function codeFor(cause: unknown): ErrorCode {
-  if (hasCode(cause, 'ENOSPC', 'EDQUOT')) return 'NoSpace';
-  return hasCode(cause, 'EACCES', 'EPERM', 'EROFS') ? 'AccessDenied' : 'StorageFailure';
-}
-
-function isOfSystem(cause: unknown): cause is Error {
-  return cause instanceof Error && 'code' in cause && cause.code !== '';
 }

@@ -12,16 +12,18 @@
 import * as path from 'node:path';
 import { VmStorageError } from '../model/errors.js';
 import type { MovePhase, MoveStatus } from '../model/move.js';
-import { JobQueue, type Work } from '../jobs/queue.js';
+import { JobQueue } from '../jobs/queue.js';
 import type { Job } from '../jobs/job.js';
+import { Awaited, type MoveWork } from './awaited.js';
+import { Claims } from './claims.js';
 import { checkMove, holderName, type CheckedMove } from './check.js';
 import { inQuiet } from './quiet.js';
 import { Later } from './later.js';
 import { Ledger, type LedgerEntry } from './ledger.js';
-import { asMoveError } from './move-error.js';
+import { asMoveError, notTakenUp, ofTheSystem } from './move-error.js';
 import { byTheirOwnPaths } from './named-disks.js';
 import { RETAINED, planMove } from './plan.js';
-import type { Claim, JournalStatus, MigrationPorts, VmRecord } from './ports.js';
+import type { JournalStatus, MigrationPorts, VmRecord } from './ports.js';
 import { freshStatus } from './progress.js';
 import { Receipts, type MoveReceipt } from './receipts.js';
 import { continuation, entryFromJournal, type Continuation } from './recover.js';
@@ -30,6 +32,7 @@ import type { MoveRequest } from './request.js';
 import { UnfinishedMove, runMove, type EntryPoint } from './run.js';
 import { Scene, type MoveControl } from './scene.js';
 import { Space } from './space.js';
+import { fromWorker } from './stalled.js';
 import { undo } from './undo.js';
 
 /** Finished moves that Get-VMStorageMove still shows. */
@@ -52,8 +55,8 @@ export class StorageMoves {
   readonly #plans = new Map<string, CheckedMove['plan']>();
   /** Entries of VMs that have a journal, until `recover` has said whose it is. */
   readonly #besideJournal: LedgerEntry[] = [];
-  /** Of those, the moves that are shown already: takes what is to be done once their worker has told the journal. */
-  readonly #awaited = new Map<string, (work: Work<MoveStatus, MoveReceipt>) => void>();
+  /** Of those, the moves that are shown already. */
+  readonly #awaited = new Awaited();
   #history: readonly MoveReceipt[] = [];
   #closed = false;
 
@@ -76,9 +79,13 @@ export class StorageMoves {
   /** Plan and check without writing anything. Throws the refusal. */
   async look(vm: VmRecord, request: MoveRequest): Promise<Looked> {
     if (this.ports.locks.isMoving(vm.configuration.id)) throw alreadyMoving(vm);
-    const looked = await this.#look(vm.configuration.id, request, this.ports.newId());
-    if (looked.checked) await this.#space.check(looked.checked.needs);
-    return looked;
+    try {
+      const looked = await this.#look(vm.configuration.id, request, this.ports.newId());
+      if (looked.checked) await this.#space.check(looked.checked.needs);
+      return looked;
+    } catch (cause) {
+      throw ofTheSystem(cause);
+    }
   }
 
   /** The same once more (`before`: what `look` said), with everything claimed, and a job. Null when there is nothing to do. */
@@ -108,7 +115,7 @@ export class StorageMoves {
     } catch (cause) {
       this.#plans.delete(moveId);
       claims.release();
-      throw cause;
+      throw ofTheSystem(cause);
     }
   }
 
@@ -167,24 +174,42 @@ export class StorageMoves {
   }
 
   /** Whoever asks is shown the move, and can stop it, however long its worker takes to come back. */
-  #awaitJournal({ plan, state }: LedgerEntry): void {
+  #awaitJournal(entry: LedgerEntry): void {
+    const { plan, state } = entry;
     const phase = state === 'open' ? 'copy' : state === 'committed' ? 'release' : 'cleanUp';
-    const work = new Promise<Work<MoveStatus, MoveReceipt>>((resolve) => this.#awaited.set(plan.moveId, resolve));
-    this.#plans.set(plan.moveId, plan);
-    this.#queue.submit(plan.moveId, plan.vmId, freshStatus(plan.moveId, phase), async (control) => (await work)(control), 'resumed');
+    const { moveId, vmId, vmName } = plan;
+    const claims = new Claims();
+    try {
+      if (state === 'open') this.#claimTargets(entry, claims);
+    } catch (cause) {
+      this.ports.log.warn({ moveId, vmId, cause: String(cause) }, 'the paths of an interrupted move are taken');
+    }
+    const work = this.#awaited.expect(moveId, vmId, claims);
+    this.#plans.set(moveId, plan);
+    const begin: MoveWork = async (control) => {
+      if (state === 'committed') control.pointOfNoReturn();
+      const waiter = { vmId, vmName, ports: this.ports, control, gate: () => this.#gate() };
+      return (await fromWorker(waiter, work))(control);
+    };
+    this.#queue.submit(moveId, vmId, freshStatus(moveId, phase), begin, 'resumed');
   }
 
   /** In the job that is there for it already, else in a new one. */
-  #resume({ moveId, vmId }: CheckedMove['plan'], phase: MovePhase, work: Work<MoveStatus, MoveReceipt>): void {
-    const begin = this.#awaited.get(moveId);
-    this.#awaited.delete(moveId);
+  #resume({ moveId, vmId }: CheckedMove['plan'], phase: MovePhase, work: MoveWork): void {
     const status = freshStatus(moveId, phase);
-    if (!begin) this.#queue.submit(moveId, vmId, status, work, 'resumed');
-    else
-      begin((control) => {
-        control.report(status);
-        return work(control);
-      });
+    const begun = this.#awaited.begin(moveId, (control) => {
+      control.report(status);
+      return work(control);
+    });
+    if (!begun) this.#queue.submit(moveId, vmId, status, work, 'resumed');
+  }
+
+  /**
+   * For a VM whose worker cannot be asked: `recover` will not be called, so its moves end here as failed. Whoever holds the VM's claim keeps
+   * it, for there is a journal.
+   */
+  abandon(vmId: string, cause: unknown): void {
+    for (const moveId of this.#awaited.of(vmId)) this.#awaited.begin(moveId, () => Promise.reject(notTakenUp(moveId, cause)));
   }
 
   /**
@@ -203,6 +228,7 @@ export class StorageMoves {
         this.#takeUpAlone(entry);
         continue;
       }
+      this.#awaited.giveBack(entry.plan.moveId);
       if (this.#awaited.has(entry.plan.moveId)) this.#resume(entry.plan, 'cleanUp', () => Promise.reject(supplanted(entry)));
       if (entry.state === 'undoing') this.#finishLater(entry, new Claims());
     }
@@ -222,8 +248,8 @@ export class StorageMoves {
       }
       this.#takeUp(entry, journal, claims);
     } catch (cause) {
-      if (!this.#awaited.has(moveId)) this.#plans.delete(moveId);
-      claims.release();
+      // The claim is kept: the journal is there, and no other move may begin over it.
+      if (!this.#awaited.begin(moveId, () => Promise.reject(notTakenUp(moveId, cause)))) this.#plans.delete(moveId);
       throw cause;
     }
   }
@@ -235,6 +261,7 @@ export class StorageMoves {
       this.#takeUp(entry, null, claims);
     } catch (cause) {
       claims.release();
+      this.#awaited.begin(entry.plan.moveId, () => Promise.reject(notTakenUp(entry.plan.moveId, cause)));
       this.ports.log.error(
         { moveId: entry.plan.moveId, vmId: entry.plan.vmId, cause: String(cause) },
         'an interrupted move could not be taken up',
@@ -255,22 +282,18 @@ export class StorageMoves {
     }
     this.ports.log.info({ moveId: plan.moveId, vmId: plan.vmId, from: on.from }, 'an interrupted move goes on');
     this.#plans.set(plan.moveId, plan);
-    if (on.from === 'follow') {
-      claims.add(
-        this.ports.locks.claimPaths(
-          plan.disks.map((disk) => disk.target),
-          holderName(plan),
-        ),
-      );
-      claims.add(
-        this.#space.keep(
-          plan.moveId,
-          entry.needs.map((need) => ({ ...need, bytes: BigInt(need.bytes) })),
-        ),
-      );
-    }
+    this.#awaited.giveBack(plan.moveId);
+    if (on.from === 'follow') this.#claimTargets(entry, claims);
     const phase = on.from === 'release' ? 'release' : on.from === 'undo' ? 'cleanUp' : 'copy';
     this.#resume(plan, phase, (control) => this.#run(control, entry, claims, on.from, on.reason));
+  }
+
+  /** What a move that is under way keeps from others beside its VM. */
+  #claimTargets({ plan, needs }: LedgerEntry, claims: Claims): void {
+    const targets = plan.disks.map((disk) => disk.target);
+    claims.add(this.ports.locks.claimPaths(targets, holderName(plan)));
+    const wanted = needs.map((need) => ({ ...need, bytes: BigInt(need.bytes) }));
+    claims.add(this.#space.keep(plan.moveId, wanted));
   }
 
   /**
@@ -378,23 +401,6 @@ export class StorageMoves {
   #forgetOldPlans(): void {
     const known = new Set([...this.unfinished(), ...this.finished()].map((job) => job.id));
     for (const moveId of [...this.#plans.keys()]) if (!known.has(moveId)) this.#plans.delete(moveId);
-  }
-}
-
-/** What a move holds until it is over; given back once. */
-class Claims {
-  readonly #held: Claim[] = [];
-  #released = false;
-
-  add(claim: Claim): void {
-    this.#held.push(claim);
-  }
-
-  release(): boolean {
-    if (this.#released) return false;
-    this.#released = true;
-    for (const claim of this.#held) claim.release();
-    return true;
   }
 }
 

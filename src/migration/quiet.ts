@@ -9,5 +9,6 @@ export function inQuiet(log: Log, moveId: string): MoveControl {
     warn: (text) => log.warn({ moveId }, text),
     say: (text) => log.info({ moveId }, text),
     pointOfNoReturn: () => undefined,
+    stalled: () => undefined,
   };
 }

@@ -17,6 +17,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { VmStorageError } from '../model/errors.js';
 import type { VmConfiguration } from '../model/vm.js';
+import { errnoOf } from '../os/errno.js';
 import { killPoint } from '../os/kill-point.js';
 import { readIdentity, sameFile } from './identity.js';
 import { inPhase } from './phases.js';
@@ -142,16 +143,14 @@ async function deleteSources(scene: Scene): Promise<void> {
       if (reason !== null) scene.kept.push({ path: source, reason });
     } catch (cause) {
       if (!isOfTheFileSystem(cause)) throw cause;
-      scene.kept.push({ path: source, reason: `it could not be deleted (${cause.code})` });
+      scene.kept.push({ path: source, reason: `it could not be deleted (${errnoOf(cause)})` });
     }
   }
 }
 
 const deleteBackOff: BackOff = { firstMs: 100, mostMs: 400, attempts: 4 };
 
-function isOfTheFileSystem(cause: unknown): cause is Error & { readonly code: string } {
-  return cause instanceof Error && !(cause instanceof VmStorageError) && 'code' in cause && String(cause.code).startsWith('E');
-}
+const isOfTheFileSystem = (cause: unknown): boolean => errnoOf(cause) !== null;
 
 /** Null when the source is gone; else why it stays. */
 async function deleteSource(scene: Scene, source: string, target: string): Promise<string | null> {

@@ -7,9 +7,10 @@ import type { MigrationPorts, WorkerClient } from './ports.js';
 import { Tracker } from './progress.js';
 import type { Receipts } from './receipts.js';
 import { isLost, withBackOff, workerBackOff } from './repeat.js';
+import { fromWorker } from './stalled.js';
 import type { WorkerMethods } from '../protocol/worker.js';
 
-export type MoveControl = Pick<JobControl<MoveStatus>, 'stop' | 'report' | 'warn' | 'say' | 'pointOfNoReturn'>;
+export type MoveControl = Pick<JobControl<MoveStatus>, 'stop' | 'report' | 'warn' | 'say' | 'pointOfNoReturn' | 'stalled'>;
 
 export class Scene {
   readonly tracker: Tracker;
@@ -76,7 +77,13 @@ export class Scene {
         throw cause;
       }
     };
-    return withBackOff(this.ports.clock, workerBackOff, once, isLost);
+    return this.fromWorker(withBackOff(this.ports.clock, workerBackOff, once, isLost));
+  }
+
+  /** For an answer that may wait for a worker without limit. */
+  fromWorker<T>(answer: Promise<T>): Promise<T> {
+    const { vmId, vmName } = this.plan;
+    return fromWorker({ vmId, vmName, ports: this.ports, control: this.control, gate: this.gate }, answer);
   }
 }
 

@@ -21,7 +21,7 @@ async function startOnce(scene: Scene): Promise<void> {
     refuseStopped(scene);
     try {
       // No limit, and a stop has to wait for the answer: a start that was abandoned might still succeed, and then move on unwatched.
-      await worker.call('startMove', { plan, journalPath }, { timeoutMs: 0 });
+      await scene.fromWorker(worker.call('startMove', { plan, journalPath }, { timeoutMs: 0 }));
       return;
     } catch (cause) {
       if (!isLost(cause)) throw cause;

@@ -15,6 +15,11 @@ export function stopWanted(by: string): VmStorageError {
   return new VmStorageError('OperationStopped', `The move was stopped by ${by}.`);
 }
 
+/** Said instead of waiting for a worker that may be away for long. */
+export function stopIsDue(vmName: string): string {
+  return `The storage worker of the virtual machine "${vmName}" is not there. It is told to stop the move as soon as it is back.`;
+}
+
 /** Resolves with the outcome, or with null when the client has gone away: the move goes on without it. */
 export async function watch(
   context: CmdletContext,
@@ -55,6 +60,8 @@ export async function watch(
       await context.progress(record(activity, job.progress, placeInLine(), outcome !== null));
       if (outcome) return outcome;
       if (context.signal.aborted) return null;
+      if (job.isStalled && job.state === 'cancelling' && context.stopRequested.aborted)
+        return { state: 'cancelled', error: new VmStorageError('OperationStopped', stopIsDue(vmName)) };
       await bell.rung();
     }
   } finally {

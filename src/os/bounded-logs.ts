@@ -5,7 +5,7 @@
  */
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
-import { hasCode } from './files.js';
+import { hasCode } from './errno.js';
 
 /** Two of them per log: what fits an attachment. */
 export const LOG_MAX_BYTES = 4 * 1024 * 1024;

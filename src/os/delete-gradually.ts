@@ -9,7 +9,8 @@ import { constants } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import * as path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { hasCode, syncFolder } from './files.js';
+import { hasCode } from './errno.js';
+import { syncFolder } from './files.js';
 
 const STEP_BYTES = 32 * 2 ** 20;
 /** A file of terabytes goes in larger steps: its end must not take hours. */

@@ -7,6 +7,7 @@
 import { constants } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { hasCode } from './errno.js';
 
 /** The file operations the host's state depends on; tests inject one that fails or "crashes" at a chosen step. */
 export interface Files {
@@ -94,18 +95,6 @@ export const systemFiles: Files = {
 
 export function temporaryName(path: string): string {
   return join(dirname(path), `.${basename(path)}.new`);
-}
-
-/** True when `error` is of the operating system and has one of the codes. */
-export function hasCode(error: unknown, ...codes: string[]): boolean {
-  return typeof error === 'object' && error !== null && 'code' in error && codes.includes(String(error.code));
-}
-
-/** The words of the operating system without Node's syscall noise: "no such file or directory". */
-export function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const match = /^E[A-Z]+: (.*?), /.exec(error.message);
-  return match?.[1] ?? error.message;
 }
 
 async function writeDurably(path: string, text: string, extraFlags = constants.O_TRUNC): Promise<void> {

@@ -48,6 +48,9 @@ export interface WireProgress {
   data?: { [key: string]: WireValue };
 }
 
+/** The two questions of PowerShell: the first yields to -Confirm and $ConfirmPreference, the second is asked whatever they say. */
+export type Question = 'shouldProcess' | 'shouldContinue';
+
 export type HostMessage =
   | { k: 'hello'; v: number; host: string; defs?: string; pid: number }
   | { k: 'output'; v: WireObject }
@@ -56,7 +59,7 @@ export type HostMessage =
   | { k: 'verbose' | 'warning' | 'debug' | 'information'; text: string }
   | WireProgress
   /** `last: false` says that more questions of this record follow; a client that makes a job hands over after the last one. */
-  | { k: 'ask'; id: number; kind: 'shouldProcess' | 'shouldContinue'; text: string; action: string; last?: boolean }
+  | { k: 'ask'; id: number; kind: Question; text: string; action: string; last?: boolean }
   | { k: 'processed'; seq: number }
   | { k: 'completed' }
   | { k: 'items'; items: { text: string; tip: string }[] };

@@ -76,8 +76,11 @@ export interface CreateImage {
 /** Methods of a worker: parameters and result. A tool worker (no VM) answers only the image methods. */
 export interface WorkerMethods {
   status: { params: Record<string, never>; result: WorkerStatus };
-  /** Opens (journal first: it outranks `disks`), locks and serves. Idempotent for the same list. */
-  serve: { params: { vmId: string; disks: readonly ServedDisk[]; journalPath: string }; result: WorkerStatus };
+  /**
+   * Opens (journal first: it outranks `disks`), locks and serves. Idempotent for the same list. `lockWaitMs`: how long whoever holds a
+   * lock is waited for; default: as long as it takes.
+   */
+  serve: { params: { vmId: string; disks: readonly ServedDisk[]; journalPath: string; lockWaitMs?: number }; result: WorkerStatus };
   /**
    * Creates the targets (exclusively, with owner, mode and xattrs of their sources), the journal, and starts. Returns when the journal's `started` record is durable. When it rejects, no
    * target of its making is left; when the worker dies in it, the host removes what is there (by identity or birth time) and asks again.

@@ -8,7 +8,8 @@ import { stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { VmStorageError } from '../model/errors.js';
 import type { VmConfiguration } from '../model/vm.js';
-import { hasCode, reasonOf, type Files } from '../os/files.js';
+import { errorCodeOf, hasCode, reasonOf } from '../os/errno.js';
+import type { Files } from '../os/files.js';
 import type { Log } from '../os/log.js';
 import { runName, type InstancePaths } from '../os/paths.js';
 import { brokenRule, parseRegistry, parseVmConfiguration } from './schema.js';
@@ -225,8 +226,13 @@ class FileRegistry implements Registry {
     const machines = Object.fromEntries([...this.#entries].map(([id, { file }]) => [id, file]));
     if (entry === null) delete machines[vmId];
     else machines[vmId] = entry.file;
-    await this.files.makeFolders(dirname(this.paths.registryFile));
-    await this.files.replace(this.paths.registryFile, toJson({ schema: 1, machines }));
+    const { registryFile } = this.paths;
+    try {
+      await this.files.makeFolders(dirname(registryFile));
+      await this.files.replace(registryFile, toJson({ schema: 1, machines }));
+    } catch (cause) {
+      throw writeError(cause, `The registry '${registryFile}' cannot be written`, registryFile);
+    }
     if (entry === null) this.#entries.delete(vmId);
     else this.#entries.set(vmId, entry);
   }
@@ -284,7 +290,7 @@ class FileRegistry implements Registry {
       return await this.files.readText(file);
     } catch (error) {
       if (hasCode(error, 'ENOENT', 'ENOTDIR')) return null;
-      throw new VmStorageError('StorageFailure', `'${file}' cannot be read: ${reasonOf(error)}.`, { target: file, cause: error });
+      throw new VmStorageError(errorCodeOf(error), `'${file}' cannot be read: ${reasonOf(error)}.`, { target: file, cause: error });
     }
   }
 
@@ -320,12 +326,5 @@ const toJson = (value: unknown): string => JSON.stringify(value, null, 2) + '\n'
 
 function writeError(cause: unknown, sentence: string, target: string): VmStorageError {
   if (cause instanceof VmStorageError) return cause;
-  const code = hasCode(cause, 'ENOSPC', 'EDQUOT')
-    ? 'NoSpace'
-    : hasCode(cause, 'EACCES', 'EPERM', 'EROFS')
-      ? 'AccessDenied'
-      : hasCode(cause, 'EEXIST')
-        ? 'AlreadyExists'
-        : 'StorageFailure';
-  return new VmStorageError(code, `${sentence}: ${reasonOf(cause)}.`, { target, cause });
+  return new VmStorageError(errorCodeOf(cause), `${sentence}: ${reasonOf(cause)}.`, { target, cause });
 }

@@ -49,10 +49,12 @@ const vmConfiguration = Type.Object(
 const registryFile = Type.Object({ schema: Type.Literal(1), machines: Type.Record(Type.String(), path) }, strict);
 export type RegistryFile = Static<typeof registryFile>;
 
+export const MAXIMUM_STORAGE_MIGRATIONS_MOST = 1024;
+
 const settingsFile = Type.Object(
   {
     schema: Type.Literal(1),
-    maximumStorageMigrations: Type.Integer({ minimum: 1, maximum: 1024 }),
+    maximumStorageMigrations: Type.Integer({ minimum: 1, maximum: MAXIMUM_STORAGE_MIGRATIONS_MOST }),
     virtualHardDiskPath: path,
     virtualMachinePath: path,
   },

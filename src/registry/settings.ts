@@ -1,7 +1,8 @@
 /** Settings of the host, as Get-VMHost shows and Set-VMHost changes them: `settings.json`, written only once something was changed. */
 import { dirname, join } from 'node:path';
 import { VmStorageError } from '../model/errors.js';
-import { hasCode, reasonOf, type Files } from '../os/files.js';
+import { errorCodeOf, hasCode, reasonOf } from '../os/errno.js';
+import type { Files } from '../os/files.js';
 import type { InstancePaths } from '../os/paths.js';
 import { parseSettings } from './schema.js';
 
@@ -41,7 +42,8 @@ export async function openSettings(paths: InstancePaths, files: Files): Promise<
   } catch (error) {
     if (error instanceof VmStorageError) throw error;
     if (!hasCode(error, 'ENOENT'))
-      throw new VmStorageError('StorageFailure', `The settings '${paths.settingsFile}' cannot be read: ${reasonOf(error)}.`, {
+      throw new VmStorageError(errorCodeOf(error), `The settings '${paths.settingsFile}' cannot be read: ${reasonOf(error)}.`, {
+        target: paths.settingsFile,
         cause: error,
       });
   }
@@ -57,8 +59,15 @@ export async function openSettings(paths: InstancePaths, files: Files): Promise<
         const text = JSON.stringify({ schema: 1, ...next }, null, 2) + '\n';
         const rule = parseSettings(text).rule;
         if (rule !== undefined) throw new VmStorageError('InvalidParameter', `The host settings are not valid: ${rule}.`);
-        await files.makeFolders(dirname(paths.settingsFile));
-        await files.replace(paths.settingsFile, text);
+        try {
+          await files.makeFolders(dirname(paths.settingsFile));
+          await files.replace(paths.settingsFile, text);
+        } catch (cause) {
+          throw new VmStorageError(errorCodeOf(cause), `The settings '${paths.settingsFile}' cannot be written: ${reasonOf(cause)}.`, {
+            target: paths.settingsFile,
+            cause,
+          });
+        }
         current = next;
         for (const listener of listeners) listener(current);
         return current;

@@ -143,14 +143,14 @@ export class WorkerServer {
 
   readonly #handlers: Handlers = {
     status: () => this.#status(),
-    serve: async ({ vmId, disks, journalPath }) => {
+    serve: async ({ vmId, disks, journalPath, lockWaitMs = LOCK_WAIT_MS }) => {
       if (vmId !== this.#options.vmId) {
         throw new VmStorageError('InvalidParameter', `This worker is of VM ${this.#options.vmId}, not of ${vmId}.`);
       }
       const asked = JSON.stringify(disks);
       if (this.#served === '') {
         this.#served = asked;
-        await callNative(this.#start().serve(disks, journalPath, LOCK_WAIT_MS)).catch((error: unknown) => {
+        await callNative(this.#start().serve(disks, journalPath, lockWaitMs)).catch((error: unknown) => {
           this.#served = '';
           throw error;
         });

@@ -57,6 +57,10 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('binding',
       'Move-VMStorage web01 -Vhds @{ SourceFilePath = [IO.FileInfo]"/a/d.vhdx"; Other = 3; Nothing = $null }',
       [{ SourceFilePath: '/a/d.vhdx', Other: '3', Nothing: null }],
     ],
+    [
+      'Move-VMStorage web01 -Vhds @{ SourceFilePath = "/a/d.vhdx", "/a/e.vhdx"; DestinationFilePath = " " }',
+      [{ SourceFilePath: null, DestinationFilePath: '' }],
+    ],
   ])('%s sends the tables', async (script, tables) => {
     const { result, record } = await moved(script);
     expect(result.errors).toEqual([]);
@@ -191,6 +195,30 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('binding',
     expect(errors).toEqual([]);
     expect(shell.host.heard[0]?.bound['DestinationStoragePath']).toBe(sent);
   });
+
+  it.each([
+    ['new.vhdx', 'new.vhdx'],
+    ['[new] x.vhdx', '[new] x.vhdx'],
+    ['./new.vhdx', '/tmp/new.vhdx'],
+    ['.\\new.vhdx', '/tmp/new.vhdx'],
+    ['sub/new.vhdx', '/tmp/sub/new.vhdx'],
+  ])('the new disk %s is sent as %s: the host knows the folder of a file name', async (text, sent) => {
+    const { errors } = await shell.session.invoke('param($path) Set-Location /tmp; New-VM x -NewVHDPath $path -NewVHDSizeBytes 1GB', {
+      path: text,
+    });
+    expect(errors).toEqual([]);
+    expect(shell.host.heard[0]?.bound['NewVHDPath']).toBe(sent);
+  });
+
+  it.each(['Move-VMStorage web01 -DestinationStoragePath " "', 'New-VM x -NewVHDPath " " -NewVHDSizeBytes 1GB', 'Get-VHD "`t"'])(
+    '%s: a blank path is refused, not taken for a folder of that name',
+    async (script) => {
+      const { errors } = await shell.session.invoke(script);
+      expect(errors.map(({ category }) => category)).toEqual(['InvalidArgument']);
+      expect(errors[0]!.message).toContain('blank');
+      expect(shell.host.heard).toEqual([]);
+    },
+  );
 
   it('a path outside the file system is refused', async () => {
     const { errors } = await shell.session.invoke('Move-VMStorage web01 -DestinationStoragePath env:HOME');

@@ -6,6 +6,7 @@
  */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { hasCode } from '../../src/os/errno.js';
 
 export const MARKER = 'VMSTORAGE_TEST';
 
@@ -58,12 +59,25 @@ export function markedProcesses(id: string, except: readonly number[] = [], vari
     .filter((pid) => !except.includes(pid) && readOrEmpty(`/proc/${pid}/environ`).split('\0').includes(wanted));
 }
 
-/** From /proc: not every machine has pgrep. */
-export function childrenOf(parent: number): number[] {
-  return namesIn('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => /\) \S (\d+) /.exec(readOrEmpty(`/proc/${pid}/stat`))?.[1] === String(parent));
+/**
+ * From /proc: not every machine has pgrep. Null when it does not say: not even the parent is in it, or there is a process whose parent it
+ * does not tell. Nothing follows from what was not seen.
+ */
+export function childrenOf(parent: number, proc = '/proc'): number[] | null {
+  const children: number[] = [];
+  let complete = false;
+  for (const name of namesIn(proc).filter((entry) => /^\d+$/.test(entry))) {
+    let stat: string;
+    try {
+      stat = readFileSync(join(proc, name, 'stat'), 'latin1');
+    } catch (error) {
+      if (hasCode(error, 'ENOENT', 'ESRCH')) continue; // it ended meanwhile
+      return null;
+    }
+    if (Number(name) === parent) complete = true;
+    if (/\) \S (\d+) /.exec(stat)?.[1] === String(parent)) children.push(Number(name));
+  }
+  return complete ? children : null;
 }
 
 export function findLeftovers({ id, folder, except = [], variable }: Run): Leftover[] {

@@ -15,6 +15,7 @@ import {
   type WireObject,
   type WireProgress,
   type WireValue,
+  type Question,
 } from '../../src/protocol/messages.js';
 
 export interface Heard {
@@ -65,7 +66,7 @@ export class Call implements Heard {
     return this.send({ k, text });
   }
 
-  async ask(text: string, kind: 'shouldProcess' | 'shouldContinue' = 'shouldProcess', last?: boolean): Promise<boolean> {
+  async ask(text: string, kind: Question = 'shouldProcess', last?: boolean): Promise<boolean> {
     const id = ++this.#asked;
     const reply = this.peer.reply(id);
     await this.send({ k: 'ask', id, kind, text, action: this.cmdlet, ...(last === undefined ? {} : { last }) });

@@ -1,10 +1,12 @@
 /** The command as a process: what goes to which stream, exit codes, one JSON document, Ctrl+C, and starting the host. */
 import { execFile, spawn } from 'node:child_process';
 import { access } from 'node:fs/promises';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { checkoutFolder } from '../../src/powershell/checkout.js';
 import { vm } from '../support/objects.js';
+import { lacks } from '../support/requires.js';
 import { ScriptedHost } from '../support/scripted-host.js';
 
 const main = join(checkoutFolder(), 'dist', 'src', 'cli', 'main.js');
@@ -102,22 +104,69 @@ describe('vmstorage', () => {
     expect(done).toBe(false);
   });
 
+  it.skipIf(lacks('script')).each([
+    ['n', 'n\r', 0],
+    ['Ctrl+C', '\u0003', 13],
+    ['Ctrl+D', '\u0004', 13],
+  ])('%s at a question is a no', async (_, keys, wanted) => {
+    let answer: boolean | undefined;
+    host.scripts['Move-VMStorage'] = async (call) => void (answer = await call.ask('Move it?'));
+    const words = [process.execPath, main, 'Move-VMStorage', 'web01', '/x', '-Confirm'];
+    const child = spawn('script', ['-qec', words.join(' '), '/dev/null'], { env: { ...process.env, ...host.environment } });
+    let screen = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      if (!screen.includes('[Y]') && (screen + chunk.toString()).includes('[Y]')) child.stdin.write(keys);
+      screen += chunk.toString();
+    });
+    expect(await new Promise((resolve) => child.once('close', resolve))).toBe(wanted);
+    if (wanted !== 0) expect(screen).toContain('it was not done');
+    expect(answer ?? false).toBe(false);
+  });
+
   it.each([
     [['Move-VMStorage', 'web01'], 2, 'needs -DestinationStoragePath'],
     [['Get-VMM'], 2, 'Get-VM'],
     [[], 2, 'vmstorage --help'],
     [['host', 'dance'], 2, 'dance'],
+    [['Get-VM', '-Name'], 2, /^Get-VM: -Name needs a value/],
   ])('%j exits with %i and says why', async (words, code, why) => {
     const ran = await vmstorage(words);
     expect(ran.code).toBe(code);
-    expect(ran.stderr).toContain(why);
+    expect(ran.stderr).toMatch(why);
     expect(host.heard).toEqual([]);
+  });
+
+  it('output that cannot be written is an error, and one that nobody reads to its end is none', async () => {
+    host.scripts['Get-VM'] = (call) => call.output(vm());
+    const shell = (script: string): Promise<Ran> =>
+      new Promise((resolve) => {
+        const child = execFile(
+          '/bin/bash',
+          ['--norc', '-c', `set -o pipefail; ${script}`, process.execPath, main],
+          { env: { PATH: process.env['PATH'], ...host.environment } },
+          (_error, stdout, stderr) => resolve({ code: child.exitCode, stdout, stderr }),
+        );
+      });
+    const full = await shell('"$0" "$1" Get-VM --json > /dev/full');
+    expect(full).toMatchObject({ code: 14, stderr: expect.stringContaining('ENOSPC') });
+    expect(await shell('"$0" "$1" Get-VM --json | :')).toMatchObject({ code: 0, stderr: '' });
   });
 
   it('no host is exit code 17 when it must not be started', async () => {
     const ran = await vmstorage(['Get-VM'], { VMSTORAGE_HOME: host.folder + '/nowhere', VMSTORAGE_NOSTART: '1' });
     expect(ran.code).toBe(17);
     expect(ran.stderr).toContain('vmstorage host start');
+  });
+
+  it.each([
+    ['a file', (folder: string) => main + '/' + basename(folder), /not a directory/],
+    ['a relative path', (folder: string) => basename(folder), /not absolute/],
+  ])('%s for a home is exit code 17, says so, and leaves nothing behind', async (_, home, why) => {
+    const ran = await vmstorage(['Get-VM'], { VMSTORAGE_HOME: home(host.folder) });
+    expect(ran.code).toBe(17);
+    expect(ran.stderr).toMatch(why);
+    expect(ran.stderr).toContain('Set VMSTORAGE_HOME');
+    expect(existsSync(basename(host.folder))).toBe(false);
   });
 
   it('Ctrl+C sends stop and waits for the answer; its exit code is that of the error', async () => {
@@ -149,18 +198,39 @@ describe('vmstorage', () => {
   });
 
   it.each([
-    [['--get-yargs-completions', 'vmstorage', 'move'], 'Move-VMStorage'],
-    [['--get-yargs-completions', 'vmstorage', 'Get-VM', 'web'], 'web01'],
-    [['--get-yargs-completions', 'vmstorage', 'Move-VMStorage', '-VMName', 'w'], 'web01'],
-    [['--get-yargs-completions', 'vmstorage', 'Move-VMStorage', 'web01', '-dest'], '-DestinationStoragePath'],
-  ])('%j offers %s', async (words, offer) => {
-    host.options = { complete: (_, word) => (word.startsWith('w') ? [{ text: 'web01', tip: '' }] : []) };
-    expect((await vmstorage(words)).stdout.split('\n')).toContain(offer);
+    [['move'], ['Move-VMStorage']],
+    [['Get-VM', 'web'], ['web01']],
+    [['Get-VM', ''], ['web01']],
+    [['Move-VMStorage', '-VMName', 'w'], ['web01']],
+    [['Move-VMStorage', 'web01', '-dest'], ['-DestinationStoragePath']],
+    [['Start-VM', 'web01', '-P'], ['-Passthru']],
+    [['Add-VMHardDiskDrive', 'web01', '-ControllerType', 's'], ['SCSI']],
+    [
+      ['Set-VM', 'web01', '-AutomaticStopAction', ''],
+      ['TurnOff', 'Save', 'ShutDown'],
+    ],
+    // Files are the shell's to offer.
+    [['Move-VMStorage', 'web01', ''], []],
+    [['Move-VMStorage', 'web01', '-DestinationStoragePath', 'sl'], []],
+    [['New-VHD', ''], []],
+    [['serve', 'sl'], []],
+  ])('Tab after %j offers %j and says nothing else', async (words, offered) => {
+    host.options = { complete: () => [{ text: 'web01', tip: '' }] };
+    const { code, stdout, stderr } = await vmstorage(['--get-yargs-completions', 'vmstorage', ...words]);
+    expect({ code, stderr, offered: stdout.split('\n').filter((line) => line !== '') }).toEqual({ code: 0, stderr: '', offered });
+  });
+
+  it.each(['--json=true', '-Json:$true', '--JS'])('%s is --json', async (word) => {
+    host.scripts['Get-VM'] = (call) => call.output(vm());
+    expect(JSON.parse((await vmstorage(['Get-VM', word])).stdout)).toMatchObject({ ok: true });
   });
 
   it('host status shows a running one', async () => {
     const ran = await vmstorage(['host', 'status', '--json']);
     expect(JSON.parse(ran.stdout)).toEqual({ ok: true, pid: process.pid, version: '9.9.9', address: host.address });
+    const away = await vmstorage(['host', 'status', '--json'], { VMSTORAGE_HOME: host.folder + '/nowhere' });
+    expect(away).toMatchObject({ code: 17, stderr: '' });
+    expect(JSON.parse(away.stdout)).toMatchObject({ ok: false, error: { code: 'HostNotReachable' } });
     const none = await vmstorage(['host', 'stop'], { VMSTORAGE_HOME: host.folder + '/nowhere' });
     expect(none).toMatchObject({ code: 0 });
     expect(none.stdout).toContain('No VM storage host runs');

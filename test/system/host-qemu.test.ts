@@ -12,7 +12,8 @@ import { systemFiles } from '../../src/os/files.js';
 import { silentLog } from '../../src/os/log.js';
 import { instancePaths, type InstancePaths } from '../../src/os/paths.js';
 import { systemProcesses as processes } from '../../src/os/processes.js';
-import { requires } from '../support/requires.js';
+import { guestKernel } from '../support/guest-kernel.js';
+import { lacks, requires } from '../support/requires.js';
 import { vmConfiguration } from '../support/vm-configuration.js';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 60_000 });
@@ -96,6 +97,16 @@ describe.skipIf(!peers)('the QEMU provider', () => {
     expect(states).toEqual(['Starting', 'Running', 'Paused', 'Running', 'Stopping', 'Off']);
     expect(await readdir(paths.vmRunFolder(ID))).toEqual([]);
     expect(ours()).toEqual([]);
+  });
+
+  it.skipIf(lacks('guest'))('shuts down a guest that was asked while it still booted and did not hear it', async () => {
+    const qemu = provider();
+    await serveDisk();
+    const { kernel, initrd } = guestKernel();
+    const directBoot = { kernel, initrd, arguments: 'quiet panic=-1 w.span=8' };
+    await qemu.start({ ...withDisk, memoryStartupBytes: 128 * 2 ** 20, directBoot });
+    expect(await qemu.shutDown(ID, 60_000)).toBe(true);
+    expect(qemu.state(ID)).toBe('Off');
   });
 
   it('sees the end of a killed QEMU', async () => {

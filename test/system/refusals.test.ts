@@ -16,6 +16,7 @@ import { listing } from '../support/listing.js';
 import { filesBelow } from '../support/machine.js';
 import { loopDevice, mountTmpfs } from '../support/mounts.js';
 import { lacks } from '../support/requires.js';
+import { Serving } from '../support/serving.js';
 import { until } from '../support/until.js';
 
 const DISK_BYTES = 16 * 2 ** 20;
@@ -164,6 +165,19 @@ describe('a request that cannot be carried out is refused and changes nothing:',
     await expectRefused('ObjectInUse', /"other" has it attached/, 'Add-VMHardDiskDrive', { VMName: ['vm'], Path: at('to/hard-link.img') });
     await rm(at('to/hard-link.img'));
   });
+
+  it('a disk that another process serves, said before anybody loses patience', async () => {
+    const path = await make('served');
+    const before = await listing(at('start'), at('to'));
+    await using serving = await Serving.start(path, at('served.sock'));
+    const beganMs = performance.now();
+    const refusal = await instance.refusal('Move-VMStorage', { Name: 'served', DestinationStoragePath: at('to') });
+    expect(refusal).toMatchObject({ code: 'ObjectInUse', message: expect.stringContaining(`'${path}' is in use by another process`) });
+    expect(performance.now() - beganMs).toBeLessThan(45_000);
+    await serving.end();
+    expect(await listing(at('start'), at('to'))).toEqual(before);
+    await instance.run('Remove-VM', { Name: ['served'] });
+  }, 120_000);
 
   it('a VHDX whose checksums or regions are wrong, with the rule that it breaks', async () => {
     const path = await make('broken', 'broken.vhdx');

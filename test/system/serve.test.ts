@@ -268,7 +268,7 @@ describe.skipIf(lacks('qemu-img', 'qemu-io', 'nbdinfo', 'nbdcopy'))('vmstorage s
       const { path } = await makeDisk('vhdx dynamic');
       await using serving = await Serving.start(path, socket);
       await qemuIo(serving.uri, ['write -P 5 0 20M']);
-      const [worker] = childrenOf(serving.pid);
+      const [worker] = childrenOf(serving.pid)!;
       process.kill(worker!, 'SIGKILL');
       expect((await serving.ended).code).toBe(137);
       await using next = await Serving.start(path, socket);
@@ -325,6 +325,9 @@ describe.skipIf(lacks('qemu-img', 'qemu-io', 'nbdinfo', 'nbdcopy'))('vmstorage s
     it('words that are wrong: above all a misspelt --read-only', async () => {
       const { path } = await makeDisk('raw');
       expect(await refusal(path, '--nbd', socket, '--readonly')).toEqual(as(2, /readonly/));
+      for (const value of ['yes', '1', 'True', '']) {
+        expect(await refusal(path, '--nbd', socket, `--read-only=${value}`)).toEqual(as(2, /true nor false/));
+      }
       expect(await refusal(path)).toEqual(as(2, /nbd/));
       expect(await refusal(path, '--nbd')).toEqual(as(2, /nbd/));
       expect(await refusal(path, '--nbd', '')).toEqual(as(2, /Usage/));

@@ -2,7 +2,7 @@
  * Several moves at one host: how many at a time, in which order, who may end one and who may not, and space that is promised once.
  * The VMs are off; a worker that stands still (SIGSTOP) holds its move in the middle for as long as the test needs it there.
  */
-import { statfsSync } from 'node:fs';
+import { renameSync, statfsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -168,6 +168,31 @@ describe.skipIf(lacks('qemu-img', 'guest'))('moves beside each other', () => {
     expect(await one().moveEnds(moveId)).toMatchObject({ Outcome: 'Completed' });
     expect(await one().diskPaths()).toEqual([diskAt(one(), 'h')]);
     await two().move(at('h'));
+  });
+
+  it('leave their place to others while their worker cannot be started again, and are stopped as soon as it can', async () => {
+    await instance.run('Set-VMHost', { MaximumStorageMigrations: 1 });
+    const source = (await one().diskPaths())[0]!;
+    const first = await moveAndHold(one(), at('i'));
+    const firstEnds = reasonOf(first.moving);
+    renameSync(source, `${source}.away`); // no worker can serve it now
+    one().probe.kill();
+    const second = two().move(at('i'));
+    await queued(two());
+    await second;
+    expect(await two().diskPaths()).toEqual([diskAt(two(), 'i')]);
+    const [move] = await instance.run('Get-VMStorageMove', { Name: ['one'] });
+    expect(move).toMatchObject({ Outcome: null, Message: expect.stringContaining('Its storage worker is not there') as string });
+    const stopping = await instance.collect('Stop-VMStorageMove', { Name: ['one'] });
+    expect(stopping.warnings).toEqual([expect.stringContaining('It is told to stop the move as soon as it is back')]);
+    expect(await instance.refusal('Move-VMStorage', { Name: 'one', DestinationStoragePath: at('j') })).toMatchObject({
+      code: 'ObjectInUse',
+    });
+    renameSync(`${source}.away`, source);
+    expect(await firstEnds).toMatch(/^OperationStopped: /);
+    expect(await one().diskPaths()).toEqual([source]);
+    expect(filesBelow(at('i')).map((path) => basename(path))).not.toContain('one.img');
+    await one().move(at('i'));
   });
 
   describe.skipIf(lacks('root'))('to one file system', () => {

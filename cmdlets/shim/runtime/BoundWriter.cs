@@ -32,6 +32,8 @@ internal readonly struct BoundWriter(Utf8JsonWriter json, PSCmdlet cmdlet)
     public void String(string name, string? value) => One(name, value, static (j, v) => j.WriteStringValue(v));
     public void Strings(string name, string[]? values) => Many(name, values, static (j, v) => j.WriteStringValue(v));
     public void Path(string name, string? value) { PSCmdlet c = cmdlet; One(name, value, (j, v) => j.WriteStringValue(PathArgument.Resolve(c, v!, name))); }
+    /// <summary>What names no folder and no drive stays as it is: the host knows the folder it is meant to be in.</summary>
+    public void PathOrFileName(string name, string? value) { if (value is not null && PathArgument.IsFileName(value)) { String(name, value); } else { Path(name, value); } }
     public void Paths(string name, string[]? values) { PSCmdlet c = cmdlet; Many(name, values, (j, v) => j.WriteStringValue(PathArgument.Resolve(c, v, name))); }
     public void Bool(string name, bool? value) => One(name, value, static (j, v) => j.WriteBooleanValue(v!.Value));
     public void Switch(string name, SwitchParameter value) => One(name, value, static (j, v) => j.WriteBooleanValue(v.IsPresent));
@@ -68,7 +70,8 @@ internal readonly struct BoundWriter(Utf8JsonWriter json, PSCmdlet cmdlet)
                     case bool b: j.WriteBooleanValue(b); break;
                     case string or System.IO.FileSystemInfo when pathKey is not null:
                         string text = value is System.IO.FileSystemInfo file ? file.FullName : (string)value;
-                        j.WriteStringValue(text.Length == 0 ? "" : PathArgument.Resolve(c, text, $"{name} {pathKey}")); break;
+                        j.WriteStringValue(string.IsNullOrWhiteSpace(text) ? "" : PathArgument.Resolve(c, text, $"{name} {pathKey}")); break;
+                    case System.Collections.IEnumerable when pathKey is not null: j.WriteNullValue(); break;      // as text it would be the name of a type, and that a path
                     default: j.WriteStringValue(Convert.ToString(value, CultureInfo.InvariantCulture)); break;
                 }
             }

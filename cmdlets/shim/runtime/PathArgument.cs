@@ -11,6 +11,10 @@ internal static class PathArgument
 {
     public static string Resolve(PSCmdlet cmdlet, string text, string parameter)
     {
+        if (string.IsNullOrWhiteSpace(text))
+        {
+            throw new HostFailure("InvalidParameter", ErrorCategory.InvalidArgument, $"-{parameter} must be a path; it is blank.", text) { OfOneRecord = true };      // else a folder of that name
+        }
         if (IsWindowsSpelling(text) && !IsDriveOfSession(cmdlet, text)) { return text; }
         string full;
         ProviderInfo provider;
@@ -22,6 +26,8 @@ internal static class PathArgument
         }
         return full;
     }
+
+    public static bool IsFileName(string text) => !string.IsNullOrWhiteSpace(text) && text[0] != '~' && text is not ("." or "..") && text.IndexOfAny(['/', '\\', ':']) < 0;
 
     /// <summary>New-PSDrive V: the same V:x means without a slash and as the current location.</summary>
     private static bool IsDriveOfSession(PSCmdlet cmdlet, string text) =>

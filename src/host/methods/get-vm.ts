@@ -15,7 +15,7 @@ export function getVm(services: HostServices, migration: Migration): CmdletHandl
         await context.error(
           new VmStorageError(
             'ImageCorrupt',
-            `The virtual machine with id "${fault.vmId}" is registered, but its configuration '${fault.configurationFile}' cannot be used: ${fault.reason}. The file was not changed; restore it.`,
+            `The virtual machine with id "${fault.vmId}" is registered, but its configuration '${fault.configurationFile}' cannot be used: ${fault.reason}. The file was not changed; restore it, or forget the machine with Remove-VM -Name ${fault.vmId}.`,
             { target: fault.vmId },
           ),
         );

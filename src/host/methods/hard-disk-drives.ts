@@ -74,7 +74,7 @@ export function removeHardDiskDrive(services: HostServices): CmdletHandler {
 
 async function changeable(services: HostServices, vmId: string): Promise<VmRecord> {
   const vm = present(services, vmId);
-  await refuseMoving(services, vm);
+  await refuseMoving(services, vm.configuration);
   refuseNotOff(services, vm, NO_HOT_PLUG);
   await services.workers.release(vmId); // one still ending from the last run would serve the old list
   return vm;

@@ -1,6 +1,7 @@
 /** What must hold before a machine is changed, and Hyper-V's sentences when it does not. */
 import { access } from 'node:fs/promises';
 import { VmStorageError } from '../../model/errors.js';
+import type { VmConfiguration } from '../../model/vm.js';
 import type { HostServices, VmRecord } from '../services.js';
 
 /** The record as it is now: the one selected before a prompt may be old. Call inside `locks.exclusive`. */
@@ -11,8 +12,7 @@ export function present(services: HostServices, vmId: string): VmRecord {
 }
 
 /** Refused while the storage moves, or an interrupted move still has to be finished. */
-export async function refuseMoving(services: HostServices, vm: VmRecord): Promise<void> {
-  const { id, name } = vm.configuration;
+export async function refuseMoving(services: HostServices, { id, name }: Pick<VmConfiguration, 'id' | 'name'>): Promise<void> {
   const journal = await access(services.paths.journal(id)).then(
     () => true,
     () => false,

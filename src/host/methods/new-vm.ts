@@ -1,6 +1,6 @@
 /** New-VM: a machine that is off, without a disk, with an existing one, or with a new dynamic one. */
 import { randomUUID } from 'node:crypto';
-import { access, constants, rm } from 'node:fs/promises';
+import { access, constants, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Bound } from '../../../cmdlets/index.js';
 import { VmStorageError } from '../../model/errors.js';
@@ -40,7 +40,14 @@ export function newVm(services: HostServices, migration: Migration): CmdletHandl
       automaticStartAction: 'Nothing',
       automaticStopAction: 'ShutDown',
     };
-    const newDisk = bound.NewVHDPath === undefined ? null : newDiskPath(bound.NewVHDPath, path, context.cwd);
+    const newDisk =
+      bound.NewVHDPath === undefined
+        ? null
+        : newDiskPath(
+            bound.NewVHDPath,
+            bound.Path === undefined ? settings.current.virtualHardDiskPath : join(path, 'Virtual Hard Disks'),
+            context.cwd,
+          );
     if (newDisk !== null) await refuseOccupied(newDisk.path, newDisk.ownFolder);
     const oldDisk = bound.VHDPath === undefined ? null : absolutePath(bound.VHDPath, context.cwd);
     const examined = oldDisk === null ? null : await examineDisk(services, oldDisk);
@@ -101,6 +108,8 @@ export async function readDirectBoot(
     await access(file, constants.R_OK).catch((cause: unknown) => {
       throw new VmStorageError('ObjectNotFound', `'${file}' cannot be booted: it is not there or cannot be read.`, { target: file, cause });
     });
+    if (!(await stat(file)).isFile())
+      throw new VmStorageError('InvalidParameter', `'${file}' cannot be booted: it is not a file.`, { target: file });
   }
   const text = KernelArguments ?? before?.arguments ?? '';
   if (text.length > 2047 || text.includes('\0'))
@@ -118,14 +127,12 @@ function generationOf(given: number | undefined): 1 | 2 {
 
 interface NewDisk {
   readonly path: string;
-  /** It goes into the machine's own folder, which is made. */
+  /** It goes into the folder for disks, which is made. */
   readonly ownFolder: boolean;
 }
 
-function newDiskPath(given: string, machinePath: string, cwd: string): NewDisk {
-  return given.includes('/')
-    ? { path: absolutePath(given, cwd), ownFolder: false }
-    : { path: join(machinePath, 'Virtual Hard Disks', given), ownFolder: true };
+function newDiskPath(given: string, disksFolder: string, cwd: string): NewDisk {
+  return given.includes('/') ? { path: absolutePath(given, cwd), ownFolder: false } : { path: join(disksFolder, given), ownFolder: true };
 }
 
 async function makeDisk(services: HostServices, disk: NewDisk, bound: Bound<'New-VM'>): Promise<DiskFile> {

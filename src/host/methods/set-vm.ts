@@ -17,7 +17,7 @@ export function setVm(services: HostServices, migration: Migration): CmdletHandl
       if (!(await context.shouldProcess(`Set-VM will configure the virtual machine "${name}".`))) return;
       const record = await services.locks.exclusive(id, async () => {
         const vm = present(services, id);
-        await refuseMoving(services, vm);
+        await refuseMoving(services, vm.configuration);
         const after = await changed(vm.configuration, bound, context.cwd);
         const { memoryStartupBytes, processorCount, directBoot } = vm.configuration;
         const atStart =

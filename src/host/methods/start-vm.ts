@@ -45,13 +45,20 @@ export async function startMachine(services: HostServices, vm: VmRecord): Promis
   await services.hypervisor.start(configuration, {
     prepare: async () => {
       if (served === 0) return;
-      worker = await services.workers.forVm(vm);
+      worker = await services.workers.forVm(vm).catch((error: unknown) => {
+        throw error instanceof VmStorageError ? notStarted(configuration.name, error) : error;
+      });
       await waitForDisks(services, vm, worker);
     },
     verify: async (pid) => {
       if (worker) await comparePeers(services, vm, worker, pid);
     },
   });
+}
+
+/** A worker says what is wrong with a file; of several machines it has to be said which one that keeps from starting. */
+function notStarted(name: string, { code, message, cause }: VmStorageError): VmStorageError {
+  return new VmStorageError(code, `Virtual machine "${name}" could not be started: ${message}`, { target: name, cause });
 }
 
 async function waitForDisks(services: HostServices, vm: VmRecord, worker: WorkerClient): Promise<void> {

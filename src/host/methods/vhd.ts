@@ -1,4 +1,5 @@
 /** New-VHD and Get-VHD. */
+import { stat } from 'node:fs/promises';
 import type { Bound } from '../../../cmdlets/index.js';
 import { formatOf } from '../../model/disk-format.js';
 import { VmStorageError } from '../../model/errors.js';
@@ -60,6 +61,7 @@ async function disksOf(context: CmdletContext, services: HostServices, id: strin
 /** A live image is asked about at its worker, which has it locked; any other at a tool. */
 async function inspect(services: HostServices, path: string): Promise<ReturnType<typeof publishImage>> {
   const format = formatOf(path);
+  await refuseNeither(path);
   const owner = await services.registry.diskOwner(path);
   const worker = owner ? services.workers.peek(owner.vmId) : null;
   try {
@@ -80,6 +82,13 @@ async function inspect(services: HostServices, path: string): Promise<ReturnType
       cause: error,
     });
   }
+}
+
+/** To open a pipe is to wait for a writer, who may never come. What is not there is told by whoever opens it. */
+async function refuseNeither(path: string): Promise<void> {
+  const found = await stat(path).catch(() => null);
+  if (found === null || found.isFile() || found.isBlockDevice()) return;
+  throw new VmStorageError('InvalidParameter', `'${path}' is neither a file nor a block device.`, { target: path });
 }
 
 function wholeNumber(given: string | number): bigint {

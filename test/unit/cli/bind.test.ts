@@ -55,6 +55,14 @@ describe('binding', () => {
       { parameterSet: 'DynamicWithoutSource', bound: { Path: ['/cwd/d,1.vhdx'], SizeBytes: '42949672960' } },
     ],
     [
+      ['New-VM', 'x', '-NewVHDPath', 'new.vhdx', '-NewVHDSizeBytes', '1GB'],
+      { parameterSet: 'New VHD', bound: { Name: 'x', NewVHDPath: 'new.vhdx', NewVHDSizeBytes: '1073741824' } },
+    ],
+    [
+      ['New-VM', 'x', '-NewVHDPath', './new.vhdx', '-NewVHDSizeBytes', '1GB'],
+      { parameterSet: 'New VHD', bound: { Name: 'x', NewVHDPath: '/cwd/new.vhdx', NewVHDSizeBytes: '1073741824' } },
+    ],
+    [
       ['New-VHD', '-Path', '/d.img', '-SizeBytes', '1GB', '-Fixed'],
       { parameterSet: 'FixedWithoutSource', bound: { Path: ['/d.img'], SizeBytes: '1073741824', Fixed: true } },
     ],
@@ -95,6 +103,7 @@ describe('binding', () => {
     [['Set-VM', 'x', '-AutomaticStopAction', 'Explode'], 'one of TurnOff'],
     [['Get-VM', '-Id', 'web01'], 'identifier'],
     [['Get-VM', '-WhatIf'], 'no parameter -WhatIf'],
+    [['Move-VMStorage', 'web01', ' '], '-DestinationStoragePath must be a path; it is blank'],
   ])('%j is refused: %s', (line, why) => {
     expect(() => bind(line)).toThrow(why);
   });

@@ -34,7 +34,17 @@ describe('progress', () => {
     line.show(record);
     line.show({ ...record, done: true });
     line.clear();
-    expect(written).toEqual(['\r\u001b[KMoving storage of web01: 37 % copy, 120', '\r\u001b[K']);
+    expect(written).toEqual(['\r\u001b[K… web01: 37 % copy, 120 MB/s, 40 s left', '\r\u001b[K']);
+  });
+
+  it.each([
+    [100, 'Moving storage of web01: 37 % copy, 120 MB/s, 40 s left'],
+    [20, '…: 37 % copy, 120 M'],
+    [0, 'Moving storage of web01: 37 % copy, 120 MB/s, 40 s left'],
+  ])('on a terminal of %i columns the figures are what is kept', (columns, shown) => {
+    const written: string[] = [];
+    new ProgressLine({ isTTY: true, columns, write: (text) => written.push(text) }).show(record);
+    expect(written).toEqual([`\r\u001b[K${shown}`]);
   });
 
   it('writes plain lines elsewhere, not more than one a second, and the last one always', () => {

@@ -1,5 +1,6 @@
 /** The cmdlets the host answers: what they return, what they refuse, in which words, and that a refusal changes nothing. */
-import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { mkdir, readdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -150,6 +151,17 @@ describe('New-VM', () => {
     expect(await readdir(stage.folder)).not.toContain('second.vhdx');
   });
 
+  it('puts a disk that is a file name alone under -Path, and without -Path into the folder of the host', async () => {
+    const create = async (bound: { [name: string]: string }) => {
+      const { output } = await stage.run('New-VM', { Name: 'web01', NewVHDPath: 'new.vhdx', NewVHDSizeBytes: String(2 ** 30), ...bound });
+      return output[0]!['HardDrives'];
+    };
+    const own = join(stage.folder, 'vms', 'Virtual Hard Disks', 'new.vhdx');
+    expect(await create({ Path: join(stage.folder, 'vms') })).toMatchObject([{ Path: own }]);
+    await stage.run('Set-VMHost', { VirtualHardDiskPath: join(stage.folder, 'disks') });
+    expect(await create({})).toMatchObject([{ Path: join(stage.folder, 'disks', 'new.vhdx') }]);
+  });
+
   it('refuses a disk that another machine has, that is missing, damaged or no disk by its name, and changes nothing', async () => {
     await machine('web01', 'web01.vhdx');
     const tryDisk = async (path: string) => (await stage.run('New-VM', { Name: 'web02', Path: stage.folder, VHDPath: path })).errors[0]!;
@@ -186,6 +198,10 @@ describe('New-VM', () => {
     expect((await stage.run('New-VM', { Name: 'a', Path: stage.folder, KernelArguments: 'quiet' })).errors[0]).toMatchObject({
       code: 'InvalidParameter',
     });
+    expect((await stage.run('New-VM', { Name: 'a', Path: stage.folder, KernelPath: stage.folder })).errors[0]).toMatchObject({
+      code: 'InvalidParameter',
+      message: `'${stage.folder}' cannot be booted: it is not a file.`,
+    });
     expect(stage.services.registry.list()).toEqual([]);
     expect((await stage.run('Get-VM', { ComputerName: ['.', 'LOCALHOST', hostname()] })).errors).toEqual([]);
   });
@@ -203,6 +219,16 @@ describe('Start-VM and Stop-VM', () => {
     expect(errors[0]).toMatchObject({ code: 'HypervisorFailure', message: expect.stringContaining('is connected to process 666') });
     expect(stage.states.get(vmId)).toBe('Off');
   }, 15_000);
+
+  it('name the machine that does not start for its disk', async () => {
+    await machine('web01', 'web01.vhdx');
+    stage.workerFails = new VmStorageError('ObjectNotFound', "cannot open for writing '/srv/web01.vhdx': No such file or directory.");
+    expect((await stage.run('Start-VM', { Name: ['web01'] })).errors[0]).toMatchObject({
+      code: 'ObjectNotFound',
+      message: `Virtual machine "web01" could not be started: cannot open for writing '/srv/web01.vhdx': No such file or directory.`,
+      target: 'web01',
+    });
+  });
 
   it("say what is already so, and ask with Hyper-V's sentences", async () => {
     await machine('web01');
@@ -358,6 +384,19 @@ describe('New-VHD and Get-VHD', () => {
     expect(await readdir(stage.folder)).toEqual(['home', 'there.vhdx']);
   });
 
+  it('say in the words of the system, and of which file, what it refuses', async () => {
+    const path = join(stage.folder, 'loop', 'a.vhdx');
+    await symlink('loop', join(stage.folder, 'loop'));
+    const { errors } = await stage.run('New-VHD', { Path: [path], SizeBytes: String(2 ** 30) }, { parameterSet: 'DynamicWithoutSource' });
+    expect(errors).toMatchObject([
+      {
+        code: 'StorageFailure',
+        target: path,
+        message: `Failed to create the virtual hard disk.\nThe system failed to create '${path}': too many symbolic links encountered.`,
+      },
+    ]);
+  });
+
   it('say what is missing, and ask the worker about a live image', async () => {
     expect((await stage.run('Get-VHD', { Path: [join(stage.folder, 'no.vhdx')] })).errors[0]).toMatchObject({
       errorId: 'OperationFailed',
@@ -369,6 +408,16 @@ describe('New-VHD and Get-VHD', () => {
     stage.calls.length = 0;
     expect((await stage.run('Get-VHD', { VMId: [vmId] })).output[0]).toMatchObject({ Attached: true });
     expect(stage.calls).toEqual(['worker inspectImage']);
+  });
+
+  it('Get-VHD does not open what is neither a file nor a block device: a pipe keeps its reader waiting', async () => {
+    const pipe = join(stage.folder, 'pipe.img');
+    execFileSync('mkfifo', [pipe]);
+    expect((await stage.run('Get-VHD', { Path: [pipe] })).errors[0]).toMatchObject({
+      code: 'InvalidParameter',
+      message: `'${pipe}' is neither a file nor a block device.`,
+    });
+    expect(stage.calls).toEqual([]);
   });
 });
 
@@ -394,6 +443,27 @@ describe('Set-VM, Remove-VM, Set-VMHost', () => {
     stage.states.set(vmId, 'Off');
     expect((await stage.run('Remove-VM', { Name: ['web02'] })).asked).toEqual(['Remove-VM will remove virtual machine "web02".']);
     expect(stage.services.registry.list()).toEqual([]);
+  });
+
+  it('removes nothing that nobody is sure of, and asks nobody with -Force', async () => {
+    const vmId = await machine('web01');
+    const remove = (bound: object, options: object) => stage.run('Remove-VM', { Name: ['web01'], ...bound }, options);
+    expect((await remove({}, { sure: false })).sure).toEqual(['Are you sure you want to remove virtual machine "web01"?']);
+    expect(await remove({ Force: true }, { yes: false })).toMatchObject({ sure: [], errors: [] }); // -WhatIf
+    expect(stage.services.registry.byId(vmId)).toBeDefined();
+    expect(await remove({ Force: true }, { sure: false })).toMatchObject({ sure: [], errors: [] });
+    expect(stage.services.registry.list()).toEqual([]);
+  });
+
+  it('say which numbers of moves are possible, also under -WhatIf', async () => {
+    for (const MaximumStorageMigrations of [0, 1025]) {
+      const { errors, asked } = await stage.run('Set-VMHost', { MaximumStorageMigrations }, { yes: false });
+      expect(errors[0]).toMatchObject({
+        code: 'InvalidParameter',
+        message: `${MaximumStorageMigrations} storage migrations at the same time are not possible; use 1 to 1024.`,
+      });
+      expect(asked).toEqual([]);
+    }
   });
 
   it('return the host only with -Passthru', async () => {

@@ -10,7 +10,8 @@ import { VmStorageError } from '../../../src/model/errors.js';
 import type { MoveStatus } from '../../../src/model/move.js';
 import type { VmConfiguration, VmState } from '../../../src/model/vm.js';
 import { systemClock } from '../../../src/os/clock.js';
-import { hasCode, systemFiles } from '../../../src/os/files.js';
+import { hasCode } from '../../../src/os/errno.js';
+import { systemFiles } from '../../../src/os/files.js';
 import { silentLog } from '../../../src/os/log.js';
 import { instancePaths } from '../../../src/os/paths.js';
 import type { WireObject, WireValue } from '../../../src/protocol/messages.js';
@@ -23,6 +24,8 @@ export interface Record_ {
   readonly errors: VmStorageError[];
   readonly warnings: string[];
   readonly asked: string[];
+  /** What was asked whatever -Confirm says. */
+  readonly sure: string[];
 }
 
 export interface Stage {
@@ -36,11 +39,13 @@ export interface Stage {
   /** What the tool says of an image instead of reading it. */
   inspectFails: VmStorageError | null;
   trouble: string | null;
+  /** Why a worker cannot open the disks of a machine. */
+  workerFails: VmStorageError | null;
   peerPid: number | null;
   run(
     cmdlet: string,
     bound?: { [name: string]: WireValue },
-    options?: { parameterSet?: string; yes?: boolean; cwd?: string },
+    options?: { parameterSet?: string; yes?: boolean; sure?: boolean; cwd?: string },
   ): Promise<Record_>;
   end(): Promise<void>;
 }
@@ -119,7 +124,7 @@ export async function makeStage(): Promise<Stage> {
     log: silentLog,
     clock: systemClock,
     workers: {
-      forVm: (vm) => Promise.resolve(client(vm.configuration.id)),
+      forVm: (vm) => (stage.workerFails ? Promise.reject(stage.workerFails) : Promise.resolve(client(vm.configuration.id))),
       peek: (vmId) => ((states.get(vmId) ?? 'Off') === 'Off' ? null : client(vmId)),
       health: () => ({ state: 'serving', pid: 1, restarts: 0, trouble: stage.trouble, diskError: null }),
       release: () => Promise.resolve(),
@@ -183,6 +188,7 @@ export async function makeStage(): Promise<Stage> {
     methods: {},
     status: (vmId) => moves.get(vmId) ?? null,
     recover: () => Promise.resolve(),
+    abandon: () => undefined,
     start: () => Promise.resolve(),
     close: () => Promise.resolve(),
   };
@@ -196,9 +202,10 @@ export async function makeStage(): Promise<Stage> {
     obeys: true,
     inspectFails: null,
     trouble: null,
+    workerFails: null,
     peerPid: QEMU_PID,
     async run(cmdlet, bound = {}, options = {}) {
-      const record: Record_ = { output: [], errors: [], warnings: [], asked: [] };
+      const record: Record_ = { output: [], errors: [], warnings: [], asked: [], sure: [] };
       const signal = new AbortController().signal;
       try {
         await methods[cmdlet]!({
@@ -217,6 +224,10 @@ export async function makeStage(): Promise<Stage> {
           shouldProcess: async (text) => {
             record.asked.push(text);
             return options.yes ?? true;
+          },
+          shouldContinue: async (text) => {
+            record.sure.push(text);
+            return options.sure ?? true;
           },
         });
       } catch (error) {

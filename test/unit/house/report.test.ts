@@ -1,7 +1,7 @@
 /** The demo's judgement: each thing that was not seen keeps it from being a proof. */
 import { describe, expect, it } from 'vitest';
 import { renderProgress } from '../../../scripts/demo/progress-line.js';
-import { judge, type DemoFindings } from '../../../scripts/demo/report.js';
+import { judge, renderReport, wasDirect, type DemoFindings } from '../../../scripts/demo/report.js';
 
 const identity = { path: '/fast/a.vhdx', device: '1', inode: '2' };
 const receipt = {
@@ -59,6 +59,17 @@ describe('the judgement', () => {
     const report = judge({ ...proven, ...change });
     expect(report.ok).toBe(false);
     expect(report.problems.length).toBe(1);
+  });
+
+  it('says that PowerShell spoke itself only when every look at its process saw it', () => {
+    expect(wasDirect([true, true])).toBe(true);
+    expect(wasDirect([true, null, false])).toBe(false);
+    expect(wasDirect([true, null])).toBeNull();
+    expect(wasDirect([])).toBeNull();
+    const row = (viaPowerShell: boolean | null) => /cmdlets run by .*/.exec(renderReport(judge({ ...proven, viaPowerShell })))?.[0];
+    expect(row(true)).toMatch(/ConsoleHost\)$/);
+    expect(row(false)).toMatch(/but not directly$/);
+    expect(row(null)).toMatch(/is not known: \/proc did not show/);
   });
 
   it('has the fields that were promised to machines', () => {

@@ -158,6 +158,28 @@ describe('a queue', () => {
     expect((await next.finished()).state).toBe('succeeded');
   });
 
+  test('gives the place of a job that is stalled to the next, and stops nobody when it has it again', async () => {
+    const queue = new JobQueue<null, null>({ limit: () => 1, finishedKept: 3, now: () => new Date(0) });
+    const ends: (() => void)[] = [];
+    const work = () => new Promise<null>((resolve) => ends.push(() => resolve(null)));
+    const [first, second, third] = ['a', 'b', 'c'].map((id) => queue.submit(id, id, null, work));
+    const states = () => [first, second, third].map((job) => job!.state);
+    expect(states()).toEqual(['running', 'queued', 'queued']);
+    first!.stalled(true);
+    first!.stalled(true);
+    expect(states()).toEqual(['running', 'running', 'queued']);
+    first!.stalled(false);
+    expect(states()).toEqual(['running', 'running', 'queued']);
+    ends[1]!();
+    await second!.finished();
+    expect(states()).toEqual(['running', 'succeeded', 'queued']);
+    first!.stalled(true);
+    ends[0]!();
+    await first!.finished();
+    expect(first!.isStalled).toBe(false);
+    expect(states()).toEqual(['succeeded', 'succeeded', 'running']);
+  });
+
   test('whose line is ended starts none of those that wait, and leaves those that run', async () => {
     const queue = new JobQueue<null, null>({ limit: () => 1, finishedKept: 3, now: () => new Date(0) });
     let end = (): void => undefined;

@@ -3,6 +3,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { mostBytes } from '../../../src/migration/check.js';
+import type { MoveFiles } from '../../../src/migration/ports.js';
 import type { MoveRequest } from '../../../src/migration/request.js';
 import { World, hardDisk, toFolder, vmConfiguration, vmId } from './world.js';
 
@@ -23,9 +24,9 @@ function picture(): string {
     .join('\n');
 }
 
-async function refusal(request: MoveRequest, code: string, text: string | RegExp) {
+async function refusal(request: MoveRequest, code: string, text: string | RegExp, files?: MoveFiles) {
   before = picture();
-  const { moves, ports, steps } = world.host();
+  const { moves, ports, steps } = world.host(undefined, files ? { files } : {});
   const vm = ports.registry.byId(vmId)!;
   await expect(moves.look(vm, request)).rejects.toMatchObject({ code, message: expect.stringMatching(text) as string });
   await expect(moves.submit(vm, request)).rejects.toMatchObject({ code });
@@ -119,6 +120,37 @@ describe('refused, and nothing changed:', () => {
         'nothing changed',
       );
     }
+  });
+
+  test('a path in -Vhds that cannot be looked at, for what the file system says of it', async () => {
+    const loop = path.join(world.root, 'loop');
+    fs.symlinkSync('loop', loop);
+    const named = path.join(loop, 'a.img');
+    const said = `'${named}' cannot be looked at: too many symbolic links encountered.`;
+    expect(await refusal(vhd(named, path.join(world.fast, 'a.img')), 'StorageFailure', said)).toBe('nothing changed');
+  });
+
+  test.each([
+    [{ code: 'EIO', errno: -5 }, 'EIO: i/o error, stat', 'StorageFailure', 'i/o error'],
+    [{ code: 'Unknown system error -116', errno: -116 }, 'Unknown system error -116', 'StorageFailure', 'stale file handle'],
+    [{ code: 'EACCES', errno: -13 }, 'EACCES: permission denied, stat', 'AccessDenied', 'permission denied'],
+  ] as const)('a path in -Vhds, or the disk it may be, that the file system answers with %o', async (system, text, code, words) => {
+    const named = anotherWay('a link to the file');
+    const { ports } = world.host();
+    for (const refused of [named, path.join(world.slow, 'a.img')]) {
+      const facts: MoveFiles['facts'] = (at) =>
+        at === refused ? Promise.reject(Object.assign(new Error(text), system)) : ports.files.facts(at);
+      const said = `'${refused}' cannot be looked at: ${words}.`;
+      const request = vhd(named, path.join(world.fast, 'a.img'));
+      expect(await refusal(request, code, said, { ...ports.files, facts })).toBe('nothing changed');
+    }
+  });
+
+  test.each(['freeBytes', 'realPath', 'isLink'] as const)('a file system that does not answer %s', async (question) => {
+    const { ports } = world.host();
+    const refuse = (at: string) => Promise.reject(Object.assign(new Error(`EIO: i/o error, x '${at}'`), { code: 'EIO', path: at }));
+    const files = { ...ports.files, [question]: refuse };
+    expect(await refusal(toFolder(world.fast), 'StorageFailure', /^'\/.*': i\/o error\.$/, files)).toBe('nothing changed');
   });
 
   test("a link to a disk whose destination has the link's name instead of the disk's", async () => {
@@ -257,6 +289,15 @@ describe('accepted:', () => {
     expect(checked!.plan.disks).toEqual([
       { disk: 0, source: path.join(world.slow, 'a.img'), target: path.join(world.fast, 'a.img'), format: 'raw' },
     ]);
+  });
+
+  test('a disk that -Vhds names by a link, although another disk of the VM cannot be looked at', async () => {
+    const { ports: plain } = world.host();
+    const facts: MoveFiles['facts'] = (at) =>
+      at.endsWith('b.img') ? Promise.reject(Object.assign(new Error('EIO: i/o error, stat'), { code: 'EIO' })) : plain.files.facts(at);
+    const { moves, ports } = world.host(undefined, { files: { ...plain.files, facts } });
+    const { checked } = await moves.look(ports.registry.byId(vmId)!, vhd(anotherWay('a hard link'), path.join(world.fast, 'a.img')));
+    expect(checked!.plan.disks).toMatchObject([{ source: path.join(world.slow, 'a.img') }]);
   });
 
   test('an empty tree that was made beforehand', async () => {

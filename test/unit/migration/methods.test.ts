@@ -47,6 +47,7 @@ class Client {
         this.asked.push(text);
         return this.answer;
       },
+      shouldContinue: () => Promise.reject(new Error('a move asks once')),
     };
     return moveMethods(moves, ports)[cmdlet]!(context).then(
       () => null,
@@ -239,6 +240,26 @@ describe('Stop-VMStorageMove', () => {
     expect(fs.existsSync(world.fast)).toBe(false);
     expect(client.out).toEqual([expect.objectContaining({ Outcome: 'Stopped' })]);
     expect(await call).toMatchObject({ code: 'OperationStopped' });
+  });
+
+  test('returns with a warning when the worker is not there, which stops the move once it is', async () => {
+    world.worker.holdAt = 'verify';
+    const watcher = new Client();
+    const call = watcher.move();
+    await reached(() => world.worker.steps.includes('mirror'));
+    world.worker.pid = null;
+    const client = new Client();
+    expect(await client.call('Stop-VMStorageMove', 'Name', { Name: ['web01'], PassThru: true })).toBeNull();
+    expect(client.warnings).toEqual([expect.stringMatching(/worker .*"web01" is not there\. It is told to stop the move/)]);
+    expect(client.out).toMatchObject([
+      { Outcome: null, Message: expect.stringMatching(/^Its storage worker is not there; .* told to stop/) },
+    ]);
+    watcher.stop.abort();
+    expect(await call).toMatchObject({ code: 'OperationStopped', message: expect.stringMatching(/is not there/) });
+    world.worker.restart();
+    await allOver(moves);
+    expect(moves.finished()).toMatchObject([{ state: 'cancelled' }]);
+    expect(fs.existsSync(world.fast)).toBe(false);
   });
 
   test('with -WhatIf stops nothing; without a move it is an error', async () => {

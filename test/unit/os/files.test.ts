@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { boundLog } from '../../../src/os/bounded-logs.js';
-import { hasCode, systemFiles, temporaryName } from '../../../src/os/files.js';
+import { hasCode } from '../../../src/os/errno.js';
+import { systemFiles, temporaryName } from '../../../src/os/files.js';
 
 let folder: string;
 beforeEach(async () => {

@@ -147,6 +147,27 @@ describe('the registry', () => {
     }
   });
 
+  it.each([
+    ['the registry', 'registry.json'],
+    ['a configuration', '.vmcx'],
+  ])('says why %s could not be written, when its owner has no space left under a quota', async (_, name) => {
+    const full = Object.assign(new Error('Unknown system error -122: Unknown system error -122, write'), {
+      ...{ errno: -122, code: 'Unknown system error -122', syscall: 'write' },
+    });
+    const unlessFull = (path: string, write: () => Promise<void>) => (path.endsWith(name) ? Promise.reject(full) : write());
+    const files: Files = {
+      ...systemFiles,
+      replace: (path, text) => unlessFull(path, () => systemFiles.replace(path, text)),
+      createExclusively: (path, text) => unlessFull(path, () => systemFiles.createExclusively(path, text)),
+    };
+    await expect((await open(files)).add(machine())).rejects.toMatchObject({
+      code: 'NoSpace',
+      target: expect.stringMatching(new RegExp(`${name.replace('.', '\\.')}$`)) as string,
+      message: expect.stringMatching(/cannot be written.*: disk quota exceeded\.$/) as string,
+    });
+    expect((await open()).list()).toEqual([]);
+  });
+
   it('finds the owner of a disk under any spelling', async () => {
     const registry = await open();
     await registry.add(machine());
@@ -184,6 +205,12 @@ describe('the settings', () => {
     await settings.change({ maximumStorageMigrations: 4 });
     await expect(settings.change({ maximumStorageMigrations: 0 })).rejects.toThrow(/maximumStorageMigrations must be >= 1/);
     await expect(settings.change({ virtualMachinePath: 'relative' })).rejects.toThrow(/virtualMachinePath/);
+    const refuse = () => Promise.reject(Object.assign(new Error('EROFS: read-only file system, open'), { code: 'EROFS' }));
+    const readOnly = await openSettings(paths, { ...systemFiles, replace: refuse });
+    await expect(readOnly.change({ maximumStorageMigrations: 8 })).rejects.toMatchObject({
+      code: 'AccessDenied',
+      target: paths.settingsFile,
+    });
     expect(told).toEqual([4]);
     expect((await openSettings(paths, systemFiles)).current.maximumStorageMigrations).toBe(4);
   });
