@@ -1,5 +1,5 @@
 /** What is built from this checkout: npm packages, the addon, TypeScript, the PowerShell module. */
-import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { accessSync, chmodSync, constants, existsSync, lstatSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { findProgram } from './debian.mjs';
 import { filesBelow, firstLineOf, hashOf, isStamped, root, runProgram, SetupFailure, stamp } from './step.mjs';
@@ -86,16 +86,32 @@ function removeStale(/** @type {string} */ below) {
   }
 }
 
+/**
+ * What npx runs. The compiler makes new files that nobody may execute, and npm makes them executable only when it first links them: after
+ * that, `npx vmstorage` in a checkout compiled anew at the same path says "Permission denied".
+ */
+const commands = () => inRoot(...Object.values(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).bin));
+
+function areExecutable() {
+  try {
+    for (const command of commands()) accessSync(command, constants.X_OK);
+    return true;
+  } catch {
+    return false; // or not there: either way the step has to run
+  }
+}
+
 /** @type {import('./step.mjs').Step} */
 export const typescriptStep = {
   name: 'TypeScript',
-  pending: () => (isStamped('typescript', hashOf(typescriptInputs()), inRoot('dist/src')) ? null : 'compiling'),
+  pending: () => (isStamped('typescript', hashOf(typescriptInputs()), inRoot('dist/src')) && areExecutable() ? null : 'compiling'),
   run() {
     const hash = hashOf(typescriptInputs());
     runProgram('compile TypeScript', join(root, 'node_modules/.bin/tsc'), ['-p', 'tsconfig.json'], {
       advice: 'mend what the compiler names',
     });
     for (const below of ['src', 'cmdlets', 'scripts', 'test']) removeStale(below);
+    for (const command of commands()) chmodSync(command, 0o755);
     stamp('typescript', hash);
   },
 };
