@@ -5,6 +5,7 @@ import { systemProcesses } from '../../../src/os/processes.js';
 import { BenchWorker } from '../bench-worker.js';
 import type { Figures } from '../document.js';
 import { GuestLoad } from '../guest-load.js';
+import { putApart } from '../placement.js';
 import { StorageDaemon } from '../storage-daemon.js';
 import type { Bench, Case } from './case.js';
 
@@ -35,6 +36,8 @@ async function loadOn(bench: Bench, socket: string, pid: number, { queueDepth, w
     return time;
   };
   const guest = await GuestLoad.start(socket, { queueDepth, writePercent, flushEvery, spanBytes, rate: null });
+  // With many requests under way nobody waits for a wake-up; there the kernel knows best.
+  if (queueDepth === 1) await putApart(bench.children, pid);
   await sleep(WARM_UP_MS);
   guest.takeWaits();
   const [began, usedBefore] = [performance.now(), processorMs()];
