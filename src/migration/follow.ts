@@ -37,10 +37,14 @@ export async function follow(scene: Scene): Promise<void> {
   const targets = new TargetWatch(scene, () => wake.ring());
   let askToStop = true;
   let known = false;
+  let told = 0;
   try {
     for (;;) {
       const status = await scene.ask('status', {});
       if (status.move) scene.tracker.fromWorker(status.move);
+      const warnings = status.move?.moveId === scene.plan.moveId ? (status.move.warnings ?? []) : [];
+      for (const warning of warnings.slice(told)) scene.control.warn(warning);
+      told = Math.max(told, warnings.length);
       if (judge(status, scene)) return;
       if (wake.wasRestored()) known = false;
       if (!known && mayBeKnown(status, scene)) {

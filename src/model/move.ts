@@ -99,4 +99,6 @@ export interface MoveStatus {
   readonly boundBytes: string | null;
   readonly outcome: null | { readonly ok: boolean; readonly code: string; readonly message: string };
   readonly receipt: readonly DiskReceipt[] | null;
+  /** For the person who asked for the move; of the worker, and forgotten when that is started again. */
+  readonly warnings?: readonly string[];
 }

@@ -27,6 +27,8 @@ export class PlayedWorker {
   dieAt: string | null = null;
   /** The worker cannot reach its targets any more and leaves them, as one whose destination is gone. */
   keepTargets = false;
+  /** What it has to say of the targets it made. */
+  warnings: readonly string[] = [];
   peerPid: number | null = null;
   steps: string[] = [];
   calls: string[] = [];
@@ -71,7 +73,7 @@ export class PlayedWorker {
           waitingFor: null,
         };
       }),
-      move: this.move,
+      move: this.move && { ...this.move, warnings: this.warnings },
       journal,
     };
   }

@@ -59,6 +59,12 @@ describe('a move that succeeds', () => {
     expect(receipt.finishedAt).not.toBeNull();
   });
 
+  test('says once what the worker could not give a target', async () => {
+    world.worker.warnings = ["'a' has not everything of 'b'", "'c' has not everything of 'd'"];
+    const { job } = await move();
+    expect(job.lines).toEqual(world.worker.warnings.map((text) => ({ event: 'warning', text })));
+  });
+
   test('can be followed by a move back', async () => {
     const { moves, ports } = await move();
     const back = (await moves.submit(ports.registry.byId(vmId)!, toFolder(path.join(world.root, 'third'))))!;

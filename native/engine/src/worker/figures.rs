@@ -53,6 +53,7 @@ impl Moving {
             bound_bytes: None,
             outcome: state.outcome.clone(),
             receipt: state.receipts.clone(),
+            warnings: state.warnings.clone(),
         };
         if let Some(f) = figures {
             state.speed.sample(f.progress.copied_bytes + f.progress.recopied_bytes + f.progress.verified_bytes);

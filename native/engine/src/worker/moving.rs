@@ -24,7 +24,7 @@ use super::receipt::{self, DiskReceipt, ReceiptFile, iso_time};
 use super::scan::scan;
 use super::serve::OnNotice;
 use super::status::OutcomeStatus;
-use super::targets::make_targets;
+use super::targets::{Made, make_targets};
 use crate::disk::{DiskError, ErrorKind};
 use crate::file::{FileIdentity, SpaceReturn, delete_gradually};
 use crate::image::Image;
@@ -46,6 +46,8 @@ pub(super) struct State {
     pub(super) receipts: Option<Vec<DiskReceipt>>,
     pub(super) percent: f64,
     pub(super) journal_error: Option<String>,
+    /// For the person who asked for the move; a successor of this worker does not know them.
+    pub(super) warnings: Vec<String>,
     stop_too_late: bool,
     /// The machine ends or has ended on the source; what is left is cleaning up.
     ending: Option<EndReason>,
@@ -107,7 +109,7 @@ impl Moving {
         }
         let (journal, writer) = Journal::create(journal_path, plan_json.as_bytes(), &sizes, boot_id()?)?;
         kill_point("after:started");
-        let mut made = Vec::new();
+        let mut made = Made::default();
         let started = make_targets(&plan, &mut made).and_then(|targets| {
             kill_point("targets");
             let machine = Move::new(MoveLimits::default(), journal.setups())?;
@@ -119,11 +121,12 @@ impl Moving {
         });
         match started {
             Ok(moving) => {
+                moving.warn(made.warnings);
                 moving.scan();
                 Ok(moving)
             }
             Err(mut error) => {
-                let (space, deleted) = delete_gradually(made.iter().map(PathBuf::as_path));
+                let (space, deleted) = delete_gradually(made.paths.iter().map(PathBuf::as_path));
                 if let Err(left) = deleted {
                     error
                         .message
@@ -159,6 +162,7 @@ impl Moving {
                 receipts: None,
                 percent: 0.0,
                 journal_error: None,
+                warnings: Vec::new(),
                 stop_too_late: false,
                 ending: None,
                 verified_at: None,
@@ -340,6 +344,10 @@ impl Moving {
         let state = lock(&self.state);
         let waited = self.changed.wait_timeout_while(state, patience, |state| state.outcome.is_none());
         drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn warn(&self, warnings: Vec<String>) {
+        lock(&self.state).warnings.extend(warnings);
     }
 
     /// Somebody may want to look at the figures.

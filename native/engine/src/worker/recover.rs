@@ -21,7 +21,7 @@ use super::plan::{Plan, PlannedDisk, parse_plan};
 use super::receipt;
 use super::serve::OnNotice;
 use super::status::OutcomeStatus;
-use super::targets::{is_ours, open_target, remake_target};
+use super::targets::{Made, is_ours, open_target, remake_target};
 use crate::disk::{DiskError, ErrorKind};
 use crate::file::LockWait;
 use crate::kill_point::kill_point;
@@ -95,7 +95,7 @@ pub fn recover(
 
 /// On the thread of the move: waits for the targets, puts the machine in place, follows it.
 fn resume(moving: &Arc<Moving>, phase: JournalPhase, setups: Vec<DiskSetup>) {
-    let mut made = Vec::new();
+    let mut made = Made::default();
     let targets = moving.plan.disks.iter().map(|disk| {
         if phase == JournalPhase::Started {
             remake_target(disk, moving.journal_path(), &mut made)?;
@@ -112,6 +112,7 @@ fn resume(moving: &Arc<Moving>, phase: JournalPhase, setups: Vec<DiskSetup>) {
     match installed {
         Ok(notices) => {
             if phase == JournalPhase::Started {
+                moving.warn(made.warnings);
                 moving.scan();
             }
             moving.follow(&notices);

@@ -71,4 +71,5 @@ pub struct MoveStatus {
     pub bound_bytes: Option<String>,
     pub outcome: Option<OutcomeStatus>,
     pub receipt: Option<Vec<DiskReceipt>>,
+    pub warnings: Vec<String>,
 }

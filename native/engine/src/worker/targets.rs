@@ -12,8 +12,17 @@ use crate::service::DiskId;
 /// Nobody has to do with a target that is new; who looks at it all the same (a back-up, a scanner) lets go soon.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
-/// Makes every target like its source, exclusively, and opens and locks it. `made` names what has to go when a later one fails.
-pub fn make_targets(plan: &Plan, made: &mut Vec<PathBuf>) -> Result<Vec<(DiskId, Image)>, DiskError> {
+/// What a move has made at its destination so far.
+#[derive(Default)]
+pub struct Made {
+    /// What has to go when a later one cannot be made.
+    pub paths: Vec<PathBuf>,
+    /// One sentence for each that is not like its source in everything.
+    pub warnings: Vec<String>,
+}
+
+/// Makes every target like its source, exclusively, and opens and locks it.
+pub fn make_targets(plan: &Plan, made: &mut Made) -> Result<Vec<(DiskId, Image)>, DiskError> {
     plan.disks
         .iter()
         .map(|disk| {
@@ -23,7 +32,7 @@ pub fn make_targets(plan: &Plan, made: &mut Vec<PathBuf>) -> Result<Vec<(DiskId,
         .collect()
 }
 
-pub fn make_target(disk: &PlannedDisk, made: &mut Vec<PathBuf>) -> Result<(), DiskError> {
+pub fn make_target(disk: &PlannedDisk, made: &mut Made) -> Result<(), DiskError> {
     let format = disk.format.into();
     let facts = inspect_image(&disk.source, format)?;
     let options = CreateImage {
@@ -36,8 +45,17 @@ pub fn make_target(disk: &PlannedDisk, made: &mut Vec<PathBuf>) -> Result<(), Di
         disk_identifier: facts.disk_identifier,
     };
     create_image(&disk.target, &options)?;
-    made.push(disk.target.clone());
-    copy_attributes(&disk.source, &disk.target).map(drop)
+    made.paths.push(disk.target.clone());
+    let left_out = copy_attributes(&disk.source, &disk.target)?;
+    if !left_out.is_empty() {
+        made.warnings.push(format!(
+            "'{}' has not everything of '{}' beside its content; this could not be set: {}.",
+            disk.target.display(),
+            disk.source.display(),
+            left_out.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 pub fn open_target(disk: &PlannedDisk, wait: LockWait<'_>) -> Result<(DiskId, Image), DiskError> {
@@ -53,7 +71,7 @@ pub fn is_ours(disk: &PlannedDisk, journal: &Path) -> Result<bool, DiskError> {
 }
 
 /// Makes anew what such a move had made; a file of somebody else is left alone and refused.
-pub fn remake_target(disk: &PlannedDisk, journal: &Path, made: &mut Vec<PathBuf>) -> Result<(), DiskError> {
+pub fn remake_target(disk: &PlannedDisk, journal: &Path, made: &mut Made) -> Result<(), DiskError> {
     if disk.target.symlink_metadata().is_ok() {
         if !is_ours(disk, journal)? {
             let message = format!("'{}' is there and was not made by this move", disk.target.display());
