@@ -54,7 +54,7 @@ describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img'))('by hand', () => {
     (await run(process.execPath, [commandLine, ...words], { env: { ...process.env, VMSTORAGE_HOME: home }, cwd: scratch.path })).stdout;
 
   it('npx may execute the command, which npm sees to only where it never did before', async () => {
-    await access(commandLine, constants.X_OK);
+    await expect(access(commandLine, constants.X_OK)).resolves.toBeUndefined();
   });
 
   it.skipIf(!requires('PowerShell 7.6', pwsh))('the PowerShell block moves a running VM there and back again', async () => {
