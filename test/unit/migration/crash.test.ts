@@ -68,6 +68,7 @@ async function crashAt(moving: 'disks' | 'configuration', step: number, when: 'b
     const first = world.host(steps);
     void first.moves.submit(first.ports.registry.byId(vmId)!, requests[moving](world)).catch(() => undefined);
     await reached(() => steps.dead);
+    await steps.kill();
     await world.worker.quiet();
     world.worker.listeners.clear();
     if (death === 'machine') world.bootId = 'boot-2';
@@ -177,6 +178,7 @@ describe('the host dies while a move is undone', () => {
           const { moves, ports } = world.host(steps);
           void moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)).catch(() => undefined);
           await reached(() => steps.dead);
+          await steps.kill();
           await world.worker.quiet();
           world.worker.listeners.clear();
           const next = await world.restartHost();

@@ -49,7 +49,7 @@ describe('on disk', () => {
     const first = world.host(steps);
     const job = (await first.moves.submit(first.ports.registry.byId(vmId)!, toFolder(world.fast)))!;
     await reached(() => world.worker.steps.includes('mirror'));
-    steps.dead = true;
+    await steps.kill();
     world.worker.listeners.clear();
     return { id: job.id, ...world.host() };
   }
@@ -60,7 +60,7 @@ describe('on disk', () => {
     const first = world.host(steps);
     void first.moves.submit(first.ports.registry.byId(vmId)!, toFolder(world.fast));
     await reached(() => world.worker.steps.includes('mirror'));
-    steps.dead = true;
+    await steps.kill();
     world.worker.listeners.clear();
     const { moves, ports } = await world.restartHost();
     expect(ports.locks.isMoving(vmId)).toBe(true);
@@ -229,7 +229,7 @@ describe('on disk', () => {
     void first.moves.submit(first.ports.registry.byId(vmId)!, toFolder(path.join(world.root, 'third')));
     await reached(() => world.worker.steps.includes('mirror'));
     first.moves.close();
-    steps.dead = true;
+    await steps.kill();
     world.worker.listeners.clear();
 
     const { moves } = await world.restartHost();

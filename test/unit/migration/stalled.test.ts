@@ -31,7 +31,7 @@ async function stranded() {
 /** The same, and the host is killed as well and starts again. */
 async function strandedOverRestart() {
   const before = await stranded();
-  before.steps.dead = true;
+  await before.steps.kill();
   world.worker.listeners.clear();
   const host = world.host();
   await host.moves.start();

@@ -29,8 +29,15 @@ export class Crash extends Error {
 export class Steps {
   readonly names: string[] = [];
   dead = false;
+  #underWay = 0;
 
   constructor(private readonly at: { step: number; when: 'before' | 'after'; how: 'crash' | 'fail' } | null = null) {}
+
+  /** Of a killed process no step is under way; a played host's would go on beside those of its successor. */
+  async kill(): Promise<void> {
+    this.dead = true;
+    await reached(() => this.#underWay === 0);
+  }
 
   /** Reads die with the host as well, but are no steps. */
   alive(): void {
@@ -42,7 +49,8 @@ export class Steps {
     this.names.push(name);
     const hit = this.at?.step === this.names.length ? this.at : null;
     if (hit?.when === 'before') this.#end(hit.how, name);
-    const value = await body();
+    this.#underWay++;
+    const value = await body().finally(() => this.#underWay--);
     this.alive();
     if (hit?.when === 'after') this.#end(hit.how, name);
     return value;
