@@ -16,8 +16,12 @@ const GUEST_THREAD = 'guest-disk0';
 export async function putApart(children: Children, serverPid: number): Promise<void> {
   if (availableParallelism() < 2) return;
   await children.run('taskset', ['-a', '-p', '-c', String(SERVER_PROCESSOR), String(serverPid)]);
+  let found = false;
   for (const thread of await readdir('/proc/self/task')) {
     const name = (await readFile(`/proc/self/task/${thread}/comm`, 'utf8').catch(() => '')).trim(); // one that has ended meanwhile
-    if (name === GUEST_THREAD) await children.run('taskset', ['-p', '-c', String(GUEST_PROCESSOR), thread]);
+    if (name !== GUEST_THREAD) continue;
+    found = true;
+    await children.run('taskset', ['-p', '-c', String(GUEST_PROCESSOR), thread]);
   }
+  if (!found) throw new Error(`The guest has no thread ${GUEST_THREAD} any more: it cannot be put on a processor of its own.`);
 }

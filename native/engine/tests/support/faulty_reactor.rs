@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -29,15 +30,23 @@ const HANG_LOOK: Duration = Duration::from_millis(2);
 
 /// Shared with the test.
 #[derive(Clone, Default)]
-pub struct Faults(Arc<Mutex<Vec<Trouble>>>);
+pub struct Faults {
+    troubles: Arc<Mutex<Vec<Trouble>>>,
+    hung: Arc<AtomicBool>,
+}
 
 impl Faults {
     pub fn set(&self, troubles: Vec<Trouble>) {
-        *self.0.lock().unwrap() = troubles;
+        *self.troubles.lock().unwrap() = troubles;
+    }
+
+    /// Whether an operation has met a file that hangs.
+    pub fn has_hung(&self) -> bool {
+        self.hung.load(Ordering::Relaxed)
     }
 
     fn of(&self, fd: RawFd) -> Trouble {
-        let troubles = self.0.lock().unwrap();
+        let troubles = self.troubles.lock().unwrap();
         let Ok(path) = std::fs::read_link(format!("/proc/self/fd/{fd}")) else { return Trouble::default() };
         let path = path.to_string_lossy().into_owned();
         troubles.iter().find(|trouble| path.contains(&trouble.place)).cloned().unwrap_or_default()
@@ -96,6 +105,7 @@ impl FaultyReactor {
             }
             let trouble = self.faults.of(fd_of(&op));
             if trouble.hangs_until.is_some_and(|until| until > now) {
+                self.faults.hung.store(true, Ordering::Relaxed);
                 self.files[at].0 = now + HANG_LOOK;
                 continue;
             }
