@@ -245,6 +245,33 @@ fn a_process_killed_with_sigkill_fifty_times_loses_and_repeats_nothing() {
     place.judge_image();
 }
 
+/// In 0.1 the wait was taken when something completed, so it was 0 for as long as nothing did.
+#[test]
+fn a_wait_is_told_while_it_goes_on_also_while_the_guest_itself_is_held() {
+    const LONG: Duration = Duration::from_millis(300);
+    let place = Place::new();
+    let options = GuestOptions { depth: 4, ..GuestOptions::default() };
+    let guest = Guest::start(&[place.socket()], &options).unwrap();
+    let longest = || guest.stats()[0].oldest_wait;
+    let served = place.serve(1, Behaviour::default());
+    run_until(&guest, 500);
+    served.kill();
+    until("the wait for a dead back end is told", || longest() > LONG);
+
+    // A back end that is stopped: the kernel accepts the connection, nobody answers, and the guest's thread waits for the answer.
+    let silent = std::os::unix::net::UnixListener::bind(place.socket()).unwrap();
+    let (connection, _) = silent.accept().unwrap();
+    let before = longest();
+    until("the wait goes on growing", || longest() > before + LONG);
+    drop((connection, silent));
+    std::fs::remove_file(place.socket()).unwrap();
+
+    let served = place.serve(1, Behaviour::default());
+    until("the guest goes on", || longest() < LONG);
+    assert_clean(&guest.stop());
+    served.close();
+}
+
 #[test]
 fn a_connection_lost_without_a_crash_loses_nothing_either() {
     let place = Place::new();

@@ -31,13 +31,15 @@ impl Running {
                 }
             }
         }
-        if any {
-            let oldest = self.slots.iter().filter(|slot| slot.work.is_some()).map(|slot| slot.started).min();
-            let mut stats = lock(&load.stats);
-            stats.in_flight = self.outstanding() as u64;
-            stats.oldest_wait = oldest.map(|started| started.elapsed()).unwrap_or_default();
-        }
         any
+    }
+
+    /// Says what is in flight and since when. After every change of it: whoever looks next may find this thread held.
+    pub(super) fn tell_in_flight(&self, load: &DiskLoad) {
+        let oldest = self.slots.iter().filter(|slot| slot.work.is_some()).map(|slot| slot.started).min();
+        let mut stats = lock(&load.stats);
+        stats.in_flight = self.outstanding() as u64;
+        stats.oldest_since = oldest;
     }
 
     fn complete(&mut self, load: &DiskLoad, index: usize) {

@@ -119,6 +119,7 @@ impl DiskLoad {
             }
             let reaped = running.reap(&self);
             if reaped || submitted {
+                running.tell_in_flight(&self);
                 give_up = None;
                 continue;
             }

@@ -57,8 +57,11 @@ pub struct DiskStats {
     pub latency: Histogram,
     /// As `latency`, since the last call of [`GuestHandle::take_window`].
     pub window: Histogram,
-    /// The longest any request now in flight has been waiting.
+    /// The longest any request now in flight has been waiting, as of the moment the counters were taken.
     pub oldest_wait: Duration,
+    /// When that request was submitted. A moment and not a length: the guest's own thread may be held too, in a connection that does
+    /// not answer, and a wait has to grow whether anybody looks at it or not.
+    oldest_since: Option<Instant>,
     /// The first thing that was wrong, in words.
     pub first_wrong: Option<String>,
     /// Why the last attempt to connect failed.
@@ -131,7 +134,12 @@ impl Guest {
 
 impl GuestHandle {
     pub fn stats(&self) -> Vec<DiskStats> {
-        self.disks.iter().map(|disk| lock(&disk.stats).clone()).collect()
+        let taken = |disk: &DiskThread| {
+            let mut stats = lock(&disk.stats).clone();
+            stats.oldest_wait = stats.oldest_since.map(|since| since.elapsed()).unwrap_or_default();
+            stats
+        };
+        self.disks.iter().map(taken).collect()
     }
 
     /// The waits of all disks since the last call, and starts the next window. For "before the move" and "during the move".
