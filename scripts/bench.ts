@@ -7,10 +7,11 @@
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { findProgram } from '../test/support/requires.js';
 import { SCRATCH_PREFIX } from '../test/support/scratch.js';
 import { readCommandLine } from './command-line.js';
+import { measureAgainst, whyNoCheckout } from './bench/against.js';
 import { BenchWorker } from './bench/bench-worker.js';
 import type { Bench } from './bench/cases/case.js';
 import { cases } from './bench/cases/index.js';
@@ -25,7 +26,7 @@ import { renderTable } from './bench/table.js';
 const SIZE_LEAST_MIB = 16;
 const SIZE_MOST_MIB = 1024 * 1024;
 
-const { json, only, ...settings } = readCommandLine(
+const { json, only, against, ...settings } = readCommandLine(
   {
     name: 'bench',
     says: "Measures how fast we are, each figure beside its peer's, in one interleaved run; nothing is judged",
@@ -41,6 +42,10 @@ const { json, only, ...settings } = readCommandLine(
         value: 'NAME',
         says: 'one row of the table, or a family of them: idle-copy, whole-move, loaded-move, blackout, memory, vhost-4k',
       },
+      against: {
+        value: 'FOLDER',
+        says: 'another built checkout of this project: the rows show this one beside that one instead of beside the peers',
+      },
       json: { says: 'prints one JSON document (scripts/bench/document.ts) instead of the table' },
     },
     exit: '0 when everything was measured, 1 when something failed, 2 for a wrong argument or a missing peer, 130 after Ctrl+C',
@@ -51,11 +56,15 @@ const { json, only, ...settings } = readCommandLine(
     const only = line.value('only');
     const names = cases.flatMap(({ rows }) => rows.map(({ name }) => name));
     if (!names.some((name) => isAsked(name, only))) throw line.wrong(`--only ${only}: there is no such row; there are ${names.join(', ')}`);
+    const against = line.value('against');
+    const why = against === null ? null : whyNoCheckout(against);
+    if (why !== null) throw line.wrong(`--against ${against}: ${why}`);
     return {
       rounds: line.whole('rounds', 1, 1000),
       sizeMiB: line.whole('size', SIZE_LEAST_MIB, SIZE_MOST_MIB),
       windowSeconds,
       only,
+      against: against === null ? null : resolve(against),
       json: line.has('json'),
     };
   },
@@ -79,8 +88,19 @@ const stopped = new Promise<never>((_, reject) => {
   }
 });
 
+const say = (text: string): void => void process.stderr.write(`${text}\n`);
+
+async function measureBesideCheckout(other: string): Promise<BenchDocument> {
+  const roots = { this: join(import.meta.dirname, '../..'), other };
+  // Both write their disks into a folder of this run's, which goes with it.
+  const run = (root: string, words: readonly string[]): Promise<string> => {
+    const scratch = { VMSTORAGE_SCRATCH: folder, TMPDIR: folder };
+    return children.output(process.execPath, [join(root, 'dist/scripts/bench.js'), ...words], scratch);
+  };
+  return measureAgainst(roots, settings, only, run, (round, root) => say(`round ${round + 1} of ${settings.rounds}: ${root}`));
+}
+
 async function measure(): Promise<BenchDocument> {
-  const say = (text: string): void => void process.stderr.write(`${text}\n`);
   const load = loadNow();
   const bench: Bench = { ...settings, folder, children, rawImage: join(folder, 'source.img'), vhdxImage: join(folder, 'source.vhdx') };
   say(`writing a disk of ${bench.sizeMiB} MiB in ${folder}`);
@@ -94,7 +114,7 @@ async function measure(): Promise<BenchDocument> {
 }
 
 try {
-  const document = await Promise.race([measure(), stopped]);
+  const document = await Promise.race([against === null ? measure() : measureBesideCheckout(against), stopped]);
   process.stdout.write(json ? `${JSON.stringify(document, null, 2)}\n` : renderTable(document));
 } catch (error) {
   exitCode ||= 1;

@@ -57,7 +57,11 @@ export class Children {
 
   start(command: string, args: readonly string[]): Child {
     if (this.#closed) throw new Error('The run is over; nothing is started any more.');
-    const child = new Child(command, spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] }));
+    return this.#keep(command, spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] }));
+  }
+
+  #keep(command: string, started: ChildProcess): Child {
+    const child = new Child(command, started);
     this.#all.add(child);
     void child.ended.then(
       () => this.#all.delete(child),
@@ -71,6 +75,17 @@ export class Children {
     const began = performance.now();
     await this.start(command, args).succeed();
     return (performance.now() - began) / 1000;
+  }
+
+  /** Runs a program to its end with `env` besides this process's; resolves with all of its standard output. */
+  async output(command: string, args: readonly string[], env: Readonly<Record<string, string>>): Promise<string> {
+    if (this.#closed) throw new Error('The run is over; nothing is started any more.');
+    const started = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+    let text = '';
+    started.stdout.setEncoding('utf8').on('data', (part: string) => (text += part));
+    // The end of the process and the end of what it said come in any order.
+    await Promise.all([this.#keep(command, started).succeed(), once(started.stdout, 'close')]);
+    return text;
   }
 
   /** Kills what is left and starts nothing more. */

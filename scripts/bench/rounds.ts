@@ -11,7 +11,7 @@ export interface Step {
   readonly run: string;
 }
 
-function shuffled<T>(items: readonly T[]): T[] {
+export function shuffled<T>(items: readonly T[]): T[] {
   const left = [...items];
   const drawn: T[] = [];
   while (left.length > 0) drawn.push(...left.splice(Math.floor(Math.random() * left.length), 1));

@@ -49,6 +49,15 @@ describe.skipIf(lacks('qemu-img', 'qemu-storage-daemon'))('npm run bench', () =>
     expect(await leftoversAfter({ id: scratch.path, folder: scratch.path })).toEqual([]);
   });
 
+  it('measures itself beside another checkout, here once more itself', async () => {
+    await using scratch = await makeScratch('bench-test');
+    const { said, exit } = start(scratch.path, [...RUN, '--only', 'idle-copy-raw', '--against', repository, '--json']);
+    expect(await exit, said.err).toBe(0);
+    const { rows } = JSON.parse(said.out) as BenchDocument;
+    expect(rows).toMatchObject([{ name: 'idle-copy-raw', peer: { name: repository } }]);
+    expect(await leftoversAfter({ id: scratch.path, folder: scratch.path })).toEqual([]);
+  });
+
   it('ends everything it started when it is interrupted', async () => {
     await using scratch = await makeScratch('bench-test');
     const { child, said, exit } = start(scratch.path, [...RUN, '--window', '60', '--only', 'loaded-move']);
@@ -70,6 +79,7 @@ describe.skipIf(lacks('qemu-img', 'qemu-storage-daemon'))('npm run bench', () =>
       [['--rounds', '0'], 'a whole number from 1'],
       [['--size', '1.5'], 'a whole number from 16'],
       [['--fast'], '--fast'],
+      [['--against', '/'], 'holds no checkout'],
     ] as const) {
       const { said, exit } = start(scratch.path, args);
       expect(await exit).toBe(2);

@@ -1,6 +1,7 @@
 /** What the benchmark makes of its measurements. */
 import { describe, expect, it } from 'vitest';
-import { isAsked, makeRow, type Round, type RowPlan } from '../../../scripts/bench/document.js';
+import { measureAgainst, whyNoCheckout } from '../../../scripts/bench/against.js';
+import { type BenchDocument, isAsked, makeRow, type Round, type RowPlan } from '../../../scripts/bench/document.js';
 import { pairedRatio, spread } from '../../../scripts/bench/statistics.js';
 import { renderTable } from '../../../scripts/bench/table.js';
 
@@ -82,5 +83,52 @@ describe('a row', () => {
       /^blackout\s+us\s+lower\s+3\.00 \(2\.00\.\.10\.0\)\s+10\.0 \(4\.00\.\.12\.0\)\s+0\.500 \(0\.250\.\.1\.00\)\s+ahead\s+the peer$/,
     );
     expect(lines[1]).toContain('behind');
+  });
+});
+
+describe('beside another checkout', () => {
+  const machine = { rounds: 1 } as BenchDocument['machine'];
+  const settings = { rounds: 2, sizeMiB: 64, windowSeconds: 0.5 };
+  const document = (figures: Record<string, number>): BenchDocument => ({
+    machine,
+    rows: Object.entries(figures).map(([name, value]) => ({
+      ...makeRow(plan, [{ us: { switch: value }, them: { complete: 1_000_000 } }]),
+      name,
+    })),
+  });
+
+  it("each round runs both, and a row holds both checkouts' own figures, never their peers'", async () => {
+    const runs: string[] = [];
+    const left: Record<string, Record<string, number>[]> = {
+      '/new': [
+        { a: 10, b: 1 },
+        { a: 30, b: 1 },
+      ],
+      '/old': [{ a: 20 }, { a: 10 }],
+    };
+    const run = async (root: string, words: readonly string[]): Promise<string> => {
+      runs.push(root);
+      expect(words).toEqual(['--json', '--rounds', '1', '--size', '64', '--window', '0.5', '--only', 'a']);
+      return JSON.stringify(document(left[root]!.shift()!));
+    };
+    const made = await measureAgainst({ this: '/new', other: '/old' }, settings, 'a', run, () => undefined);
+    expect([runs.slice(0, 2).sort(), runs.slice(2).sort()]).toEqual([
+      ['/new', '/old'],
+      ['/new', '/old'],
+    ]);
+    expect(made.machine.rounds).toBe(2);
+    expect(
+      made.rows.map(({ name }) => name),
+      'what only one of them measures is left out',
+    ).toEqual(['a']);
+    expect(made.rows[0]).toMatchObject({
+      ours: { min: 10, max: 30 },
+      peer: { name: '/old', min: 10, max: 20 },
+      ratioSpread: { min: 0.5, max: 3 },
+    });
+  });
+
+  it('a folder that is no checkout of this project is refused', () => {
+    expect(whyNoCheckout('/')).toMatch('holds no checkout');
   });
 });
