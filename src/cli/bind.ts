@@ -4,11 +4,22 @@
  */
 import { placementIn, type Cmdlet, type Parameter } from '../../cmdlets/define.js';
 import type { WireValue } from '../protocol/messages.js';
-import { parseValue, refuse } from './values.js';
+import { refuse } from './refuse.js';
+import { parseSwitch, parseValue } from './values.js';
 
-/** What every command takes besides the cmdlet's own parameters. */
-const standard = ['WhatIf', 'Confirm', 'Verbose', 'Json', 'Help'] as const;
-type Standard = (typeof standard)[number];
+/** What every command takes besides the cmdlet's own parameters, with PowerShell's short names. */
+const standard = { WhatIf: 'wi', Confirm: 'cf', Verbose: 'vb', Json: undefined } as const;
+type Standard = keyof typeof standard;
+
+/** PowerShell takes the longer dashes for dashes, as they come out of documents. A number may begin with one. */
+const looksLikeParameter = (word: string): boolean => /^[-\u2013\u2014\u2015]+[\p{L}?_]/u.test(word);
+const PARAMETER = /^(?:--?|[\u2013\u2014\u2015])([\p{L}?_][\p{L}\p{Nd}_-]*)(?:[:=](.*))?$/su;
+
+/** `-h` is help, whatever else is typed. A value that spells it is written as `-Name:-h`, or stands behind `--`. */
+export function asksForHelp(words: readonly string[]): boolean {
+  const end = words.indexOf('--');
+  return (end < 0 ? words : words.slice(0, end)).some((word) => /^(-\?|\/\?|-h|--?help)$/i.test(word));
+}
 
 export interface BoundCommand {
   readonly parameterSet: string;
@@ -28,7 +39,10 @@ function findName(word: string, cmdlet: Cmdlet): string {
   const spellings = new Map<string, string>();
   for (const [name, parameter] of Object.entries(cmdlet.parameters))
     for (const one of [name, ...parameter.aliases]) spellings.set(one.toLowerCase(), name);
-  for (const name of standard) if (cmdlet.changes || (name !== 'WhatIf' && name !== 'Confirm')) spellings.set(name.toLowerCase(), name);
+  for (const [name, short] of Object.entries(standard)) {
+    if (!cmdlet.changes && (name === 'WhatIf' || name === 'Confirm')) continue;
+    for (const one of [name, ...(short === undefined ? [] : [short])]) spellings.set(one.toLowerCase(), name);
+  }
   const exact = spellings.get(wanted);
   if (exact !== undefined) return exact;
   const matches = [...new Set([...spellings].filter(([spelling]) => spelling.startsWith(wanted)).map(([, name]) => name))];
@@ -38,7 +52,7 @@ function findName(word: string, cmdlet: Cmdlet): string {
 }
 
 function isStandard(name: string): name is Standard {
-  return (standard as readonly string[]).includes(name);
+  return Object.hasOwn(standard, name);
 }
 
 function readWords(words: readonly string[], cmdlet: Cmdlet): Words {
@@ -49,23 +63,30 @@ function readWords(words: readonly string[], cmdlet: Cmdlet): Words {
       result.positional.push(...words.slice(at + 1));
       break;
     }
-    const match = /^--?([A-Za-z?][\w-]*)(?:[:=](.*))?$/s.exec(word);
-    if (!match) {
+    if (!looksLikeParameter(word)) {
       result.positional.push(word);
       continue;
     }
-    const name = findName(match[1]!, cmdlet);
+    const [, spelling, inline] =
+      PARAMETER.exec(word) ?? refuse(`${cmdlet.name} has no parameter ${word}. A value that begins so goes behind '--'.`, word);
+    const name = findName(spelling!, cmdlet);
     const isSwitch = isStandard(name) || cmdlet.parameters[name]!.type.kind === 'switch';
-    let value = match[2];
-    if (isSwitch) value ??= 'true';
-    else if (value === undefined) {
-      value = words[++at];
-      if (value === undefined) return refuse(`${cmdlet.name}: -${name} needs a value.`, name);
-    }
-    if (isStandard(name)) result.flags[name.toLowerCase()] = !/^\$?false$/i.test(value);
-    else result.named.set(name, [...(result.named.get(name) ?? []), value]);
+    const value = inline ?? (isSwitch ? 'true' : nextValue(words[++at], name, cmdlet));
+    if (!isStandard(name)) result.named.set(name, [...(result.named.get(name) ?? []), value]);
+    else if (result.flags[name.toLowerCase()] !== undefined) refuse(`${cmdlet.name}: -${name} was given twice.`, name);
+    else result.flags[name.toLowerCase()] = parseSwitch(value, name);
   }
   return result;
+}
+
+function nextValue(word: string | undefined, name: string, cmdlet: Cmdlet): string {
+  if (word === undefined || word === '--') return refuse(`${cmdlet.name}: -${name} needs a value.`, name);
+  if (looksLikeParameter(word))
+    return refuse(
+      `${cmdlet.name}: -${name} needs a value, and '${word}' looks like a parameter. If it is the value, write -${name}:${word}`,
+      name,
+    );
+  return word;
 }
 
 interface Candidate {

@@ -9,6 +9,7 @@ import { placementIn, type Cmdlet, type Parameter } from '../../cmdlets/define.j
 import { cmdlets } from '../../cmdlets/index.js';
 import { hostAddress } from '../client/address.js';
 import { errorTable, VmStorageError } from '../model/errors.js';
+import { asksForHelp } from './bind.js';
 import { runInForeground } from './foreground.js';
 import { askHost, hostProgram, startHost, stopHost } from './host-process.js';
 import { offers } from './offers.js';
@@ -75,9 +76,8 @@ function normalise(words: readonly string[]): { words: string[]; rest: string[] 
   const [first, ...rest] = words;
   const cmdlet = first === undefined ? undefined : all.find((one) => one.name.toLowerCase() === first.toLowerCase());
   if (cmdlet === undefined) return { words: [...words], rest };
-  const asksHelp = rest.some((word) => /^(-\?|\/\?|--?help)$/i.test(word));
   // yargs sees the name alone: it would take -Version or a value for its own.
-  return { words: asksHelp ? [cmdlet.name, '--help'] : [cmdlet.name], rest };
+  return { words: asksForHelp(rest) ? [cmdlet.name, '--help'] : [cmdlet.name], rest };
 }
 
 async function hostCommand(action: string, json: boolean): Promise<number> {
@@ -158,11 +158,13 @@ async function main(argv: readonly string[]): Promise<number> {
       'boolean-negation': false,
       'parse-numbers': false,
     })
-    .strictCommands()
+    // An option that is not known runs nothing, wherever it stands.
+    .strict()
     .recommendCommands()
     .demandCommand(1, 'Name a cmdlet or a command; vmstorage --help lists them.')
     .exitProcess(false)
     .help()
+    .alias('help', ['h', '?'])
     .version()
     .wrap(process.stdout.isTTY ? Math.min(120, process.stdout.columns || 80) : 120)
     .completion('completion', 'Prints a completion script for the shell.');

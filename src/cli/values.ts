@@ -1,21 +1,17 @@
-/** Text of the command line to the value that travels, by the definition's type. PowerShell's spellings are understood: 40GB, $true, @{a=b}. */
-import { isAbsolute, resolve } from 'node:path';
+/**
+ * Text of the command line to the value that travels, by the definition's type, in PowerShell's spelling: 40GB, $true, @('a', 'b'),
+ * @{a='b'}. What cannot be read is refused before anything happens.
+ */
 import type { Parameter, ValueType } from '../../cmdlets/define.js';
-import { VmStorageError } from '../model/errors.js';
+import { nameOrList } from '../protocol/name-or-list.js';
 import type { WireValue } from '../protocol/messages.js';
+import { parseInteger } from './literal/numbers.js';
+import { parseTexts } from './literal/parse.js';
+import { LiteralError } from './literal/tokens.js';
+import { absolutePath, isFileName } from './path-argument.js';
+import { refuse } from './refuse.js';
+import { parseTables } from './tables.js';
 
-export function refuse(message: string, target?: string): never {
-  throw new VmStorageError('InvalidParameter', message, target === undefined ? {} : { target });
-}
-
-const multipliers: { readonly [suffix: string]: bigint } = {
-  '': 1n,
-  kb: 1n << 10n,
-  mb: 1n << 20n,
-  gb: 1n << 30n,
-  tb: 1n << 40n,
-  pb: 1n << 50n,
-};
 const ranges: { readonly [kind: string]: readonly [bigint, bigint] } = {
   int16: [-(1n << 15n), (1n << 15n) - 1n],
   int32: [-(1n << 31n), (1n << 31n) - 1n],
@@ -24,67 +20,9 @@ const ranges: { readonly [kind: string]: readonly [bigint, bigint] } = {
   uint64: [0n, (1n << 64n) - 1n],
 };
 
-/** `40GB`, `1.5TB`, `0x1000`, `-3`; exact, and undefined for anything else. */
-export function parseInteger(text: string): bigint | undefined {
-  const hex = /^0x([0-9a-f]{1,16})$/i.exec(text);
-  if (hex) return BigInt(text);
-  const match = /^([+-]?)(\d{1,30})(?:\.(\d{1,18}))?(kb|mb|gb|tb|pb)?$/i.exec(text);
-  if (!match) return undefined;
-  const [, sign, whole, fraction = '', suffix = ''] = match;
-  const scale = 10n ** BigInt(fraction.length);
-  const scaled = BigInt(whole + fraction) * multipliers[suffix.toLowerCase()]!;
-  if (scaled % scale !== 0n) return undefined;
-  const value = scaled / scale;
-  return sign === '-' ? -value : value;
-}
-
-/** The rule of the module's PathArgument.cs: drive letters and two leading slashes are for the host to map; the rest becomes absolute. */
-export function absolutePath(text: string, cwd: string): string {
-  if (/^[A-Za-z]:([\\/]|$)/.test(text) || /^[\\/]{2}/.test(text)) return text;
-  if (text === '~' || text.startsWith('~/')) return (process.env['HOME'] ?? '~') + text.slice(1);
-  if (isAbsolute(text)) return text;
-  return resolve(cwd, text) + (text.length > 1 && text.endsWith('/') ? '/' : '');
-}
-
-/** The rule of the module's PathArgument.cs: no folder and no drive in it. */
-function isFileName(text: string): boolean {
-  return !text.startsWith('~') && text !== '.' && text !== '..' && !/[\\/:]/.test(text);
-}
-
-function parseHashtable(text: string, type: ValueType, parameter: string, cwd: string): { [key: string]: WireValue }[] {
-  let tables: { [key: string]: unknown }[];
-  const trimmed = text.trim();
-  if (/^[[{]/.test(trimmed)) {
-    let json: unknown;
-    try {
-      json = JSON.parse(trimmed);
-    } catch {
-      return refuse(`-${parameter}: this is not JSON: ${text}`, text);
-    }
-    tables = (Array.isArray(json) ? json : [json]) as { [key: string]: unknown }[];
-  } else {
-    const inner = /^@\{(.*)\}$/s.exec(trimmed)?.[1] ?? trimmed;
-    const table: { [key: string]: unknown } = {};
-    for (const pair of inner.split(';')) {
-      if (pair.trim() === '') continue;
-      const at = pair.indexOf('=');
-      if (at < 0) return refuse(`-${parameter} takes JSON, or Key=value;Key=value; '${pair}' has no '='.`, text);
-      const value = pair.slice(at + 1).trim();
-      table[pair.slice(0, at).trim()] = /^(['"]).*\1$/s.test(value) ? value.slice(1, -1) : value;
-    }
-    tables = [table];
-  }
-  return tables.map((table) => {
-    if (table === null || typeof table !== 'object' || Array.isArray(table))
-      return refuse(`-${parameter}: each entry must be an object with keys.`, text);
-    const result: { [key: string]: WireValue } = {};
-    for (const [key, value] of Object.entries(table)) {
-      const pathKey = type.pathKeys?.find((one) => one.toLowerCase() === key.toLowerCase());
-      result[pathKey ?? key] =
-        pathKey !== undefined && typeof value === 'string' && value.trim() !== '' ? absolutePath(value, cwd) : (value as WireValue);
-    }
-    return result;
-  });
+export function parseSwitch(text: string, parameter: string): boolean {
+  const value = /^\$?(true|false)$/i.exec(text)?.[1]?.toLowerCase() ?? ({ '1': 'true', '0': 'false' } as { [text: string]: string })[text];
+  return value === undefined ? refuse(`-${parameter} takes $true or $false, not '${text}'.`, text) : value === 'true';
 }
 
 function parseOne(text: string, type: ValueType, parameter: string, cwd: string): WireValue {
@@ -93,11 +31,8 @@ function parseOne(text: string, type: ValueType, parameter: string, cwd: string)
       if (text.trim() === '') return refuse(`-${parameter} must be a path; it is blank.`, text);
       return type.bareName && isFileName(text) ? text : absolutePath(text, cwd);
     case 'bool':
-    case 'switch': {
-      const value =
-        /^\$?(true|false)$/i.exec(text)?.[1]?.toLowerCase() ?? ({ '1': 'true', '0': 'false' } as { [text: string]: string })[text];
-      return value === undefined ? refuse(`-${parameter} takes true or false, not '${text}'.`, text) : value === 'true';
-    }
+    case 'switch':
+      return parseSwitch(text, parameter);
     case 'int16':
     case 'int32':
     case 'int64':
@@ -147,22 +82,38 @@ function validate(text: string, parameter: string, definition: Parameter): void 
   }
 }
 
-/** One or several texts given for a parameter. Names may be given as a list with commas; a path is one path, commas and all. */
+/** One or several texts given for a parameter. */
 export function parseValue(texts: readonly string[], parameter: string, definition: Parameter, cwd: string): WireValue {
   const { type } = definition;
   if (type.kind === 'object') {
     refuse(`-${parameter} takes an object from the pipeline, which only PowerShell has. Name the object instead.`);
   }
   if (type.kind === 'hashtable') {
-    const tables = texts.flatMap((text) => parseHashtable(text, type, parameter, cwd));
+    const tables = texts.flatMap((text) => parseTables(text, type, parameter, cwd));
     return tables.length === 0 ? refuse(`-${parameter} must not be empty.`) : tables;
   }
-  if (!type.array) {
-    if (texts.length > 1) refuse(`-${parameter} was given ${texts.length} times; it takes one value.`);
-    validate(texts[0]!, parameter, definition);
-    return parseOne(texts[0]!, type, parameter, cwd);
+  const one = (text: string): WireValue => {
+    validate(text, parameter, definition);
+    return parseOne(text, type, parameter, cwd);
+  };
+  if (type.array) return texts.flatMap((text) => parseList(text, parameter, definition, one));
+  if (texts.length > 1) refuse(`-${parameter} was given ${texts.length} times; it takes one value.`);
+  return one(texts[0]!);
+}
+
+/** A path is one path, commas and all, and a machine may be called "a,b": the host knows whether one is. */
+function parseList(text: string, parameter: string, definition: Parameter, one: (text: string) => WireValue): WireValue[] {
+  const isQuoted = /^\s*(@\(|['"\u2018-\u201e])/.test(text);
+  if (!isQuoted && (definition.type.kind === 'path' || !text.includes(','))) return [one(text)];
+  let parts: readonly string[];
+  try {
+    parts = parseTexts(text);
+  } catch (error) {
+    if (!(error instanceof LiteralError)) throw error;
+    if (!isQuoted) parts = text.split(',').map((part) => part.trim());
+    else if (definition.complete === 'vmName') return [one(text)];
+    else refuse(`-${parameter} cannot be read: ${error.message}, at character ${error.at + 1} of ${text}`, text);
   }
-  const parts = type.kind === 'path' ? texts : texts.flatMap((text) => text.split(','));
-  for (const part of parts) validate(part, parameter, definition);
-  return parts.map((part) => parseOne(part, type, parameter, cwd));
+  if (definition.complete !== 'vmName') return parts.map(one);
+  return parts.includes('') ? [one(text)] : [nameOrList(text, parts)];
 }

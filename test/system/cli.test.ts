@@ -44,6 +44,30 @@ describe('vmstorage', () => {
     await expect((await vmstorage(['move-vmstorage', '-?'])).stdout).toMatchFileSnapshot('../golden/cli/move-vmstorage-help.txt');
   });
 
+  it.each([
+    [['Start-VM', 'x', '-h'], /Starts a virtual machine/],
+    [['Start-VM', '-H'], /Starts a virtual machine/],
+    [['Set-VM', 'x', '-?'], /Changes a virtual machine/],
+    [['host', 'stop', '-h'], /Starts, stops, shows or runs/],
+    [['serve', '-h'], /Serves a disk file/],
+    [['-h'], /<cmdlet> \[parameters\]/],
+  ])('%j is help, and nothing is done', async (words, says) => {
+    const ran = await vmstorage(words);
+    expect(ran).toMatchObject({ code: 0, stderr: '', stdout: expect.stringMatching(says) });
+    expect(host.heard).toEqual([]);
+  });
+
+  it('several tables in one -Vhds arrive as several', async () => {
+    const pair = (from: string, to: string) => `@{SourceFilePath='${from}'; DestinationFilePath="${to}"}`;
+    expect(await vmstorage(['Move-VMStorage', 'x', '-Vhds', `@(${pair('/c/d', '/1/d')}, ${pair('/d/d', '/2/d')})`])).toMatchObject({
+      code: 0,
+    });
+    expect(host.heard[0]?.bound['Vhds']).toEqual([
+      { SourceFilePath: '/c/d', DestinationFilePath: '/1/d' },
+      { SourceFilePath: '/d/d', DestinationFilePath: '/2/d' },
+    ]);
+  });
+
   it('a query prints its table on stdout and nothing else', async () => {
     host.scripts['Get-VM'] = (call) => call.output(vm());
     const ran = await vmstorage(['get-vm', 'web01']);
@@ -129,6 +153,12 @@ describe('vmstorage', () => {
     [[], 2, 'vmstorage --help'],
     [['host', 'dance'], 2, 'dance'],
     [['Get-VM', '-Name'], 2, /^Get-VM: -Name needs a value/],
+    [['Start-VM', 'x', '-nonsense'], 2, /^Start-VM has no parameter -nonsense/],
+    [['Start-VM', 'x', '--no.such'], 2, /^Start-VM has no parameter --no.such/],
+    [['--nonsense', 'Start-VM', 'x'], 2, /Unknown arguments: nonsense, x/],
+    [['host', 'status', '--nonsense'], 2, /Unknown argument: nonsense/],
+    [['Move-VMStorage', 'x', '-Vhds', "@{SourceFilePath='/a';SourceFilePath='/b'}"], 2, /given twice/],
+    [['Move-VMStorage', 'x', '-DestinationStoragePath', '-WhatIf'], 2, /looks like a parameter/],
   ])('%j exits with %i and says why', async (words, code, why) => {
     const ran = await vmstorage(words);
     expect(ran.code).toBe(code);

@@ -1,8 +1,7 @@
 /** The command line binds as PowerShell does. */
 import { describe, expect, it } from 'vitest';
 import { cmdlets, type Cmdlet } from '../../../cmdlets/index.js';
-import { bindWords } from '../../../src/cli/bind.js';
-import { parseInteger } from '../../../src/cli/values.js';
+import { asksForHelp, bindWords } from '../../../src/cli/bind.js';
 
 const all = cmdlets as unknown as { readonly [name: string]: Cmdlet };
 const bind = (line: readonly string[]) => bindWords(line.slice(1), all[line[0]!]!, '/cwd');
@@ -22,6 +21,7 @@ describe('binding', () => {
   });
 
   const pair = { SourceFilePath: '/a/d', DestinationFilePath: '/b/d' };
+  const other = { SourceFilePath: '/c/e', DestinationFilePath: '/d/e' };
   it.each([
     [['-Vhds', '{"SourceFilePath":"/a/d","destinationfilepath":"/b/d"}'], [pair]],
     [
@@ -35,6 +35,21 @@ describe('binding', () => {
       [pair, pair],
     ],
     [['-Vhds', 'SourceFilePath=/a/d'], [{ SourceFilePath: '/a/d' }]],
+    [
+      ['-Vhds', "@{SourceFilePath='/a/d';DestinationFilePath='/b/d'},@{SourceFilePath='/c/e';DestinationFilePath='/d/e'}"],
+      [pair, other],
+    ],
+    [
+      ['-Vhds', "@(@{SourceFilePath='/a/d'\nDestinationFilePath='/b/d'}\n@{SourceFilePath='/c/e';DestinationFilePath='/d/e'})"],
+      [pair, other],
+    ],
+    [['-Vhds', '@{\'sourcefilepath\'=\'/a/d\';"DESTINATIONFILEPATH"="/b/d"}'], [pair]],
+    [['-Vhds', '@{SourceFilePath=/a/d;DestinationFilePath=/b/d}'], [pair]],
+    [
+      ['-Vhds', "SourceFilePath='/a;b/d';DestinationFilePath=/b c/it's d"],
+      [{ SourceFilePath: '/a;b/d', DestinationFilePath: "/b c/it's d" }],
+    ],
+    [['-Vhds', '@{SourceFilePath=7;Other=$null}'], [{ SourceFilePath: '/cwd/7', Other: null }]],
   ])('tables: %j', (words, tables) => {
     expect(bind(['Move-VMStorage', 'web01', ...words])).toEqual({
       parameterSet: 'NameMultipleDestinations',
@@ -45,7 +60,21 @@ describe('binding', () => {
 
   it.each([
     [['Get-VM'], { parameterSet: 'Name', bound: {} }],
-    [['Get-VM', 'web01,web02'], { parameterSet: 'Name', bound: { Name: ['web01', 'web02'] } }],
+    // A machine may be called "a,b": the host knows whether one is.
+    [
+      ['Get-VM', 'web01,web02'],
+      { parameterSet: 'Name', bound: { Name: [{ $t: 'NameOrList', text: 'web01,web02', list: ['web01', 'web02'] }] } },
+    ],
+    [['Get-VM', "@('a,b', 'c')"], { bound: { Name: [{ $t: 'NameOrList', text: "@('a,b', 'c')", list: ['a,b', 'c'] }] } }],
+    [['Get-VM', 'my vm, 01'], { bound: { Name: [{ $t: 'NameOrList', text: 'my vm, 01', list: ['my vm', '01'] }] } }],
+    [['Get-VM', "'it"], { bound: { Name: ["'it"] } }],
+    [['Get-VM', '-Name', 'a', '-Name', 'b'], { bound: { Name: ['a', 'b'] } }],
+    [['Get-VM', '-ComputerName', '.,localhost'], { bound: { ComputerName: ['.', 'localhost'] } }],
+    [['Get-VHD', "@('/a,b.vhdx', 'c.vhdx')"], { bound: { Path: ['/a,b.vhdx', '/cwd/c.vhdx'] } }],
+    [['Get-VM', '-Name:-h'], { bound: { Name: ['-h'] } }],
+    [['Get-VM', '--', '-h'], { bound: { Name: ['-h'] } }],
+    [['Remove-VM', 'x', '–WhatIf', '-cf:0'], { flags: { whatif: true, confirm: false } }],
+    [['New-VHD', '/d.img', '1e3kb'], { bound: { SizeBytes: '1024000' } }],
     [
       ['Get-VM', '-Id', '5381F80D-2F0C-4F0E-9C3B-0D8F6F1B2A3C'],
       { parameterSet: 'Id', bound: { Id: '5381f80d-2f0c-4f0e-9c3b-0d8f6f1b2a3c' } },
@@ -76,6 +105,8 @@ describe('binding', () => {
     [['Get-VM', 'x', '-Verbose', '--json'], { flags: { verbose: true, json: true } }],
     [['Remove-VM', 'x', '-WhatIf', '-Confirm:$false'], { flags: { whatif: true, confirm: false } }],
     [['Move-VMStorage', 'x', 'D:\\VMs'], { bound: { DestinationStoragePath: 'D:\\VMs' } }],
+    [['Move-VMStorage', 'x', 'D:VMs'], { bound: { DestinationStoragePath: 'D:VMs' } }],
+    [['Move-VMStorage', 'x', 'vms\\x'], { bound: { DestinationStoragePath: 'vms\\x' } }],
     [['Move-VMStorage', 'x', '//srv/share'], { bound: { DestinationStoragePath: '//srv/share' } }],
     [['Move-VMStorage', 'x', 'rel/'], { bound: { DestinationStoragePath: '/cwd/rel/' } }],
   ])('%j', (line, want) => {
@@ -96,6 +127,22 @@ describe('binding', () => {
     [['Move-VMStorage', '', '/x'], 'must not be empty'],
     [['Move-VMStorage', 'a', '-Vhds', '{nonsense'], 'not JSON'],
     [['Move-VMStorage', 'a', '-Vhds', '[]'], 'must not be empty'],
+    [['Move-VMStorage', 'a', '-Vhds', '@()'], 'must not be empty'],
+    [['Move-VMStorage', 'a', '-Vhds', "@{SourceFilePath='/a';sourcefilepath='/b'}"], "the key 'sourcefilepath' is given twice"],
+    [['Move-VMStorage', 'a', '-Vhds', 'SourceFilePath=/a;SOURCEFILEPATH=/b'], "the key 'SOURCEFILEPATH' is given twice"],
+    [['Move-VMStorage', 'a', '-Vhds', '{"SourceFilePath":"/a","SourceFilePath":"/b"}'], 'a key is given twice'],
+    [['Move-VMStorage', 'a', '-Vhds', '[{"SourceFilePath":"/a\\":","sourceFilePath":"/b"}]'], "the key 'sourceFilePath' is given twice"],
+    [['Move-VMStorage', 'a', '-Vhds', '@{SourceFilePath=/a,/b}'], "the value of 'SourceFilePath' must be one value"],
+    [['Move-VMStorage', 'a', '-Vhds', "SourceFilePath='/a'},@{b"], "'}' is not expected"],
+    [['Move-VMStorage', 'a', '-Vhds', "'/a'"], 'does not begin with a key'],
+    [['Move-VMStorage', 'a', '-Vhds', "('/a')"], 'each entry must be a table'],
+    [['Move-VMStorage', 'a', '-DestinationStoragePath', '-WhatIf'], "'-WhatIf' looks like a parameter"],
+    [['Get-VM', '-Name', '--'], 'needs a value'],
+    [['Get-VM', 'x', '-no.such'], 'no parameter -no.such'],
+    [['Get-VHD', "@('/a"], 'the closing quote is missing'],
+    [['Remove-VM', 'x', '-WhatIf:perhaps'], 'takes $true or $false'],
+    [['Remove-VM', 'x', '-WhatIf', '-WhatIf:$false'], 'given twice'],
+    [['Stop-VM', 'x', '-Force', '-Force'], 'given 2 times'],
     [['New-VHD', '/d', '1.3'], 'whole number'],
     [['New-VHD', '/d', '18446744073709551616'], 'must be between'],
     [['New-VHD', '/d', '1GB', '-LogicalSectorSizeBytes', '1024'], 'one of 512, 4096'],
@@ -109,15 +156,14 @@ describe('binding', () => {
   });
 
   it.each([
-    ['1.5GB', 1610612736n],
-    ['0x10', 16n],
-    ['-3', -3n],
-    ['1e3', undefined],
-    ['', undefined],
-    ['1.1', undefined],
-    ['9'.repeat(40), undefined],
-    ['1KB', 1024n],
-  ])('%s is %s', (text, value) => {
-    expect(parseInteger(text)).toBe(value);
+    [['web01', '-h'], true],
+    [['web01', '-H'], true],
+    [['-?'], true],
+    [['--help'], true],
+    [['-Name:-h'], false],
+    [['web01', '--', '-h'], false],
+    [['web01'], false],
+  ])('%j asks for help: %s', (words, asks) => {
+    expect(asksForHelp(words)).toBe(asks);
   });
 });
