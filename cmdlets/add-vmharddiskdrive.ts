@@ -1,4 +1,4 @@
-import { defineCmdlet, parameter, placed, t, within } from './define.js';
+import { alwaysSo, defineCmdlet, parameter, placed, t, within } from './define.js';
 import { machines, subject, vmNames } from './parameters/machine.js';
 import { cimSession, computerName, credential } from './parameters/remote.js';
 import { allowUnverifiedPaths, passthru } from './parameters/switches.js';
@@ -64,21 +64,30 @@ export default defineCmdlet({
       aliases: ['Number'],
       notImplemented: true,
     }),
-    ResourcePoolName: parameter(t.string, { help: 'Resource pool. Not implemented.', validate: ['notNull'], notImplemented: true }),
+    ResourcePoolName: parameter(t.string, { help: 'Resource pool.', validate: ['notNull'], inForce: alwaysSo(HardDiskDrive, 'PoolName') }),
     SupportPersistentReservations: parameter(t.switch, {
       help: 'Offers persistent reservations. Not implemented.',
       aliases: ['ShareVirtualDisk'],
       notImplemented: true,
     }),
     AllowUnverifiedPaths: allowUnverifiedPaths,
-    MaximumIOPS: parameter(t.nullable(t.uint64), { help: 'Limit of requests per second. Not implemented.', notImplemented: true }),
-    MinimumIOPS: parameter(t.nullable(t.uint64), { help: 'Wanted requests per second. Not implemented.', notImplemented: true }),
-    QoSPolicyID: parameter(t.string, { help: 'Quality-of-service policy. Not implemented.', notImplemented: true }),
+    MaximumIOPS: parameter(t.nullable(t.uint64), {
+      help: 'Limit of requests per second; 0 is none.',
+      inForce: alwaysSo(HardDiskDrive, 'MaximumIOPS'),
+    }),
+    MinimumIOPS: parameter(t.nullable(t.uint64), {
+      help: 'Wanted requests per second; 0 is none.',
+      inForce: alwaysSo(HardDiskDrive, 'MinimumIOPS'),
+    }),
+    QoSPolicyID: parameter(t.string, {
+      help: 'Quality-of-service policy; zeros are none.',
+      inForce: alwaysSo(HardDiskDrive, 'QoSPolicyID'),
+    }),
     QoSPolicy: parameter(t.cimInstance, { help: 'Quality-of-service policy. Not implemented.', notImplemented: true }),
     Passthru: passthru,
     OverrideCacheAttributes: parameter(t.nullable(t.enum(CacheAttributes)), {
-      help: 'What the guest is told of the write cache. Not implemented.',
-      notImplemented: true,
+      help: 'What the guest is told of the write cache.',
+      inForce: alwaysSo(HardDiskDrive, 'WriteHardeningMethod'),
     }),
   },
 });

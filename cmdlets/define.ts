@@ -199,13 +199,18 @@ export interface Parameter<W = unknown> {
   /** What Tab offers: names of VMs from the host, paths, or nothing. */
   readonly complete: 'vmName' | 'path' | 'nothing';
   readonly wildcards: boolean;
-  /** It is there, as in Hyper-V, and refused. */
+  /** It is there, as in Hyper-V, and refused, but for the values that are `inForce`. */
   readonly notImplemented: boolean;
+  /** Values that change nothing, because it is so already: they are accepted. Enums by name, numbers and times as they travel. */
+  readonly inForce: readonly (string | number | boolean)[];
+  /** Names of its enum that are refused, while the others are acted upon. */
+  readonly notYet: readonly string[];
   /** Ours, not Hyper-V's. */
   readonly extension: boolean;
 }
 
 export interface ParameterOptions {
+  /** What it is for. What is in force is added by itself. */
   readonly help: string;
   /** Default: every set, without flags. */
   readonly sets?: Placements;
@@ -214,19 +219,41 @@ export interface ParameterOptions {
   readonly complete?: 'vmName';
   readonly wildcards?: true;
   readonly notImplemented?: true;
+  /** Only these values are accepted. Implies `notImplemented`. */
+  readonly inForce?: readonly (string | number | boolean)[];
+  readonly notYet?: readonly string[];
   readonly extension?: true;
+}
+
+/** The one value of a property that is the same for every object: what a parameter that sets it may say. */
+export function alwaysSo<P extends { readonly [name: string]: Property }>(
+  type: { readonly name: string; readonly properties: P },
+  name: keyof P & string,
+): readonly (string | number | boolean)[] {
+  const value = type.properties[name]!.fixed;
+  if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') return [value];
+  throw new Error(`${type.name}.${name} is not the same for every object`);
+}
+
+function helpOf({ help, inForce }: ParameterOptions, type: ValueType): string {
+  if (inForce === undefined) return help;
+  if (type.kind === 'switch') return `${help} It is so in any case.`;
+  const values = inForce.map((value) => (typeof value === 'boolean' ? `$${value}` : String(value))).join(' or ');
+  return `${help} Only ${values} is accepted, which is in force; nothing else is implemented.`;
 }
 
 export function parameter<W>(type: ValueType<W>, options: ParameterOptions): Parameter<W> {
   return {
     type,
-    help: options.help,
+    help: helpOf(options, type),
     sets: options.sets ?? { [everySet]: {} },
     aliases: options.aliases ?? [],
     validate: options.validate ?? [],
     complete: options.complete ?? (type.kind === 'path' || type.kind === 'hashtable' ? 'path' : 'nothing'),
     wildcards: options.wildcards ?? false,
-    notImplemented: options.notImplemented ?? false,
+    notImplemented: options.notImplemented ?? options.inForce !== undefined,
+    inForce: options.inForce ?? [],
+    notYet: options.notYet ?? [],
     extension: options.extension ?? false,
   };
 }

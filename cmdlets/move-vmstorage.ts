@@ -1,7 +1,8 @@
-import { defineCmdlet, parameter, placed, t, within } from './define.js';
+import { alwaysSo, defineCmdlet, parameter, placed, t, within } from './define.js';
 import { subject } from './parameters/machine.js';
 import { remote } from './parameters/remote.js';
 import { allowUnverifiedPaths, asJob } from './parameters/switches.js';
+import { HardDiskDrive } from './types/hard-disk-drive.js';
 import { VirtualMachine } from './types/virtual-machine.js';
 
 const single = ['NameSingleDestination', 'VMSingleDestination'] as const;
@@ -70,7 +71,11 @@ export default defineCmdlet({
       sets: multiple,
       validate: ['notNullOrEmpty'],
     }),
-    ResourcePoolName: parameter(t.string, { help: 'Resource pool. Not implemented.', validate: ['notNullOrEmpty'], notImplemented: true }),
+    ResourcePoolName: parameter(t.string, {
+      help: 'Resource pool.',
+      validate: ['notNullOrEmpty'],
+      inForce: alwaysSo(HardDiskDrive, 'PoolName'),
+    }),
     RetainVhdCopiesOnSource: parameter(t.switch, { help: 'Keeps the source disk files after the move.' }),
     RemoveSourceUnmanagedVhds: parameter(t.switch, {
       help: 'Deletes source disk files that no virtual machine uses any more, parents included; there are no parents yet.',

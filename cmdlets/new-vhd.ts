@@ -1,4 +1,4 @@
-import { defineCmdlet, parameter, placed, t, within } from './define.js';
+import { alwaysSo, defineCmdlet, parameter, placed, t, within } from './define.js';
 import { remote } from './parameters/remote.js';
 import { asJob } from './parameters/switches.js';
 import { VirtualHardDiskPmemAddressAbstractionType } from './types/enums.js';
@@ -80,16 +80,16 @@ export default defineCmdlet({
       validate: [{ set: ['512', '4096'] }, 'notNullOrEmpty'],
     }),
     AddressAbstractionType: parameter(t.enum(VirtualHardDiskPmemAddressAbstractionType), {
-      help: 'Address abstraction of persistent memory. Not implemented.',
+      help: 'Address abstraction of persistent memory.',
       sets: within('FixedWithoutSource'),
       validate: [{ set: ['None', 'BTT'] }],
-      notImplemented: true,
+      inForce: alwaysSo(VirtualHardDisk, 'AddressAbstractionType'),
     }),
     DataAlignmentBytes: parameter(t.uint64, {
-      help: 'Alignment of data in the file. Not implemented.',
+      help: 'Alignment of data in the file; 0 is that of the format.',
       sets: within('FixedWithoutSource'),
       validate: [{ set: ['0', '1GB', '1073741824'] }],
-      notImplemented: true,
+      inForce: ['0'],
     }),
     AsJob: asJob,
     ...remote(),

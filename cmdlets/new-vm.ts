@@ -1,7 +1,8 @@
+import { CONFIGURATION_VERSION } from '../src/model/vm.js';
 import { defineCmdlet, parameter, placed, t, within } from './define.js';
 import { directBoot } from './parameters/direct-boot.js';
 import { remote } from './parameters/remote.js';
-import { asJob, force } from './parameters/switches.js';
+import { asJob } from './parameters/switches.js';
 import { BootDevice, GuestIsolationType } from './types/enums.js';
 import { VirtualMachine } from './types/virtual-machine.js';
 
@@ -40,9 +41,9 @@ export default defineCmdlet({
       validate: ['notNull'],
     }),
     BootDevice: parameter(t.nullable(t.enum(BootDevice)), {
-      help: 'First device to boot from. Not implemented: it boots from its first disk.',
+      help: 'First device to boot from: its first disk.',
       validate: ['notNullOrEmpty'],
-      notImplemented: true,
+      inForce: ['IDE', 'VHD'],
     }),
     NoVHD: parameter(t.switch, { help: 'Creates it without a disk.', sets: within('No VHD') }),
     SwitchName: parameter(t.string, {
@@ -72,7 +73,7 @@ export default defineCmdlet({
       validate: ['notNullOrEmpty'],
     }),
     SourceGuestStatePath: parameter(t.path, { help: 'Guest state file to start from. Not implemented.', notImplemented: true }),
-    Version: parameter(t.version, { help: 'Version of the configuration. Not implemented.', validate: ['notNull'], notImplemented: true }),
+    Version: parameter(t.version, { help: 'Version of the configuration.', validate: ['notNull'], inForce: [CONFIGURATION_VERSION] }),
     Prerelease: parameter(t.switch, { help: 'Uses a pre-release configuration version. Not implemented.', notImplemented: true }),
     Experimental: parameter(t.switch, { help: 'Uses an experimental configuration version. Not implemented.', notImplemented: true }),
     Generation: parameter(t.nullable(t.int16), {
@@ -81,10 +82,10 @@ export default defineCmdlet({
       validate: [{ set: ['1', '2'] }, 'notNullOrEmpty'],
     }),
     GuestStateIsolationType: parameter(t.nullable(t.enum(GuestIsolationType)), {
-      help: 'Isolation of the guest. Not implemented.',
-      notImplemented: true,
+      help: 'Isolation of the guest.',
+      inForce: ['Disabled'],
     }),
-    Force: force,
+    Force: parameter(t.switch, { help: 'Does it without asking.', inForce: [true] }),
     AsJob: asJob,
     ...remote(),
     ...directBoot,

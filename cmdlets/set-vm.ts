@@ -1,4 +1,4 @@
-import { defineCmdlet, parameter, t, within } from './define.js';
+import { alwaysSo, defineCmdlet, parameter, t, within } from './define.js';
 import { directBoot } from './parameters/direct-boot.js';
 import { machines, names } from './parameters/machine.js';
 import { remote } from './parameters/remote.js';
@@ -30,13 +30,13 @@ export default defineCmdlet({
     ...remote(within('Name')),
     VM: machines('VMObject'),
     Name: names('Name'),
-    GuestControlledCacheTypes: parameter(t.bool, { help: 'Lets the guest control cache types. Not implemented.', notImplemented: true }),
+    GuestControlledCacheTypes: parameter(t.bool, { help: 'Lets the guest control cache types.', inForce: [false] }),
     LowMemoryMappedIoSpace: parameter(t.uint32, { help: 'Bytes of low memory-mapped space. Not implemented.', notImplemented: true }),
     HighMemoryMappedIoSpace: parameter(t.uint64, { help: 'Bytes of high memory-mapped space. Not implemented.', notImplemented: true }),
-    BatteryPassthroughEnabled: parameter(t.bool, { help: 'Shows the battery of the host. Not implemented.', notImplemented: true }),
+    BatteryPassthroughEnabled: parameter(t.bool, { help: 'Shows the battery of the host.', inForce: [false] }),
     ProcessorCount: parameter(t.nullable(t.int64), { help: 'Number of virtual processors.', validate: ['notNull'] }),
     DynamicMemory: parameter(t.switch, { help: 'Uses dynamic memory. Not implemented.', notImplemented: true }),
-    StaticMemory: parameter(t.switch, { help: 'Uses static memory, which is what there is.' }),
+    StaticMemory: parameter(t.switch, { help: 'Uses static memory.', inForce: [true] }),
     MemoryMinimumBytes: parameter(t.nullable(t.int64), {
       help: 'Least bytes of dynamic memory. Not implemented.',
       validate: ['notNull'],
@@ -62,30 +62,33 @@ export default defineCmdlet({
       notImplemented: true,
     }),
     AutomaticCriticalErrorAction: parameter(t.nullable(t.enum(CriticalErrorAction)), {
-      help: 'What happens when its storage fails. Not implemented: a guest whose storage fails waits.',
+      help: 'What happens when its storage fails: Pause, it waits.',
       validate: ['notNullOrEmpty'],
-      notImplemented: true,
+      inForce: alwaysSo(VirtualMachine, 'AutomaticCriticalErrorAction'),
     }),
     AutomaticCriticalErrorActionTimeout: parameter(t.nullable(t.int32), {
-      help: 'Minutes until that action. Not implemented.',
+      help: 'Minutes a guest whose storage fails is given. It is given all the time it takes.',
       validate: ['notNull'],
-      notImplemented: true,
+      inForce: alwaysSo(VirtualMachine, 'AutomaticCriticalErrorActionTimeout'),
     }),
     AutomaticCheckpointsEnabled: parameter(t.nullable(t.bool), {
-      help: 'Makes a checkpoint at each start. Not implemented.',
+      help: 'Makes a checkpoint at each start.',
       validate: ['notNull'],
-      notImplemented: true,
+      inForce: alwaysSo(VirtualMachine, 'AutomaticCheckpointsEnabled'),
     }),
     LockOnDisconnect: parameter(t.nullable(t.enum(OnOffState)), {
-      help: 'Locks the console on disconnect. Not implemented.',
+      help: 'Locks the console on disconnect.',
       validate: ['notNull'],
-      notImplemented: true,
+      inForce: alwaysSo(VirtualMachine, 'LockOnDisconnect'),
     }),
     Notes: parameter(t.string, { help: 'Notes.', validate: ['notNull'] }),
     NewVMName: parameter(t.string, { help: 'New name.', validate: ['notNullOrEmpty'] }),
     SnapshotFileLocation: parameter(t.path, { help: 'Folder for checkpoint files.', validate: ['notNullOrEmpty'] }),
     SmartPagingFilePath: parameter(t.path, { help: 'Folder for paging files.', validate: ['notNullOrEmpty'] }),
-    CheckpointType: parameter(t.nullable(t.enum(CheckpointType)), { help: 'Kind of checkpoint. Not implemented.', notImplemented: true }),
+    CheckpointType: parameter(t.nullable(t.enum(CheckpointType)), {
+      help: 'Kind of checkpoint.',
+      inForce: alwaysSo(VirtualMachine, 'CheckpointType'),
+    }),
     EnhancedSessionTransportType: parameter(t.nullable(t.enum(EnhancedSessionTransportType)), {
       help: 'Transport of enhanced sessions. Not implemented.',
       notImplemented: true,

@@ -1,4 +1,4 @@
-import { defineCmdlet, parameter, placed, t } from './define.js';
+import { alwaysSo, defineCmdlet, parameter, placed, t } from './define.js';
 import { cimSession, computerName, credential } from './parameters/remote.js';
 import { passthru } from './parameters/switches.js';
 import { MigrationAuthenticationType, VMMigrationPerformance } from './types/enums.js';
@@ -33,22 +33,22 @@ export default defineCmdlet({
     Credential: credential(placed({ position: 1 }, 'ComputerName')),
     MaximumStorageMigrations: parameter(t.uint32, { help: 'Most storage moves at the same time; further ones wait.' }),
     MaximumVirtualMachineMigrations: parameter(t.uint32, {
-      help: 'Most live migrations at the same time. Not implemented.',
-      notImplemented: true,
+      help: 'Most live migrations at the same time.',
+      inForce: alwaysSo(VMHost, 'MaximumVirtualMachineMigrations'),
     }),
     VirtualMachineMigrationAuthenticationType: parameter(t.enum(MigrationAuthenticationType), {
-      help: 'How hosts prove who they are. Not implemented.',
-      notImplemented: true,
+      help: 'How hosts prove who they are.',
+      inForce: alwaysSo(VMHost, 'VirtualMachineMigrationAuthenticationType'),
     }),
-    UseAnyNetworkForMigration: parameter(t.bool, { help: 'Uses any network. Not implemented.', notImplemented: true }),
+    UseAnyNetworkForMigration: parameter(t.bool, { help: 'Uses any network.', inForce: alwaysSo(VMHost, 'UseAnyNetworkForMigration') }),
     VirtualMachineMigrationPerformanceOption: parameter(t.enum(VMMigrationPerformance), {
-      help: 'How memory travels. Not implemented.',
-      notImplemented: true,
+      help: 'How memory travels.',
+      inForce: alwaysSo(VMHost, 'VirtualMachineMigrationPerformanceOption'),
     }),
     ResourceMeteringSaveInterval: parameter(t.nullable(t.timespan), {
-      help: 'How often metering is saved. Not implemented.',
+      help: 'How often metering is saved.',
       validate: ['notNull'],
-      notImplemented: true,
+      inForce: alwaysSo(VMHost, 'ResourceMeteringSaveInterval'),
     }),
     VirtualHardDiskPath: parameter(t.path, { help: 'Default folder for disk files.', validate: ['notNullOrEmpty'] }),
     VirtualMachinePath: parameter(t.path, { help: 'Default folder for configurations.', validate: ['notNullOrEmpty'] }),
@@ -58,10 +58,13 @@ export default defineCmdlet({
     FibreChannelWwpnMaximum: refusedText('Greatest world wide port name.'),
     FibreChannelWwpnMinimum: refusedText('Least world wide port name.'),
     NumaSpanningEnabled: parameter(t.nullable(t.bool), {
-      help: 'Lets virtual machines span NUMA nodes. Not implemented.',
-      notImplemented: true,
+      help: 'Lets virtual machines span NUMA nodes.',
+      inForce: alwaysSo(VMHost, 'NumaSpanningEnabled'),
     }),
-    EnableEnhancedSessionMode: parameter(t.nullable(t.bool), { help: 'Allows enhanced sessions. Not implemented.', notImplemented: true }),
+    EnableEnhancedSessionMode: parameter(t.nullable(t.bool), {
+      help: 'Allows enhanced sessions.',
+      inForce: alwaysSo(VMHost, 'EnableEnhancedSessionMode'),
+    }),
     Passthru: passthru,
   },
 });

@@ -6,4 +6,5 @@ export const passthru = parameter(t.switch, { help: 'Returns the object that was
 export const force = parameter(t.switch, { help: 'Does it without asking.' });
 export const allowUnverifiedPaths = parameter(t.switch, {
   help: 'Accepts paths whose existence cannot be verified on a cluster; on this host there is nothing more to verify.',
+  inForce: [true],
 });

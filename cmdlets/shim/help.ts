@@ -53,6 +53,8 @@ function whatIf(): Parameter[] {
     complete: 'nothing',
     wildcards: false,
     notImplemented: false,
+    inForce: [],
+    notYet: [],
     extension: false,
   });
   return [one('Says what would be done and does nothing.'), one('Asks before it does anything.')];

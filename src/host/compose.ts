@@ -19,7 +19,8 @@ import { openSettings } from '../registry/settings.js';
 import { completions } from './completion.js';
 import { lockInstance } from './instance-lock.js';
 import { HostLocks } from './locks.js';
-import { hostMethods, refusing } from './methods/index.js';
+import { gated } from './methods/gate.js';
+import { hostMethods } from './methods/index.js';
 import { findRunning, removeDeadToolSockets, resumeMoves } from './recovery.js';
 import { serve } from './server.js';
 import type { HostServices, Migration } from './services.js';
@@ -97,7 +98,7 @@ async function compose(options: HostOptions, paths: InstancePaths, log: Log): Pr
       .catch((error: unknown) => log.error({ vmId, error: String(error) }, 'a worker that is no longer needed does not end'));
   });
   const server = await serve(paths.hostSocket, {
-    methods: refusing({ ...hostMethods(services, migration), ...migration.methods }),
+    methods: gated({ ...hostMethods(services, migration), ...migration.methods }, registry),
     complete: completions(registry),
     version: HOST_VERSION,
     definitions: definitionsHash(),

@@ -8,14 +8,12 @@ import { errorCodeOf, hasCode, reasonOf } from '../os/errno.js';
 import type { ImageFacts } from '../protocol/worker.js';
 import type { HostServices } from './services.js';
 
-/** Absolute, as the user spelled it; links are not resolved. Windows spellings are refused, not misread as relative names. */
+/** Absolute, as the user spelled it; links are not resolved. */
 export function absolutePath(given: string, cwd: string): string {
-  if (given.includes('\0') || /^[A-Za-z]:([\\/]|$)/.test(given) || given.startsWith('\\\\')) {
-    throw new VmStorageError(
-      'InvalidParameter',
-      `'${given}' is not a path of this host. Give it as the host names it, such as /srv/disks/web01.vhdx.`,
-      { target: given },
-    );
+  if (given.includes('\0')) {
+    throw new VmStorageError('InvalidParameter', `The path '${given.replaceAll('\0', '?')}' holds a NUL character, which no path has.`, {
+      target: given,
+    });
   }
   return resolve(cwd, given);
 }

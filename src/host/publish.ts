@@ -5,13 +5,10 @@ import type { VirtualHardDiskObject } from '../../cmdlets/types/virtual-hard-dis
 import type { VirtualMachineObject } from '../../cmdlets/types/virtual-machine.js';
 import type { VMHostObject } from '../../cmdlets/types/vm-host.js';
 import type { MovePhase, MoveStatus } from '../model/move.js';
-import type { HardDisk, VmConfiguration } from '../model/vm.js';
+import { CONFIGURATION_VERSION, type HardDisk, type VmConfiguration } from '../model/vm.js';
 import type { ImageFacts } from '../protocol/worker.js';
 import { computerName } from './computer.js';
 import type { HostServices, HostSettings, Migration, VmRecord, VmRuntime, WorkerHealth } from './services.js';
-
-/** The newest configuration version of Windows Server 2022: what scripts compare with to learn that .vmcx files are used. */
-export const CONFIGURATION_VERSION = '10.0';
 
 export function publishMachine(vm: VmRecord, services: HostServices, migration: Migration): VirtualMachineObject {
   const { configuration } = vm;

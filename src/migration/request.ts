@@ -53,11 +53,6 @@ const VHDS_MAX = 260;
 export function readRequest(record: BoundRecord): MoveRequest {
   refuseOtherHosts(record);
   const { bound } = record;
-  if (isGiven(bound['ResourcePoolName'])) {
-    throw new VmStorageError('NotImplemented', 'Resource pools are not implemented; leave -ResourcePoolName out.', {
-      target: 'ResourcePoolName',
-    });
-  }
   return {
     vm: readVm(bound),
     destination: readDestination(record),
@@ -167,15 +162,6 @@ function readPath(record: BoundRecord, name: string, value: WireValue | undefine
  * PowerShell does, before the file system is asked.
  */
 export function nativePath(text: string, cwd: string, name = 'Path'): string {
-  if (/^[A-Za-z]:[\\/]/.test(text) || text.startsWith('\\\\')) {
-    throw new VmStorageError(
-      'NotImplemented',
-      `'${text}' is a Windows path. Mapping drives and shares to folders is not implemented; give the Linux path.`,
-      {
-        target: text,
-      },
-    );
-  }
   const absolute = path.posix.resolve(cwd, text);
   const refuse = (why: string): never => {
     throw new VmStorageError('InvalidParameter', `The path of ${name} ${why}: '${text}'.`, { target: text });

@@ -1,5 +1,8 @@
 /** What a VM is: its configuration as kept in `Virtual Machines/<GUID>.vmcx` (JSON), and its state at run time. Pure. */
 
+/** The newest configuration version of Windows Server 2022: what scripts compare with to learn that .vmcx files are used. */
+export const CONFIGURATION_VERSION = '10.0';
+
 export type ControllerType = 'IDE' | 'SCSI';
 /** From the file's extension when the disk is attached (.vhdx; .img and .raw; a /dev path is raw); never probed from content. */
 export type DiskFormat = 'raw' | 'vhdx';

@@ -12,6 +12,7 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { formatOf } from '../model/disk-format.js';
 import { VmStorageError } from '../model/errors.js';
+import { refuseWindowsPath } from '../model/windows-path.js';
 import { native, type NativeServedDisk } from '../native/binding.js';
 import { callNative, fromNative } from '../native/errors.js';
 
@@ -38,6 +39,7 @@ function readWords(words: readonly string[]): Asked {
   const { values, positionals } = parsed;
   const image = positionals[0];
   if (!image || positionals.length > 1 || !values.nbd) throw new VmStorageError('InvalidParameter', usage);
+  refuseWindowsPath(image, 'The image');
   const path = resolve(image);
   const socket = resolve(values.nbd);
   // A block device has no extension; what lies on it is raw.

@@ -207,7 +207,7 @@ describe('a request that cannot be carried out is refused and changes nothing:',
   });
 
   it('what is not implemented', async () => {
-    await expectRefused('NotImplemented', /-ResourcePoolName is not implemented/, 'Move-VMStorage', {
+    await expectRefused('NotImplemented', /-ResourcePoolName 'pool' is not implemented: it is always Primordial/, 'Move-VMStorage', {
       Name: 'vm',
       DestinationStoragePath: at('to'),
       ResourcePoolName: 'pool',

@@ -1,6 +1,5 @@
 // A path parameter as the host gets it. The host's working folder is not the user's, so the shell makes it absolute. Spellings with two
-// leading slashes, or with the letter of a drive that the session does not have, are sent as they are: only the host could know what they
-// are mapped to.
+// leading slashes, or with the letter of a drive that the session does not have, are sent as they are: the host says what is wrong with them.
 using System;
 using System.Linq;
 using System.Management.Automation;
@@ -37,6 +36,6 @@ internal static class PathArgument
     {
         if (text.Length < 2) { return false; }
         if (text[0] is '\\' or '/') { return text[1] is '\\' or '/'; }
-        return char.IsAsciiLetter(text[0]) && text[1] == ':' && (text.Length == 2 || text[2] is '\\' or '/');
+        return char.IsAsciiLetter(text[0]) && text[1] == ':';
     }
 }

@@ -1,8 +1,5 @@
 /** Every cmdlet the host itself answers; those of a move come from src/migration. */
-import { findCmdlet } from '../../../cmdlets/index.js';
-import { refuseNotImplemented } from '../../../cmdlets/refuse.js';
-import { refuseRemote } from '../computer.js';
-import type { CmdletHandler, CmdletMethods, HostServices, Migration } from '../services.js';
+import type { CmdletMethods, HostServices, Migration } from '../services.js';
 import { getVm } from './get-vm.js';
 import { addHardDiskDrive, getHardDiskDrive, removeHardDiskDrive } from './hard-disk-drives.js';
 import { newVm } from './new-vm.js';
@@ -29,21 +26,4 @@ export function hostMethods(services: HostServices, migration: Migration): Cmdle
     'Start-VM': startVm(services, migration),
     'Stop-VM': stopVm(services, migration),
   };
-}
-
-/** Before any handler: what its definition says is not implemented, and another computer, are refused and nothing is changed. */
-export function refusing(methods: CmdletMethods): CmdletMethods {
-  return Object.fromEntries(
-    Object.entries(methods).map(([name, handler]): [string, CmdletHandler] => {
-      const cmdlet = findCmdlet(name);
-      return [
-        name,
-        async (context) => {
-          if (cmdlet) refuseNotImplemented(cmdlet, context.bound);
-          refuseRemote(context.bound);
-          await handler(context);
-        },
-      ];
-    }),
-  );
 }

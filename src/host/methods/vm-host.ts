@@ -1,6 +1,8 @@
 /** Get-VMHost and Set-VMHost. */
+import { access, constants, stat } from 'node:fs/promises';
 import type { Bound } from '../../../cmdlets/index.js';
-import { VmStorageError } from '../../model/errors.js';
+import { VmStorageError, type ErrorCode } from '../../model/errors.js';
+import { errorCodeOf, hasCode, reasonOf } from '../../os/errno.js';
 import { MAXIMUM_STORAGE_MIGRATIONS_MOST } from '../../registry/schema.js';
 import type { HostSettings } from '../../registry/settings.js';
 import { computerName } from '../computer.js';
@@ -28,8 +30,35 @@ export function setVmHost(services: HostServices): CmdletHandler {
         { target: 'MaximumStorageMigrations' },
       );
     }
+    for (const [folder, name] of [
+      [part.virtualHardDiskPath, 'VirtualHardDiskPath'],
+      [part.virtualMachinePath, 'VirtualMachinePath'],
+    ] as const) {
+      if (folder !== undefined) await refuseNoFolder(folder, name);
+    }
     if (!(await context.shouldProcess(`Set-VMHost will configure the host "${computerName()}".`))) return;
     const after = await services.settings.change(part);
     if (bound.Passthru === true) await context.output(publishHost(after));
   };
+}
+
+/** A default that leads nowhere would be noticed by the next New-VM, which knows nothing of it. */
+async function refuseNoFolder(folder: string, name: string): Promise<void> {
+  const refuse = (why: string, code: ErrorCode, cause?: unknown): never => {
+    throw new VmStorageError(
+      code,
+      `-${name} '${folder}' cannot be the default folder: ${why}. Nothing was changed; make the folder first, or name another one.`,
+      {
+        target: folder,
+        ...(cause === undefined ? {} : { cause }),
+      },
+    );
+  };
+  try {
+    if (!(await stat(folder)).isDirectory()) refuse('it is not a folder', 'InvalidParameter');
+    await access(folder, constants.W_OK | constants.X_OK);
+  } catch (cause) {
+    if (cause instanceof VmStorageError) throw cause;
+    refuse(reasonOf(cause), hasCode(cause, 'ENOENT', 'ENOTDIR') ? 'ObjectNotFound' : errorCodeOf(cause), cause);
+  }
 }

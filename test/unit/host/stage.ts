@@ -3,7 +3,8 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { HostLocks } from '../../../src/host/locks.js';
-import { hostMethods, refusing } from '../../../src/host/methods/index.js';
+import { gated } from '../../../src/host/methods/gate.js';
+import { hostMethods } from '../../../src/host/methods/index.js';
 import type { CmdletMethods, HostServices, Migration, WorkerClient } from '../../../src/host/services.js';
 import type { StartOptions } from '../../../src/hypervisor/hypervisor.js';
 import { VmStorageError } from '../../../src/model/errors.js';
@@ -192,7 +193,7 @@ export async function makeStage(): Promise<Stage> {
     start: () => Promise.resolve(),
     close: () => Promise.resolve(),
   };
-  const methods: CmdletMethods = refusing(hostMethods(services, migration));
+  const methods: CmdletMethods = gated(hostMethods(services, migration), registry);
   const stage: Stage = {
     folder,
     services,
