@@ -1,4 +1,5 @@
 import { defineCmdlet, parameter, placed, t } from './define.js';
+import { machines } from './parameters/machine.js';
 import { VMStorageMove } from './types/vm-storage-move.js';
 
 export default defineCmdlet({
@@ -23,11 +24,17 @@ export default defineCmdlet({
   parameters: {
     Name: parameter(t.array(t.string), {
       help: 'Names of virtual machines; wildcards are allowed.',
-      sets: placed({ position: 0, byValue: true, byName: true }),
+      sets: placed({ position: 0, byValue: true }, 'Name'),
       aliases: ['VMName'],
       validate: ['notNullOrEmpty'],
       complete: 'vmName',
       wildcards: true,
+    }),
+    VM: machines('VMObject'),
+    MoveId: parameter(t.array(t.guid), {
+      help: 'Identifiers of moves.',
+      sets: placed({ mandatory: true, byName: true }, 'MoveId'),
+      validate: ['notNullOrEmpty'],
     }),
   },
 });

@@ -23,6 +23,7 @@ function validationAttribute(validation: Validation): string {
 
 function attributes(parameter: Parameter): string[] {
   const takesText = parameter.type.kind === 'string';
+  const refusesObjects = takesText || parameter.type.kind === 'path';
   const completer =
     parameter.complete === 'vmName'
       ? ['[HostCompleter("vmName")]']
@@ -36,6 +37,9 @@ function attributes(parameter: Parameter): string[] {
     ...(parameter.aliases.length === 0 ? [] : [`[Alias(${parameter.aliases.map(csharpText).join(', ')})]`]),
     ...parameter.validate.map(validationAttribute),
     ...(parameter.type.typeName === undefined ? [] : [`[PSTypeName(${csharpText(parameter.type.typeName)})]`]),
+    ...(refusesObjects ? ['[TextArgument]'] : []),
+    // PowerShell makes a credential without a name of anything.
+    ...(parameter.type.kind === 'credential' ? ['[TextArgument(Or = typeof(PSCredential))]'] : []),
     ...(parameter.wildcards ? ['[SupportsWildcards]'] : []),
     ...completer,
   ];

@@ -1,12 +1,14 @@
-/** Move-VMStorage, Get-VMStorageMove and Stop-VMStorageMove: from a bound record to the moves and back to what the shell shows. */
+/** Move-VMStorage and Get-VMStorageMove, with Stop-VMStorageMove of stop-moves.ts: from a bound record to the moves and back to what the shell shows. */
 import { VmStorageError } from '../model/errors.js';
 import type { MoveStatus } from '../model/move.js';
 import { hasWildcard, named } from '../model/wildcard.js';
 import type { JobState } from '../jobs/states.js';
 import { FINISHED_KEPT, type MoveJob, type StorageMoves } from './moves.js';
-import type { CmdletContext, MigrationPorts, VmRecord, WireObject, WireValue } from './ports.js';
-import { readRequest, readVm, type Destination, type VmReference } from './request.js';
-import { stopIsDue, stopWanted, watch } from './watch.js';
+import type { CmdletContext, MigrationPorts, WireObject } from './ports.js';
+import { findOne, listed, notFound, vmsCalled } from './named-vms.js';
+import { readRequest, readVm, type Destination } from './request.js';
+import { noSuchMove, stopMoves } from './stop-moves.js';
+import { stopWanted, watch } from './watch.js';
 
 type Handler = (context: CmdletContext) => Promise<void>;
 
@@ -14,7 +16,7 @@ export function moveMethods(moves: StorageMoves, ports: MigrationPorts): { reado
   return {
     'Move-VMStorage': (context) => moveStorage(context, moves, ports),
     'Get-VMStorageMove': (context) => getMoves(context, moves, ports),
-    'Stop-VMStorageMove': (context) => stopMoves(context, moves, ports),
+    'Stop-VMStorageMove': (context) => stopMoves(context, moves, ports, (job) => moveObject(job, moves, ports)),
   };
 }
 
@@ -59,65 +61,24 @@ function destinationText(destination: Destination): string {
   return all.map((each) => `"${each}"`).join(', ');
 }
 
-// --- finding VMs ---------------------------------------------------------------------------------------------------------------
-
-function findOne(reference: VmReference, ports: MigrationPorts): VmRecord {
-  const byId = reference.by === 'id' ? ports.registry.byId(reference.text) : undefined;
-  const found = reference.by === 'id' ? (byId ? [byId] : []) : ports.registry.find(reference.text);
-  if (found.length > 1) {
-    throw new VmStorageError(
-      'InvalidParameter',
-      `${found.length} virtual machines have the name "${reference.text}". Give one of them with -VM.`,
-      {
-        target: reference.text,
-      },
-    );
-  }
-  const vm = found[0];
-  if (!vm) throw notFound(reference);
-  return vm;
-}
-
-function notFound(reference: VmReference): VmStorageError {
-  return new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with ${reference.by} "${reference.text}".`, {
-    target: reference.text,
-  });
-}
-
-/** By id or literal name, else by PowerShell's pattern. */
-function vmsCalled(text: string, ports: MigrationPorts): readonly VmRecord[] {
-  const exact = ports.registry.find(text);
-  return exact.length > 0 ? exact : named(text, ports.registry.list(), (vm) => vm.configuration.name);
-}
-
-/** The VMs a record names; a literal name that is unknown is an error of its own and the others go on. */
-async function namedVms(context: CmdletContext, ports: MigrationPorts): Promise<readonly VmRecord[]> {
-  const found: VmRecord[] = [];
-  for (const given of listed(context.bound['VM'] ?? context.bound['Name'])) {
-    const reference = readVm({ VM: given });
-    const some =
-      reference.by === 'id' ? [ports.registry.byId(reference.text)].filter((vm) => vm !== undefined) : vmsCalled(reference.text, ports);
-    if (some.length === 0 && !(reference.by === 'name' && hasWildcard(reference.text))) await context.error(notFound(reference));
-    found.push(...some);
-  }
-  return found;
-}
-
-function listed(value: WireValue | undefined): readonly WireValue[] {
-  if (value === undefined || value === null) return [];
-  return Array.isArray(value) ? value : [value];
-}
-
 // --- Get-VMStorageMove ---------------------------------------------------------------------------------------------------------
 
 async function getMoves(context: CmdletContext, moves: StorageMoves, ports: MigrationPorts): Promise<void> {
   const all = shownMoves(moves, ports);
-  const names = listed(context.bound['Name']).map(String);
-  if (names.length === 0) {
+  const { bound } = context;
+  if (['Name', 'VM', 'MoveId'].every((name) => listed(bound[name]).length === 0)) {
     for (const move of all) await context.output(move);
     return;
   }
-  for (const name of names) {
+  for (const id of listed(bound['MoveId']).map(String)) {
+    const move = all.find((one) => one['MoveId'] === id.toLowerCase());
+    if (move) await context.output(move);
+    else await context.error(noSuchMove(id));
+  }
+  for (const vm of listed(bound['VM']).map((given) => readVm({ VM: given }).text)) {
+    for (const move of all.filter((one) => String(one['VMId']).toLowerCase() === vm.toLowerCase())) await context.output(move);
+  }
+  for (const name of listed(bound['Name']).map(String)) {
     const byId = all.filter((move) => String(move['VMId']).toLowerCase() === name.toLowerCase());
     const some = byId.length > 0 ? byId : named(name, all, (move) => String(move['VMName']));
     // A machine that exists and was never moved has nothing to show; one that does not exist is an error.
@@ -215,48 +176,4 @@ function wire(ports: MigrationPorts, shown: Shown): WireObject {
     Destination: shown.moved.map((one) => one.target),
     ComputerName: ports.computerName,
   };
-}
-
-// --- Stop-VMStorageMove --------------------------------------------------------------------------------------------------------
-
-async function stopMoves(context: CmdletContext, moves: StorageMoves, ports: MigrationPorts): Promise<void> {
-  for (const vm of await namedVms(context, ports)) {
-    const { name } = vm.configuration;
-    const job = moves.of(vm.configuration.id);
-    if (!job) {
-      await context.error(
-        new VmStorageError('InvalidState', `The storage of the virtual machine "${name}" is not being moved.`, { target: name }),
-      );
-      continue;
-    }
-    const sentence = `Stop-VMStorageMove will stop the move of the storage of the virtual machine "${name}".`;
-    if (!(await context.shouldProcess(sentence, 'Stop-VMStorageMove'))) continue;
-    if (job.cancel(stopWanted('Stop-VMStorageMove')) !== 'tooLate') await Promise.race([ended(job), gone(context.signal)]);
-    if (context.signal.aborted) return;
-    if (job.isStalled && !job.committed) await context.warning(stopIsDue(name));
-    if (job.committed) await context.warning(`The virtual machine "${name}" uses its new files already; the move is completed.`);
-    if (context.bound['PassThru'] === true) await context.output(moveObject(job, moves, ports));
-  }
-}
-
-/**
- * Over, or not to be waited for: too late to be stopped, then it has nothing to wait for but itself; or without its worker, which alone
- * can stop it.
- */
-function ended(job: MoveJob): Promise<void> {
-  return new Promise((resolve) => {
-    const look = (): void => {
-      if (job.committed || job.isStalled) resolve();
-    };
-    void job.finished().then(() => resolve());
-    job.subscribe(look);
-    look();
-  });
-}
-
-function gone(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }

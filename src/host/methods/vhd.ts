@@ -88,7 +88,10 @@ async function inspect(services: HostServices, path: string): Promise<ReturnType
 async function refuseNeither(path: string): Promise<void> {
   const found = await stat(path).catch(() => null);
   if (found === null || found.isFile() || found.isBlockDevice()) return;
-  throw new VmStorageError('InvalidParameter', `'${path}' is neither a file nor a block device.`, { target: path });
+  const folder = found.isDirectory()
+    ? ', but a folder. The disks of a virtual machine are found by its identifier: Get-VM | Select-Object VMId | Get-VHD'
+    : '';
+  throw new VmStorageError('InvalidParameter', `'${path}' is neither a file nor a block device${folder}.`, { target: path });
 }
 
 function wholeNumber(given: string | number): bigint {

@@ -295,4 +295,27 @@ describe('Stop-VMStorageMove', () => {
     world.worker.peerPid = 77;
     expect(await call).toBeNull();
   });
+
+  test('by its id it stops that move, and never a later one of the same virtual machine', async () => {
+    world.worker.holdAt = 'verify';
+    const first = new Client().move();
+    await reached(() => world.worker.steps.includes('mirror'));
+    const old = moves.of(vmId)!.id;
+    const client = new Client();
+    await client.call('Stop-VMStorageMove', 'MoveId', { MoveId: [old.toUpperCase()] });
+    expect(await first).toMatchObject({ code: 'OperationStopped' });
+    world.worker.steps.length = 0;
+    const second = new Client().move();
+    await reached(() => world.worker.steps.includes('mirror'));
+    await client.call('Stop-VMStorageMove', 'MoveId', { MoveId: [old, '00000000-0000-0000-0000-000000000000'] });
+    expect(client.warnings).toEqual([`The move ${old} of the storage of the virtual machine "web01" has ended already.`]);
+    expect(client.errors).toMatchObject([{ code: 'ObjectNotFound', message: expect.stringContaining('no storage move with the id') }]);
+    expect(moves.of(vmId)?.state).toBe('running');
+    const shown = new Client();
+    await shown.call('Get-VMStorageMove', 'MoveId', { MoveId: [old] });
+    await shown.call('Get-VMStorageMove', 'VMObject', { VM: [{ $t: 'VirtualMachine', Id: vmId }] });
+    expect(shown.out.map((move) => move['Outcome'])).toEqual(['Stopped', null, 'Stopped']);
+    world.worker.goOn();
+    expect(await second).toBeNull();
+  });
 });
