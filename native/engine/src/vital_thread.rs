@@ -13,9 +13,20 @@ pub fn spawn_vital<T: Send + 'static>(
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     Builder::new().name(name.to_owned()).spawn(move || {
+        block_signals();
         let _ends_the_process = OnPanic;
         body()
     })
+}
+
+/// Node's signals are for Node's main thread.
+fn block_signals() {
+    // SAFETY: both calls fill or read a set that lives on this stack; blocking signals of this thread touches nothing else.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
+    }
 }
 
 struct OnPanic;

@@ -49,7 +49,9 @@ fn begin_amid_a_write(
     disk.engine.post(|service| service.move_event(NO_DRIVER, Event::Tick)).unwrap();
     let (begun, outcome) = channel();
     disk.engine
-        .post(move |service| begun.send(service.begin_move(machine, targets, slots, Box::new(|_| {}))).unwrap())
+        .post(move |service| {
+            begun.send(service.begin_move(machine, targets, Vec::new(), slots, Box::new(|_| {}))).unwrap()
+        })
         .unwrap();
     go_on.send(()).unwrap();
     (answer, outcome.recv_timeout(PATIENCE).unwrap())
@@ -88,7 +90,8 @@ fn a_write_between_the_reading_of_the_bitmaps_and_the_beginning_is_left_to_copy(
     let targets = vec![(DiskId(0), open_image(&request).unwrap())];
     let limits = MoveLimits::default();
     let slots = (limits.copy_slots() as usize, limits.verify_slots() as usize);
-    let driver = disk.engine.call(move |service| service.begin_move(machine, targets, slots, Box::new(|_| {})));
+    let driver =
+        disk.engine.call(move |service| service.begin_move(machine, targets, Vec::new(), slots, Box::new(|_| {})));
     let driver = driver.unwrap().unwrap();
     let progress = disk.engine.call(move |service| service.figures(driver)).unwrap().unwrap().progress;
     assert_eq!(progress.copied_bytes + progress.dirty_bytes, CHUNK_BYTES, "{progress:?}");

@@ -73,7 +73,7 @@ fn begin(service: &mut Service, target: Image) -> (Result<u32, DiskError>, Recei
     let slots = (limits.copy_slots() as usize, limits.verify_slots() as usize);
     let (sink, notices) = channel();
     let notify = Box::new(move |notice: &Notice| drop(sink.send(notice.clone())));
-    (service.begin_move(machine(), vec![(DiskId(0), target)], slots, notify), notices)
+    (service.begin_move(machine(), vec![(DiskId(0), target)], Vec::new(), slots, notify), notices)
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn what_is_said_to_a_move_that_is_over_does_not_reach_the_next_one() {
         service.bypass_move(first);
         service.retire_move(first, false)
     });
-    assert!(retired.unwrap(), "nothing was in flight");
+    assert_eq!(retired.unwrap().map(|targets| targets.len()), Some(1), "nothing was in flight");
     let (second, notices) = place.begin(place.target("target"));
     // Its scan, on a thread of its own, has not heard of the stop.
     engine.call(move |service| service.move_event(first, Event::AllocationKnown { disk: 0 })).unwrap();

@@ -30,7 +30,8 @@ fn every_disk_is_scanned_or_copied_whole_even_when_its_file_cannot_be_opened_onc
     let targets = vec![(DiskId(0), open_image(&request).unwrap())];
     let limits = MoveLimits::default();
     let slots = (limits.copy_slots() as usize, limits.verify_slots() as usize);
-    let driver = disk.engine.call(move |service| service.begin_move(machine, targets, slots, Box::new(|_| {})));
+    let driver =
+        disk.engine.call(move |service| service.begin_move(machine, targets, Vec::new(), slots, Box::new(|_| {})));
     let driver = driver.unwrap().unwrap();
 
     let before = getrlimit(Resource::Nofile);

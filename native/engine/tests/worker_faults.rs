@@ -38,6 +38,7 @@ fn target_trouble(random: &mut Random, place: &str) -> Trouble {
         errnos,
         flush_failed: [0, 0, 0, 300][random.below(4) as usize],
         hangs_until: (hang > 0).then(|| Instant::now() + Duration::from_millis(random.below(300) + hang)),
+        stands_at: None,
         delay_most: Duration::from_micros([0, 200, 3000][random.below(3) as usize]),
     }
 }
@@ -53,7 +54,7 @@ fn whatever_happens_to_files_the_guest_keeps_every_byte() {
         let mut random = Random::new(seed);
         let faults = Faults::default();
         let theirs = faults.clone();
-        let engine = Engine::start_on(move || Ok(Box::new(FaultyReactor::new(theirs, seed)))).unwrap();
+        let engine = Engine::start_on(move || Ok(Box::new(FaultyReactor::new(theirs.clone(), seed)))).unwrap();
         let format = [Format::Raw, Format::Vhdx][random.below(2) as usize];
         let guest = GuestOptions {
             seed,
@@ -114,7 +115,7 @@ fn whatever_happens_to_files_the_guest_keeps_every_byte() {
 fn a_destination_that_lets_go_during_the_next_move_takes_no_write_away_from_it() {
     let faults = Faults::default();
     let theirs = faults.clone();
-    let engine = Engine::start_on(move || Ok(Box::new(FaultyReactor::new(theirs, 1)))).unwrap();
+    let engine = Engine::start_on(move || Ok(Box::new(FaultyReactor::new(theirs.clone(), 1)))).unwrap();
     let calm = GuestOptions { span_bytes: Some(16 * MIB), rate: Some(400), depth: 4, ..GuestOptions::default() };
     let vm = Vm::start_on(engine, Format::Raw, 1, 1024 * MIB, calm);
     let hangs_until = Some(Instant::now() + Duration::from_secs(3600));

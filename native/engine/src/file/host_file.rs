@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, StatxFlags};
 
-use crate::disk::{ByteRange, DiskError, ErrorKind, SECTOR_BYTES};
+use crate::disk::{ByteRange, DiskError, ErrorKind, FileSystemId, SECTOR_BYTES};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -33,6 +33,9 @@ pub struct HostFile {
     memory_align: usize,
     direct: bool,
     block_device: bool,
+    /// Known since it was opened: asking a file system that hangs would hang, and neither changes while a file is open.
+    identity: FileIdentity,
+    file_system: FileSystemId,
 }
 
 impl HostFile {
@@ -61,7 +64,16 @@ impl HostFile {
             let message = format!("'{}' is neither a regular file nor a block device", path.display());
             return Err(DiskError::new(ErrorKind::InvalidArgument, message).at(path));
         }
-        Ok(Self { file, path: path.to_owned(), memory_align: 1, direct: false, block_device: kind.is_block_device() })
+        let block_device = kind.is_block_device();
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            memory_align: 1,
+            direct: false,
+            block_device,
+            identity: FileIdentity { device: metadata.dev(), inode: metadata.ino() },
+            file_system: FileSystemId(if block_device { metadata.rdev() } else { metadata.dev() }),
+        })
     }
 
     /// From here on O_DIRECT, where offsets in sectors are allowed by the file system (statx DIOALIGN); else the page cache stays.
@@ -118,9 +130,13 @@ impl HostFile {
         Ok(self.file.metadata().map_err(|e| DiskError::io("examine", &self.path, e))?.blocks() * 512)
     }
 
-    pub fn identity(&self) -> Result<FileIdentity, DiskError> {
-        let metadata = self.file.metadata().map_err(|e| DiskError::io("examine", &self.path, e))?;
-        Ok(FileIdentity { device: metadata.dev(), inode: metadata.ino() })
+    pub fn identity(&self) -> FileIdentity {
+        self.identity
+    }
+
+    /// What has to answer for its operations to end.
+    pub fn file_system(&self) -> FileSystemId {
+        self.file_system
     }
 }
 

@@ -2,16 +2,23 @@
 //!
 //! A reactor belongs to one thread. Buffers named by an [`Op`] stay valid until its completion has been taken: the
 //! kernel may still write into them after the submitter lost interest. Two implementations with the same behaviour:
-//! [`uring::UringReactor`] and, where io_uring is refused, [`threads::ThreadReactor`].
+//! [`uring::UringReactor`] and, where io_uring is refused, [`threads::ThreadReactor`]. Either may stand in the kernel while it submits,
+//! so files that must not hold the others up get a [`Lane`]: a thread with such a reactor of its own.
 
+mod bell;
+mod lane;
 mod poll_window;
+mod reactors;
 pub mod threads;
 pub mod uring;
 
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use lane::Lane;
 pub use poll_window::PollWindow;
+pub use reactors::{LANES_MAX, LaneId, Reactors};
 
 use crate::disk::Errno;
 
@@ -111,6 +118,9 @@ pub trait Reactor {
 
     fn name(&self) -> &'static str;
 }
+
+/// Makes a reactor on the thread that will run it; more than once, for each lane gets one.
+pub type OpenReactor = Arc<dyn Fn() -> std::io::Result<Box<dyn Reactor>> + Send + Sync>;
 
 /// The reactor to use, made on the thread that will run it: `VMSTORAGE_IO=threads` forces the fallback (the tests run on both), otherwise io_uring if a probe works.
 pub fn open_reactor(entries: u32) -> std::io::Result<Box<dyn Reactor>> {

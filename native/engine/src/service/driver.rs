@@ -16,6 +16,7 @@ use crate::mirror::{
     Action, CopyOutcome, EndReason, Event, Flush, JournalPhase, Move, Outcome, Phase, Side, VERIFY_UNIT_BYTES,
     WriteKind,
 };
+use crate::reactor::LaneId;
 
 /// Marks a flush of the machine's own in an operation's slot number (guest flushes are request slots, far below).
 const OWN_FLUSH: u32 = 1 << 31;
@@ -38,6 +39,8 @@ pub struct Member {
     pub disk: u32,
     pub source: u32,
     pub target: u32,
+    /// Where the source goes when it has lost.
+    pub source_lane: Option<LaneId>,
     pub units: UnitHashes,
 }
 
@@ -167,6 +170,10 @@ impl Service {
                 }
                 if phase == Phase::Release {
                     driver.switched_at = Some(std::time::SystemTime::now());
+                    for member in &driver.members {
+                        self.images.route(member.target, None);
+                        self.images.route(member.source, member.source_lane);
+                    }
                 }
                 (driver.notify)(&Notice::Phase(phase));
             }
@@ -206,13 +213,11 @@ impl Service {
         };
         let Some(Some(disk)) = self.disks.get_mut(member.disk as usize) else { return };
         let entry = disk.requests.get(id);
-        let Some(Some(image)) = self.images.get_mut(image as usize) else {
-            return self.deferred.push((driver_id, refused(purpose, member_id, id)));
-        };
-        let tag = tag(purpose, place(driver_id, member_id), id);
+        let (op, tag) = (write_op(entry), tag(purpose, place(driver_id, member_id), id));
         // SAFETY: the guest's memory is kept mapped until the request is forgotten, which waits for Retire.
-        unsafe { image.start(write_op(entry), entry.range, &entry.iov, tag, self.reactor.as_mut()) };
-        image.take_finished(&mut self.finished);
+        if !unsafe { self.images.start(image, op, entry.range, &entry.iov, tag, &mut self.finished) } {
+            self.deferred.push((driver_id, refused(purpose, member_id, id)));
+        }
     }
 
     fn write_both(&mut self, driver_id: u32, driver: &mut Driver, member_id: u32, id: u32) {
@@ -232,14 +237,11 @@ impl Service {
         let (op, range) = (write_op(entry), entry.range);
         let both = [(member.source, Purpose::SourceWrite), (member.target, Purpose::TargetWrite)];
         for (number, purpose) in both {
-            let Some(Some(image)) = self.images.get_mut(number as usize) else {
-                self.deferred.push((driver_id, refused(purpose, member_id, id)));
-                continue;
-            };
             let tag = tag(purpose, place(driver_id, member_id), id);
             // SAFETY: the buffer belongs to the request and goes back to the pool at Retire, after both writes ended.
-            unsafe { image.start(op, range, &iov[..count], tag, self.reactor.as_mut()) };
-            image.take_finished(&mut self.finished);
+            if !unsafe { self.images.start(number, op, range, &iov[..count], tag, &mut self.finished) } {
+                self.deferred.push((driver_id, refused(purpose, member_id, id)));
+            }
         }
     }
 
@@ -272,13 +274,11 @@ impl Service {
             Flush::Guest(id) => id,
             Flush::Own(number) => number | OWN_FLUSH,
         };
-        let Some(Some(image)) = self.images.get_mut(image as usize) else {
-            return self.deferred.push((driver_id, refused(purpose, member_id, slot)));
-        };
         let tag = tag(purpose, place(driver_id, member_id), slot);
         // SAFETY: a flush has no memory.
-        unsafe { image.start(ImageOp::Flush, ByteRange::default(), &[], tag, self.reactor.as_mut()) };
-        image.take_finished(&mut self.finished);
+        if !unsafe { self.images.start(image, ImageOp::Flush, ByteRange::default(), &[], tag, &mut self.finished) } {
+            self.deferred.push((driver_id, refused(purpose, member_id, slot)));
+        }
     }
 
     /// An image operation of a move has finished.

@@ -43,6 +43,10 @@ impl Drivers {
         self.list.get(place).map(|(number, _)| *number)
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Driver> {
+        self.list.iter().filter_map(|(_, driver)| driver.as_deref())
+    }
+
     pub fn get(&self, number: u32) -> Option<&Driver> {
         self.list.iter().find(|(have, _)| *have == number)?.1.as_deref()
     }

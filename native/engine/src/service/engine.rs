@@ -5,10 +5,10 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::turn::Service;
-use crate::disk::{DiskError, ErrorKind};
+use crate::disk::{DiskError, ErrorKind, FileSystemId};
 use crate::exports::{Export, ExportCall, ExportDoor, ExportGone};
 use crate::image::Image;
-use crate::reactor::Reactor;
+use crate::reactor::{Lane, OpenReactor, Reactor};
 use crate::vital_thread::spawn_vital;
 
 /// The worker's number of a disk.
@@ -42,6 +42,7 @@ pub struct Engine {
     calls: Sender<Call>,
     wake: Arc<OwnedFd>,
     thread: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
+    open: OpenReactor,
     io: &'static str,
 }
 
@@ -50,10 +51,11 @@ impl Engine {
         Self::start_on(|| crate::reactor::open_reactor(RING_ENTRIES))
     }
 
-    /// On a reactor of the caller's, which `open` makes on the thread that uses it.
+    /// On reactors of the caller's, which `open` makes on the thread that uses it: the main one now, one for each lane.
     pub fn start_on(
-        open: impl FnOnce() -> std::io::Result<Box<dyn Reactor>> + Send + 'static,
+        open: impl Fn() -> std::io::Result<Box<dyn Reactor>> + Send + Sync + 'static,
     ) -> Result<Self, DiskError> {
+        let open: OpenReactor = Arc::new(open);
         let failed = |e: std::io::Error| DiskError {
             kind: ErrorKind::Io,
             message: "cannot start the reactor thread".to_owned(),
@@ -64,23 +66,20 @@ impl Engine {
         let wake = Arc::new(rustix::event::eventfd(0, flags).map_err(|e| failed(e.into()))?);
         let (calls, receive): (Sender<Call>, Receiver<Call>) = channel();
         let (started, wait) = sync_channel(1);
-        let thread_wake = Arc::clone(&wake);
-        let thread = spawn_vital("reactor", move || {
-            block_signals();
-            match open() {
-                Ok(reactor) => {
-                    let name = reactor.name();
-                    let mut service = Service::new(reactor, receive, thread_wake);
-                    if started.send(Ok(name)).is_ok() {
-                        service.run();
-                    }
+        let (thread_wake, thread_open) = (Arc::clone(&wake), Arc::clone(&open));
+        let thread = spawn_vital("reactor", move || match thread_open() {
+            Ok(reactor) => {
+                let name = reactor.name();
+                let mut service = Service::new(reactor, receive, thread_wake);
+                if started.send(Ok(name)).is_ok() {
+                    service.run();
                 }
-                Err(e) => drop(started.send(Err(e))),
             }
+            Err(e) => drop(started.send(Err(e))),
         })
         .map_err(failed)?;
         let io = wait.recv().map_err(|_| DiskError::from(ServiceGone))?.map_err(failed)?;
-        Ok(Self { calls, wake, thread: Arc::new(Mutex::new(Some(thread))), io })
+        Ok(Self { calls, wake, thread: Arc::new(Mutex::new(Some(thread))), open, io })
     }
 
     /// Which reactor is used: `io_uring` or `threads`.
@@ -100,6 +99,16 @@ impl Engine {
         let (answer, wait) = sync_channel(1);
         self.post(move |service| drop(answer.try_send(call(service))))?;
         wait.recv().map_err(|_| ServiceGone)
+    }
+
+    /// A lane for [`Service::begin_move`]. Blocking: starts a thread and waits for its reactor.
+    pub fn open_lane(&self, file_system: FileSystemId) -> Result<Lane, DiskError> {
+        Lane::open(file_system, &self.open).map_err(|e| DiskError {
+            kind: ErrorKind::Io,
+            message: format!("cannot start a thread for the operations on file system {file_system}"),
+            path: None,
+            source: Some(e),
+        })
     }
 
     /// Gives a disk to the service; its exports may be added next.
@@ -150,15 +159,5 @@ impl ExportDoor for Door {
     fn post(&self, call: ExportCall) -> Result<(), ExportGone> {
         let id = self.export;
         self.engine.post(move |service| service.run_on_export(id, call)).map_err(|_| ExportGone)
-    }
-}
-
-/// Node's signals are for Node's main thread.
-fn block_signals() {
-    // SAFETY: both calls fill or read a set that lives on this stack; blocking signals of this thread touches nothing else.
-    unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   control threads ──closures──►  calls ┐
-//!   exports ──requests──► disks ──ops──► images ──parts──► reactor     one thread, one loop: `Service::run`
+//!   exports ──requests──► disks ──ops──► images ──parts──► reactors    one thread, one loop: `Service::run`
 //!                │            ▲
 //!                └─► driver ──┘  (while a move runs: asks the pure state machine of `mirror`, executes its actions)
 //! ```
@@ -14,6 +14,7 @@ mod driver;
 mod drivers;
 mod engine;
 mod governor;
+mod images;
 mod latency;
 mod moves;
 mod owner;

@@ -7,13 +7,15 @@ use super::clock::now_us;
 use super::disk::{Disk, GuestRequest};
 use super::driver::{Driver, Member, Notify, unit_count};
 use super::engine::DiskId;
+use super::images::Images;
 use super::turn::Service;
 use super::units::UnitHashes;
-use crate::disk::{ByteRange, DiskError, ErrorKind, RequestKind};
+use crate::disk::{ByteRange, DiskError, ErrorKind, FileSystemId, RequestKind};
 use crate::file::FileIdentity;
 use crate::formats::Extent;
 use crate::image::Image;
 use crate::mirror::{EndReason, Event, Move, Outcome, Phase, Progress, SavedMap};
+use crate::reactor::{LANES_MAX, Lane, LaneId};
 
 /// Where a disk is served from right now, as its own descriptor says.
 #[derive(Clone, Debug)]
@@ -67,17 +69,20 @@ impl Service {
     }
 
     fn served_image(&self, number: u32) -> Option<ServedFrom> {
-        let image = self.images.get(number as usize)?.as_ref()?;
-        let identity = image.file().identity().ok()?;
-        Some(ServedFrom { path: image.file().path().to_owned(), identity, size_bytes: image.geometry().size_bytes })
+        let image = self.images.get(number)?;
+        let (path, identity) = (image.file().path().to_owned(), image.file().identity());
+        Some(ServedFrom { path, identity, size_bytes: image.geometry().size_bytes })
     }
 
     /// Puts a move in place. From here on the guest's writes go through `machine`; writes in flight are adopted first.
-    /// `targets` are (disk, image opened and locked), in the order of the machine's disks. An error leaves the disks as they were.
+    /// `targets` are (disk, image opened and locked), in the order of the machine's disks; `lanes` have one for each
+    /// file system of [`Service::file_systems`].
+    /// An error leaves the disks as they were.
     pub fn begin_move(
         &mut self,
         mut machine: Move,
         targets: Vec<(DiskId, Image)>,
+        lanes: Vec<Lane>,
         slots: (usize, usize),
         notify: Notify,
     ) -> Result<u32, DiskError> {
@@ -95,6 +100,7 @@ impl Service {
                 return Err(DiskError::new(ErrorKind::InvalidState, message));
             }
         }
+        self.add_lanes(lanes)?;
         for (member, (id, _)) in targets.iter().enumerate() {
             self.adopt_writes(&mut machine, member as u32, *id)?;
         }
@@ -102,8 +108,9 @@ impl Service {
         let driver_id = self.drivers.next_number();
         let mut members = Vec::with_capacity(targets.len());
         for (member, (id, image)) in targets.into_iter().enumerate() {
-            let target = self.add_image(image);
             let Some(Some(disk)) = self.disks.get_mut(id.0 as usize) else { continue };
+            let [source_lane, target_lane] = lanes_of(&mut self.images, disk.image, &image);
+            let target = self.images.add(image, target_lane);
             disk.moving = Some((driver_id, member as u32));
             disk.latency.mark();
             if disk.tracking.take().is_some() {
@@ -111,12 +118,21 @@ impl Service {
             }
             hand_over_writes(disk, (driver_id, member as u32));
             let units = UnitHashes::new(unit_count(disk.facts.geometry.size_bytes));
-            members.push(Member { disk: id.0, source: disk.image, target, units });
+            members.push(Member { disk: id.0, source: disk.image, target, source_lane, units });
         }
         let added = self.drivers.add(Driver::new(machine, members, slots.0, slots.1, notify));
         debug_assert_eq!(added, driver_id);
         self.pass_on();
         Ok(driver_id)
+    }
+
+    /// The file systems that need a lane for a move of that disk to `target`: of either side if they are two.
+    pub fn file_systems(&self, id: DiskId, target: FileSystemId) -> Vec<FileSystemId> {
+        let image = self.disks.get(id.0 as usize).and_then(Option::as_ref).and_then(|disk| self.images.get(disk.image));
+        match image.map(|image| image.file().file_system()) {
+            Some(source) if source != target => vec![source, target],
+            _ => Vec::new(),
+        }
     }
 
     /// Tells the machine of every write of the disk that is under way.
@@ -144,7 +160,7 @@ impl Service {
         let Some(driver) = self.drivers.get(driver) else { return Vec::new() };
         let mut tasks = Vec::new();
         for (member, m) in driver.members.iter().enumerate() {
-            let Some(Some(image)) = self.images.get(m.source as usize) else { continue };
+            let Some(image) = self.images.get(m.source) else { continue };
             let file = image.file().file().try_clone();
             let mut extents = Vec::new();
             image.extents(ByteRange::new(0, image.geometry().size_bytes), &mut extents);
@@ -222,33 +238,64 @@ impl Service {
         }
     }
 
-    /// Closes the images of the losing side once nothing is in flight on them: true when they are closed and the driver is gone.
-    /// Call again until then. `clean`: leave them consistent without replay (a source that is kept); otherwise they are dropped as they are.
-    pub fn retire_move(&mut self, driver_id: u32, clean: bool) -> bool {
-        let Some(driver) = self.drivers.get(driver_id) else { return true };
-        let Some(outcome) = driver.finished else { return false };
-        if !driver.machine.is_idle() {
-            return false;
-        }
+    /// Takes the images of the losing side out once nothing is in flight on them, and the driver with them; `None` until then: call again.
+    /// The caller drops them, which closes their files and may wait for a file system that hangs. `clean`: first they are made consistent
+    /// without replay (a source that is kept); otherwise they come as they are.
+    pub fn retire_move(&mut self, driver_id: u32, clean: bool) -> Option<Vec<Image>> {
+        let Some(driver) = self.drivers.get(driver_id) else { return Some(Vec::new()) };
+        let outcome = driver.finished.filter(|_| driver.machine.is_idle())?;
         let losing: Vec<u32> =
             driver.members.iter().map(|m| if outcome == Outcome::Committed { m.source } else { m.target }).collect();
-        let mut closed = true;
-        for number in losing {
-            let Some(slot) = self.images.get_mut(number as usize) else { continue };
-            let Some(image) = slot else { continue };
-            if clean && !image.is_clean() {
-                image.begin_close(self.reactor.as_mut());
+        let mut still = true;
+        for &number in &losing {
+            if clean {
+                // One that is quiet counts as clean until it is told to close: its log would have to be replayed by whoever opens it next.
+                self.images.begin_close(number);
             }
-            if if clean { image.is_clean() } else { image.busy() == 0 } {
-                *slot = None;
-            } else {
-                closed = false;
+            still &=
+                self.images.get(number).is_none_or(|image| if clean { image.is_clean() } else { image.busy() == 0 });
+        }
+        if !still {
+            return None;
+        }
+        self.drivers.remove(driver_id);
+        let images = losing.into_iter().filter_map(|number| self.images.take(number)).collect();
+        self.end_unused_lanes();
+        Some(images)
+    }
+
+    fn add_lanes(&mut self, lanes: Vec<Lane>) -> Result<(), DiskError> {
+        for lane in lanes {
+            if let Err(lane) = self.images.reactors().add(lane) {
+                self.end_unused_lanes();
+                let message = format!(
+                    "{LANES_MAX} file systems hang that earlier moves used; one more ({}) is not begun with",
+                    lane.file_system()
+                );
+                return Err(DiskError::new(ErrorKind::InvalidState, message));
             }
         }
-        if closed {
-            self.drivers.remove(driver_id);
-        }
-        closed
+        Ok(())
+    }
+
+    pub fn lane_count(&self) -> usize {
+        self.images.lane_count()
+    }
+
+    fn end_unused_lanes(&mut self) {
+        let (images, drivers) = (&mut self.images, &self.drivers);
+        images
+            .end_lanes(|lane| drivers.iter().any(|driver| driver.members.iter().any(|m| m.source_lane == Some(lane))));
+    }
+}
+
+/// The lanes of a move's source, once it has lost, and of its target. On one file system neither has one: what hangs there holds up the
+/// guest's own disk anyway.
+fn lanes_of(images: &mut Images, source: u32, target: &Image) -> [Option<LaneId>; 2] {
+    let target = target.file().file_system();
+    match images.get(source).map(|image| image.file().file_system()) {
+        Some(source) if source != target => [source, target].map(|it| images.reactors().lane_of(it)),
+        _ => [None, None],
     }
 }
 

@@ -79,10 +79,8 @@ impl Service {
 
     /// Starts an operation of the move's own; its memory is a slot's buffer, kept until the operation has finished.
     fn start_on(&mut self, image: u32, op: ImageOp, range: ByteRange, iov: &[libc::iovec], tag: u64) {
-        let Some(Some(image)) = self.images.get_mut(image as usize) else { return };
         // SAFETY: `iov` names a slot's buffer, which is not replaced while the slot has an operation under way.
-        unsafe { image.start(op, range, iov, tag, self.reactor.as_mut()) };
-        image.take_finished(&mut self.finished);
+        unsafe { self.images.start(image, op, range, iov, tag, &mut self.finished) };
     }
 
     pub(super) fn copy_step(

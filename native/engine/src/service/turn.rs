@@ -13,6 +13,7 @@ use super::cx::Cx;
 use super::disk::{Disk, DiskStats};
 use super::drivers::Drivers;
 use super::engine::{Call, DiskId, ExportId};
+use super::images::Images;
 use super::owner::{Owner, Purpose, tag, untag};
 use crate::disk::{ByteRange, DiskError, Errno, ErrorKind, IoVecs, Request, RequestKind, SECTOR_BYTES};
 use crate::exports::{DiskFacts, Export, ExportCall};
@@ -36,11 +37,10 @@ pub(super) struct ExportSlot {
 }
 
 pub struct Service {
-    pub(super) reactor: Box<dyn Reactor>,
     calls: Receiver<Call>,
     pub(super) wake: Arc<OwnedFd>,
     pub(super) disks: Vec<Option<Disk>>,
-    pub(super) images: Vec<Option<Image>>,
+    pub(super) images: Images,
     exports: Vec<Option<ExportSlot>>,
     incoming: Vec<(u32, Request)>,
     taken: Vec<(u32, Request)>,
@@ -62,11 +62,10 @@ pub struct Service {
 impl Service {
     pub(super) fn new(reactor: Box<dyn Reactor>, calls: Receiver<Call>, wake: Arc<OwnedFd>) -> Self {
         Self {
-            reactor,
             calls,
             wake,
             disks: Vec::new(),
-            images: Vec::new(),
+            images: Images::new(reactor),
             exports: Vec::new(),
             incoming: Vec::new(),
             taken: Vec::new(),
@@ -90,7 +89,7 @@ impl Service {
             let spin = self.poll_exports() || self.window.is_open(Instant::now());
             let wait = if spin { Wait::No } else { Wait::AtMost(self.sleep_limit()) };
             let mut completions = std::mem::take(&mut self.completions);
-            if self.reactor.turn(wait, &mut completions).is_err() {
+            if self.images.turn(wait, &mut completions).is_err() {
                 // The ring itself failed: nothing can be served any more. The process ends and its successor takes over;
                 // the guest waits meanwhile and sees no error.
                 std::process::abort();
@@ -138,7 +137,7 @@ impl Service {
     fn arm_wake(&mut self) {
         let token = Token { owner: Owner::Wake.to_u32(), slot: 0 };
         // SAFETY: no memory is involved; the descriptor lives as long as the service.
-        unsafe { self.reactor.submit(Op::PollIn { fd: self.wake.as_raw_fd() }, token) };
+        unsafe { self.images.reactors().main().submit(Op::PollIn { fd: self.wake.as_raw_fd() }, token) };
     }
 
     fn dispatch(&mut self, completion: Completion) {
@@ -160,10 +159,7 @@ impl Service {
                 });
             }
             Owner::Image(number) => {
-                if let Some(Some(image)) = self.images.get_mut(number as usize) {
-                    image.on_io(completion.token.slot, completion.result, self.reactor.as_mut());
-                    image.take_finished(&mut self.finished);
-                }
+                self.images.on_io(number, completion.token.slot, completion.result, &mut self.finished);
             }
         }
     }
@@ -225,12 +221,13 @@ impl Service {
     fn with_export(&mut self, number: u32, call: impl FnOnce(&mut dyn Export, &mut Cx<'_>)) {
         let Some(Some(mut slot)) = self.exports.get_mut(number as usize).map(Option::take) else { return };
         if let Some(Some(disk)) = self.disks.get(slot.disk.0 as usize) {
+            let (reactor, image) = self.images.main_and(disk.image);
             let mut cx = Cx {
                 export: number,
                 owner: Owner::Export(number).to_u32(),
                 facts: disk.facts,
-                reactor: self.reactor.as_mut(),
-                image: self.images.get_mut(disk.image as usize).and_then(Option::as_mut),
+                reactor,
+                image,
                 incoming: &mut self.incoming,
                 iovecs: &mut self.iovecs,
                 pending_io: &mut slot.pending_io,
@@ -276,7 +273,6 @@ impl Service {
     /// Starts a guest's request on the disk's own image.
     pub(super) fn start_guest_op(&mut self, disk_id: u32, id: u32) {
         let Some(Some(disk)) = self.disks.get_mut(disk_id as usize) else { return };
-        let Some(Some(image)) = self.images.get_mut(disk.image as usize) else { return };
         let entry = disk.requests.get(id);
         let op = match entry.kind {
             _ if entry.flushing => ImageOp::Flush,
@@ -294,8 +290,7 @@ impl Service {
         entry.parts += 1;
         let tag = tag(Purpose::Guest, disk_id, id);
         // SAFETY: the guest's memory is kept mapped by the request's `keep` until `answer` has been called for it.
-        unsafe { image.start(op, entry.range, &entry.iov, tag, self.reactor.as_mut()) };
-        image.take_finished(&mut self.finished);
+        unsafe { self.images.start(disk.image, op, entry.range, &entry.iov, tag, &mut self.finished) };
     }
 
     fn on_finished(&mut self, done: Finished) {
@@ -367,24 +362,13 @@ impl Service {
 
     // ---- what other threads ask for -------------------------------------------------------------------------------
 
-    pub(super) fn add_image(&mut self, mut image: Image) -> u32 {
-        let number = self.images.iter().position(Option::is_none).unwrap_or(self.images.len());
-        image.set_owner(Owner::Image(number as u32).to_u32());
-        if number == self.images.len() {
-            self.images.push(Some(image));
-        } else {
-            self.images[number] = Some(image);
-        }
-        number as u32
-    }
-
     pub fn attach(&mut self, id: DiskId, image: Image, read_only: bool) -> Result<(), DiskError> {
         let index = id.0 as usize;
         if self.disks.get(index).is_some_and(Option::is_some) {
             return Err(DiskError::new(ErrorKind::InvalidState, format!("disk {index} is attached already")));
         }
         let facts = DiskFacts { geometry: image.geometry(), read_only };
-        let image = self.add_image(image);
+        let image = self.images.add(image, None);
         if self.disks.len() <= index {
             self.disks.resize_with(index + 1, || None);
         }
@@ -395,9 +379,7 @@ impl Service {
     /// Takes disks out that no export serves yet, for a start that failed half way.
     pub fn detach_all(&mut self) {
         for disk in self.disks.iter_mut().filter_map(Option::take) {
-            if let Some(image) = self.images.get_mut(disk.image as usize) {
-                *image = None;
-            }
+            drop(self.images.take(disk.image));
         }
     }
 
@@ -453,11 +435,9 @@ impl Service {
         }
         if !self.closing_images {
             self.closing_images = true;
-            for image in self.images.iter_mut().flatten() {
-                image.begin_close(self.reactor.as_mut());
-            }
+            self.images.begin_close_all();
         }
-        self.images.iter().flatten().all(Image::is_clean)
+        self.images.are_all_clean()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The end of a move: its targets deleted, or its sources let go, and its journal removed.
 
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::moving::{Moving, lock};
@@ -15,6 +16,8 @@ use crate::mirror::{EndReason, Journal, JournalPhase, RecordResult};
 
 /// How long closing the images of a finished move may take before it is left to the end of the process.
 const RETIRE_PATIENCE: Duration = Duration::from_secs(30);
+/// Behind the outcome of a move whose destination hangs.
+const HANGS: &str = " The destination does not let go of its files; they are deleted when it does.";
 const RETIRE_POLL: Duration = Duration::from_millis(5);
 
 impl Moving {
@@ -36,21 +39,53 @@ impl Moving {
         });
     }
 
-    pub(super) fn finish_ended(&self, reason: EndReason) {
+    /// Deletes the targets and tells the outcome; `patience` from now it is told all the same.
+    pub(super) fn finish_ended(self: &Arc<Self>, reason: EndReason, patience: Duration) {
         self.keep_figures();
         let mut outcome = failed(reason, &self.plan);
         if let Some(error) = &lock(&self.state).journal_error {
             outcome.message.push_str(&format!(" The journal said: {error}."));
         }
-        if let Err(error) = self.remove_targets() {
-            outcome.message.push_str(&format!(" The destination could not be cleaned: {}.", describe(&error)));
+        // Before the outcome is told: whoever hears it may begin the next move.
+        let driver = self.driver();
+        if self.engine.call(move |s| s.bypass_move(driver)).is_err() {
+            return;
         }
-        self.set_outcome(outcome);
+        self.clean_up(outcome, patience, |this| this.remove_targets());
+    }
+
+    /// Tells `outcome` when `delete` has cleaned the destination. One that hangs holds up neither the outcome, which is told when
+    /// `patience` is over, nor the caller: the deletion goes on behind it, on a thread of its own.
+    pub(super) fn clean_up(
+        self: &Arc<Self>,
+        mut outcome: OutcomeStatus,
+        patience: Duration,
+        delete: impl FnOnce(&Self) -> Result<(), DiskError> + Send + 'static,
+    ) {
+        let mut untold = outcome.clone();
+        untold.message.push_str(HANGS);
+        let spawned = self.spawn(move |this| {
+            if let Err(error) = delete(this) {
+                outcome.message.push_str(&format!(" The destination could not be cleaned: {}.", describe(&error)));
+            }
+            this.set_outcome(outcome);
+            this.notify();
+        });
+        match spawned {
+            Ok(()) => self.wait_for_outcome(patience),
+            Err(error) => untold.message.push_str(&format!(" {error}.")),
+        }
+        self.tell_unless_told(untold);
+    }
+
+    /// The destination does not let go: the guest is on the source, and the rest is done when it does.
+    pub(super) fn tell_that_it_hangs(&self, reason: EndReason) {
+        let mut outcome = failed(reason, &self.plan);
+        outcome.message.push_str(HANGS);
+        self.tell_unless_told(outcome);
     }
 
     fn remove_targets(&self) -> Result<(), DiskError> {
-        let driver = self.driver();
-        self.engine.call(move |s| s.bypass_move(driver))?;
         // Asked while they are open, when nothing else can have their identity; and again when they are closed, which may take a while.
         let ours: Vec<bool> = (0..self.plan.disks.len()).map(|place| self.is_target(place)).collect();
         self.retire(false)?;
@@ -78,13 +113,17 @@ impl Moving {
     fn retire(&self, clean: bool) -> Result<(), DiskError> {
         let deadline = Instant::now() + RETIRE_PATIENCE;
         let driver = self.driver();
-        while !self.engine.call(move |s| s.retire_move(driver, clean))? {
+        loop {
+            // Closed here: the last close of a file may wait for its file system, and this thread may.
+            if let Some(images) = self.engine.call(move |s| s.retire_move(driver, clean))? {
+                drop(images);
+                return Ok(());
+            }
             if Instant::now() >= deadline {
                 return Err(DiskError::new(ErrorKind::Io, "the files of the finished move are still in use"));
             }
             std::thread::sleep(RETIRE_POLL);
         }
-        Ok(())
     }
 
     pub fn release(&self) -> Result<(), DiskError> {

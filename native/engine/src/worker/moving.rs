@@ -18,7 +18,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::boot_id::boot_id;
 use super::figures::Speed;
-use super::outcome::{describe, failed};
+use super::lanes::open_lanes;
+use super::outcome::describe;
 use super::plan::{Plan, parse_plan};
 use super::receipt::{self, DiskReceipt, ReceiptFile, iso_time};
 use super::scan::scan;
@@ -36,7 +37,7 @@ use crate::service::{DiskId, Engine, MoveFigures, Notice};
 use crate::vital_thread::spawn_vital;
 
 /// A destination that does not let go: the move is reported as failed after this long, cleaning up goes on behind it.
-const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const CLEAN_UP_PATIENCE: Duration = Duration::from_secs(5);
 /// Names no driver: calls about it find nothing.
 const NO_DRIVER: u32 = u32::MAX;
 
@@ -188,14 +189,14 @@ impl Moving {
 
     /// Puts the machine in place; what it says from now on comes out of the receiver.
     pub(super) fn install(&self, machine: Move, targets: Vec<(DiskId, Image)>) -> Result<Receiver<Notice>, DiskError> {
-        let identities = targets.iter().map(|(_, image)| image.file().identity());
-        *lock(&self.targets) = identities.collect::<Result<_, _>>()?;
+        *lock(&self.targets) = targets.iter().map(|(_, image)| image.file().identity()).collect();
+        let lanes = open_lanes(&self.engine, &targets)?;
         let limits = MoveLimits::default();
         let slots = (limits.copy_slots() as usize, limits.verify_slots() as usize);
         let (sink, receive) = channel();
         // The reactor only queues the notice; a gone receiver means that the worker is ending.
         let notify = Box::new(move |notice: &Notice| drop(sink.send(notice.clone())));
-        let driver = self.engine.call(move |s| s.begin_move(machine, targets, slots, notify))??;
+        let driver = self.engine.call(move |s| s.begin_move(machine, targets, lanes, slots, notify))??;
         // Stored here and loaded there, and in `stop` the other way round: in one order for both, or each could miss the other.
         self.driver.store(driver, Ordering::SeqCst);
         if self.stop_early.load(Ordering::SeqCst) {
@@ -222,7 +223,7 @@ impl Moving {
     }
 
     /// The thread of the move: records, outcomes, cleaning up.
-    pub(super) fn follow(&self, notices: &Receiver<Notice>) {
+    pub(super) fn follow(self: &Arc<Self>, notices: &Receiver<Notice>) {
         let mut deadline: Option<Instant> = None;
         loop {
             let notice = match deadline {
@@ -251,7 +252,8 @@ impl Moving {
                     return;
                 }
                 Ok(Notice::Finished(Outcome::Ended(reason))) => {
-                    self.finish_ended(reason);
+                    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+                    self.finish_ended(reason, left.unwrap_or_default());
                     self.notify();
                     return;
                 }
@@ -264,11 +266,7 @@ impl Moving {
                         return;
                     }
                     if let Some(reason) = reason {
-                        let mut outcome = failed(reason, &self.plan);
-                        outcome
-                            .message
-                            .push_str(" The destination does not let go of its files; they are deleted when it does.");
-                        self.set_outcome(outcome);
+                        self.tell_that_it_hangs(reason);
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -335,6 +333,15 @@ impl Moving {
     pub(super) fn set_outcome(&self, outcome: OutcomeStatus) {
         let mut state = lock(&self.state);
         state.outcome = Some(outcome);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn tell_unless_told(&self, outcome: OutcomeStatus) {
+        let mut state = lock(&self.state);
+        if state.outcome.is_none() {
+            state.outcome = Some(outcome);
+        }
         drop(state);
         self.changed.notify_all();
     }

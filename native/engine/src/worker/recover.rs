@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::boot_id::boot_id;
-use super::moving::{Moving, lock};
+use super::moving::{CLEAN_UP_PATIENCE, Moving, lock};
 use super::outcome::{describe, failed};
 use super::plan::{Plan, PlannedDisk, parse_plan};
 use super::receipt;
@@ -134,7 +134,7 @@ fn resume(moving: &Arc<Moving>, phase: JournalPhase, setups: Vec<DiskSetup>) {
 }
 
 /// Records that the move is over, then deletes its targets: a target without a record could not be told from a file of somebody else.
-fn roll_back(moving: &Moving, phase: JournalPhase, mut outcome: OutcomeStatus) {
+fn roll_back(moving: &Arc<Moving>, phase: JournalPhase, mut outcome: OutcomeStatus) {
     if lock(&moving.state).journal_phase != JournalPhase::Cancelled {
         kill_point("before:cancelled");
         match moving.write_record(JournalPhase::Cancelled) {
@@ -145,11 +145,8 @@ fn roll_back(moving: &Moving, phase: JournalPhase, mut outcome: OutcomeStatus) {
         }
     }
     kill_point("after:cancelled");
-    let ours =
-        |_, disk: &PlannedDisk| phase != JournalPhase::Started || is_ours(disk, moving.journal_path()).unwrap_or(false);
-    if let Err(error) = moving.delete_targets(ours) {
-        outcome.message.push_str(&format!(" The destination could not be cleaned: {}.", describe(&error)));
-    }
-    moving.set_outcome(outcome);
-    moving.notify();
+    moving.clean_up(outcome, CLEAN_UP_PATIENCE, move |this| {
+        let is_ours = |disk: &PlannedDisk| is_ours(disk, this.journal_path()).unwrap_or(false);
+        this.delete_targets(|_, disk| phase != JournalPhase::Started || is_ours(disk))
+    });
 }

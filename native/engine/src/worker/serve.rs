@@ -210,6 +210,11 @@ impl Worker {
         lock(&self.served).iter().any(|s| s.listener.as_ref().and_then(vhost_user_blk::Listener::peer_pid).is_some())
     }
 
+    /// Lanes of its reactor: of moves under way, and of moves that are over whose file systems still hang.
+    pub fn lane_count(&self) -> Result<usize, DiskError> {
+        Ok(self.engine.call(|s| s.lane_count())?)
+    }
+
     pub fn status(&self) -> Result<WorkerStatus, DiskError> {
         let asked: Vec<_> = lock(&self.served)
             .iter()

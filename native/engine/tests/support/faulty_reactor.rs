@@ -22,6 +22,8 @@ pub struct Trouble {
     pub flush_failed: u64,
     /// Nothing is done before this moment, or before another trouble takes this one's place.
     pub hangs_until: Option<Instant>,
+    /// The hang is one in the kernel: the submission of such an operation does not return, and nothing else hangs.
+    pub stands_at: Option<fn(&Op) -> bool>,
     pub delay_most: Duration,
 }
 
@@ -37,12 +39,25 @@ pub struct Faults {
 
 impl Faults {
     pub fn set(&self, troubles: Vec<Trouble>) {
+        self.hung.store(false, Ordering::Relaxed);
         *self.troubles.lock().unwrap() = troubles;
     }
 
-    /// Whether an operation has met a file that hangs.
+    /// Whether an operation has met a file that hangs, since the troubles were set.
     pub fn has_hung(&self) -> bool {
         self.hung.load(Ordering::Relaxed)
+    }
+
+    /// Returns when no trouble stands in the way of the operation's submission.
+    fn stand(&self, op: &Op) {
+        let here = |trouble: Trouble| {
+            trouble.stands_at.is_some_and(|here| here(op))
+                && trouble.hangs_until.is_some_and(|until| until > Instant::now())
+        };
+        while here(self.of(fd_of(op))) {
+            self.hung.store(true, Ordering::Relaxed);
+            std::thread::sleep(HANG_LOOK);
+        }
     }
 
     fn of(&self, fd: RawFd) -> Trouble {
@@ -104,7 +119,7 @@ impl FaultyReactor {
                 continue;
             }
             let trouble = self.faults.of(fd_of(&op));
-            if trouble.hangs_until.is_some_and(|until| until > now) {
+            if trouble.stands_at.is_none() && trouble.hangs_until.is_some_and(|until| until > now) {
                 self.faults.hung.store(true, Ordering::Relaxed);
                 self.files[at].0 = now + HANG_LOOK;
                 continue;
@@ -174,6 +189,7 @@ impl Reactor for FaultyReactor {
         if matches!(op, Op::PollIn { .. } | Op::Recv { .. } | Op::Send { .. }) {
             return self.polls.push((op, token));
         }
+        self.faults.stand(&op);
         let longest = self.faults.of(fd_of(&op)).delay_most;
         let late = Duration::from_nanos(self.below(longest.as_nanos() as u64 + 1));
         self.files.push((Instant::now() + late, op, token));

@@ -15,8 +15,13 @@ pub const MIB: u64 = 1 << 20;
 /// Long enough for a loaded machine; a move that hangs is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
+/// A file system that is not the one of the tests' folders: in memory, and for everybody.
+pub const ELSEWHERE: &str = "/dev/shm";
+
+/// Its folders: `a`, where the disks are at first, `b` and `c`; `elsewhere` is on another file system.
 pub struct Vm {
     pub folder: tempfile::TempDir,
+    _elsewhere: tempfile::TempDir,
     pub worker: Worker,
     pub guest: GuestHandle,
     changed: Arc<(Mutex<u64>, Condvar)>,
@@ -38,6 +43,8 @@ impl Vm {
         for sub in ["a", "b", "c", "ledger"] {
             std::fs::create_dir(folder.path().join(sub)).unwrap();
         }
+        let elsewhere = tempfile::tempdir_in(ELSEWHERE).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("elsewhere")).unwrap();
         let changed = Arc::new((Mutex::new(0), Condvar::new()));
         let signal = Arc::clone(&changed);
         let worker = Worker::on(
@@ -76,7 +83,7 @@ impl Vm {
         worker.serve(&wanted, &folder.path().join("journal"), Duration::ZERO).unwrap();
         let ledger = LedgerFile::Create(folder.path().join("ledger"));
         let guest = Guest::start(&sockets, &GuestOptions { ledger, ..options }).unwrap();
-        let this = Self { folder, worker, guest, changed, format, disks };
+        let this = Self { folder, _elsewhere: elsewhere, worker, guest, changed, format, disks };
         this.wait_for_writes(200);
         this
     }
@@ -98,8 +105,13 @@ impl Vm {
     }
 
     pub fn plan(&self, from: &str, to: &str) -> String {
+        self.plan_of(self.disks, from, to)
+    }
+
+    /// For the first `disks` of them.
+    pub fn plan_of(&self, disks: usize, from: &str, to: &str) -> String {
         let format = if self.format == Format::Raw { "raw" } else { "vhdx" };
-        let disks: Vec<_> = (0..self.disks)
+        let disks: Vec<_> = (0..disks)
             .map(|d| serde_json::json!({"disk": d, "source": self.path(from, d), "target": self.path(to, d), "format": format}))
             .collect();
         serde_json::json!({"schema": 1, "moveId": "m1", "disks": disks}).to_string()
