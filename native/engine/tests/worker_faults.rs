@@ -7,6 +7,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use support::faulty_reactor::{Faults, FaultyReactor, Trouble};
@@ -144,4 +146,63 @@ fn a_destination_that_lets_go_during_the_next_move_takes_no_write_away_from_it()
     vm.worker.release_move().unwrap();
     vm.worker.end_move().unwrap();
     vm.finish("b");
+}
+
+/// SIGTERM: an end in order. A move that is under way goes on in the next worker, as it does after a death.
+#[test]
+fn a_worker_that_ends_in_order_in_mid_move_leaves_the_move_to_the_next_one() {
+    for format in [Format::Raw, Format::Vhdx] {
+        for end_at in ["begun", "copying", "half"] {
+            let faults = Faults::default();
+            let on = |faults: &Faults| {
+                let theirs = faults.clone();
+                Engine::start_on(move || Ok(Box::new(FaultyReactor::new(theirs.clone(), 1)))).unwrap()
+            };
+            let calm = GuestOptions { rate: Some(400), depth: 4, ..GuestOptions::default() };
+            let mut vm = Vm::start_on(on(&faults), format, 2, 24 * MIB, calm);
+            // Late enough that the end meets copies that are under way.
+            let delay_most = Duration::from_millis(20);
+            faults.set(vec![Trouble { place: "/b/".to_owned(), delay_most, ..Trouble::default() }]);
+            vm.worker.start_move(&vm.plan("a", "b"), &vm.journal()).unwrap();
+            let copied = |vm: &Vm| vm.status().bytes_copied.parse::<u64>().unwrap();
+            let wanted = match end_at {
+                "begun" => 0,
+                "copying" => 1,
+                _ => 8 * MIB,
+            };
+            while copied(&vm) < wanted {
+                std::thread::yield_now();
+            }
+            vm.replace_worker(on(&faults));
+            let outcome = vm.outcome().outcome.unwrap();
+            assert!(outcome.ok, "{format:?} ended when {end_at}: {}", outcome.message);
+            vm.worker.release_move().unwrap();
+            vm.worker.end_move().unwrap();
+            vm.finish("b");
+        }
+    }
+}
+
+/// Nobody waits for a destination that hangs: not the guest, whose disk the next worker serves.
+#[test]
+fn a_worker_that_ends_in_order_does_not_wait_for_a_destination_that_hangs() {
+    let faults = Faults::default();
+    let theirs = faults.clone();
+    let engine = Engine::start_on(move || Ok(Box::new(FaultyReactor::new(theirs.clone(), 1)))).unwrap();
+    let calm = GuestOptions { rate: Some(400), depth: 4, ..GuestOptions::default() };
+    let vm = Vm::start_on(engine, Format::Raw, 1, 24 * MIB, calm);
+    let hangs_until = Some(Instant::now() + Duration::from_secs(3600));
+    faults.set(vec![Trouble { place: "/b/".to_owned(), hangs_until, ..Trouble::default() }]);
+    vm.worker.start_move(&vm.plan("a", "b"), &vm.journal()).unwrap();
+    while !faults.has_hung() {
+        std::thread::yield_now();
+    }
+    let worker = Arc::new(vm.worker);
+    let (told, ended) = channel();
+    let ending = Arc::clone(&worker);
+    std::thread::spawn(move || {
+        ending.close();
+        told.send(())
+    });
+    ended.recv_timeout(Duration::from_secs(20)).expect("the worker ends");
 }

@@ -63,6 +63,14 @@ impl Disk {
             last_error: None,
         }
     }
+
+    /// Whether the guest still waits for anything.
+    pub fn has_unanswered(&self) -> bool {
+        (0..self.requests.len() as u32).any(|id| {
+            let entry = self.requests.get_ref(id);
+            entry.kind.is_some() && !entry.answered
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]

@@ -97,6 +97,9 @@ const fn unplace(place: u32) -> (u32, u32) {
 impl Service {
     /// Feeds one event to the machine of `driver` and executes what it answers.
     pub(super) fn drive(&mut self, driver_id: u32, event: Event) {
+        if self.is_closing() {
+            return;
+        }
         let Some(mut driver) = self.drivers.take(driver_id) else { return };
         let mut actions = std::mem::take(&mut driver.actions);
         let before = now_us();
@@ -283,6 +286,9 @@ impl Service {
 
     /// An image operation of a move has finished.
     pub(super) fn moving_finished(&mut self, purpose: Purpose, at: u32, slot: u32, result: Result<(), Errno>) {
+        if self.is_closing() {
+            return;
+        }
         let (driver, disk) = unplace(at);
         let event = match purpose {
             Purpose::SourceWrite | Purpose::TargetWrite | Purpose::SourceFlush | Purpose::TargetFlush => {

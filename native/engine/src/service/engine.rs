@@ -1,6 +1,7 @@
 //! The control side of the service: starts its thread and runs closures on it. Cloneable, usable from any thread.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -43,6 +44,7 @@ pub struct Engine {
     wake: Arc<OwnedFd>,
     thread: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
     open: OpenReactor,
+    ending: Arc<AtomicBool>,
     io: &'static str,
 }
 
@@ -74,12 +76,16 @@ impl Engine {
                 if started.send(Ok(name)).is_ok() {
                     service.run();
                 }
+                if service.has_io_under_way() {
+                    // At a side that hangs. The kernel may still write into its buffers; they go with the process.
+                    std::mem::forget(service);
+                }
             }
             Err(e) => drop(started.send(Err(e))),
         })
         .map_err(failed)?;
         let io = wait.recv().map_err(|_| DiskError::from(ServiceGone))?.map_err(failed)?;
-        Ok(Self { calls, wake, thread: Arc::new(Mutex::new(Some(thread))), open, io })
+        Ok(Self { calls, wake, thread: Arc::new(Mutex::new(Some(thread))), ending: Arc::default(), open, io })
     }
 
     /// Which reactor is used: `io_uring` or `threads`.
@@ -129,8 +135,15 @@ impl Engine {
         Ok((id, Arc::new(Door { engine: self.clone(), export: id })))
     }
 
-    /// Stops serving: no new requests, those in flight finish, images are closed cleanly, the thread ends.
+    /// True from the moment of [`Engine::shut_down`]: what cannot be done any more is no failure of the disks.
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
+    }
+
+    /// Stops serving: no new requests, those in flight finish, images are closed cleanly, the thread ends. A move is left as a death of the
+    /// process would leave it.
     pub fn shut_down(&self) {
+        self.ending.store(true, Ordering::SeqCst);
         if self.post(Service::begin_shut_down).is_err() {
             return;
         }

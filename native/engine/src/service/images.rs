@@ -120,8 +120,15 @@ impl Images {
         (0..self.slots.len() as u32).for_each(|number| self.begin_close(number));
     }
 
-    pub(super) fn are_all_clean(&self) -> bool {
-        self.slots.iter().flatten().all(|slot| slot.image.is_clean())
+    /// Whether all that `is_awaited` are.
+    pub(super) fn are_clean(&self, is_awaited: impl Fn(u32) -> bool) -> bool {
+        let mut numbered = self.slots.iter().zip(0..);
+        numbered.all(|(slot, number)| slot.as_ref().is_none_or(|slot| slot.image.is_clean() || !is_awaited(number)))
+    }
+
+    /// Whether any of them has an operation under way.
+    pub(super) fn are_busy(&self) -> bool {
+        self.slots.iter().flatten().any(|slot| slot.image.busy() > 0)
     }
 
     /// Takes an image with nothing under way out. Dropping it closes its file, which may wait for a file system that hangs: not on

@@ -5,7 +5,7 @@ use super::owner::{Purpose, tag};
 use super::turn::Service;
 use super::units::hash_unit;
 use crate::disk::{ByteRange, Errno};
-use crate::image::{AlignedBuffer, ImageOp};
+use crate::image::{AlignedBuffer, Finished, ImageOp};
 use crate::mirror::{CopyOutcome, Event, VerifyOutcome};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,10 +77,13 @@ impl Service {
         );
     }
 
-    /// Starts an operation of the move's own; its memory is a slot's buffer, kept until the operation has finished.
+    /// Starts an operation of the move's own; its memory is a slot's buffer, kept until the operation has finished. On an image that is not
+    /// there any more it fails, for a copy that hears nothing waits for ever.
     fn start_on(&mut self, image: u32, op: ImageOp, range: ByteRange, iov: &[libc::iovec], tag: u64) {
         // SAFETY: `iov` names a slot's buffer, which is not replaced while the slot has an operation under way.
-        unsafe { self.images.start(image, op, range, iov, tag, &mut self.finished) };
+        if !unsafe { self.images.start(image, op, range, iov, tag, &mut self.finished) } {
+            self.finished.push(Finished { tag, result: Err(libc::EIO) });
+        }
     }
 
     pub(super) fn copy_step(

@@ -25,6 +25,8 @@ use crate::reactor::{Completion, Op, PollWindow, Reactor, Token, Wait};
 const IDLE_SLEEP: Duration = Duration::from_millis(500);
 /// The machine's limits are checked by ticks; its contract asks for one at least every 25 ms.
 const TICK_US: u64 = 10_000;
+/// How long the end of the thread waits for an image that serves no disk.
+const IDLE_CLOSE_US: u64 = 1_000_000;
 /// Iovec lists kept for reuse: two full rings' worth.
 const IOVEC_LISTS_KEPT: usize = 512;
 
@@ -56,7 +58,8 @@ pub struct Service {
     /// How long to look for completions before sleeping.
     window: PollWindow,
     shutting_down: bool,
-    closing_images: bool,
+    /// Set when every request is answered and the images are being closed.
+    closing_since_us: Option<u64>,
 }
 
 impl Service {
@@ -79,7 +82,7 @@ impl Service {
             last_tick_us: 0,
             window: PollWindow::new(Instant::now()),
             shutting_down: false,
-            closing_images: false,
+            closing_since_us: None,
         }
     }
 
@@ -290,7 +293,9 @@ impl Service {
         entry.parts += 1;
         let tag = tag(Purpose::Guest, disk_id, id);
         // SAFETY: the guest's memory is kept mapped by the request's `keep` until `answer` has been called for it.
-        unsafe { self.images.start(disk.image, op, entry.range, &entry.iov, tag, &mut self.finished) };
+        if !unsafe { self.images.start(disk.image, op, entry.range, &entry.iov, tag, &mut self.finished) } {
+            self.finished.push(Finished { tag, result: Err(libc::EIO) });
+        }
     }
 
     fn on_finished(&mut self, done: Finished) {
@@ -428,16 +433,30 @@ impl Service {
         }
     }
 
-    /// Images are closed only when no request is under way: a write still waiting for space would be answered with an error.
+    /// Images are closed only when every request is answered: a write still waiting for space would be answered with an error. A move that
+    /// is under way is left as a death would leave it, for the next worker to go on with: its machine hears nothing more, least of all
+    /// that its images are closed. A side that serves nobody may hang, and a guest waits for the next worker: it has [`IDLE_CLOSE_US`].
     fn try_finish(&mut self) -> bool {
-        if self.disks.iter().flatten().any(|disk| disk.requests.in_use() > 0) {
+        if self.disks.iter().flatten().any(Disk::has_unanswered) {
             return false;
         }
-        if !self.closing_images {
-            self.closing_images = true;
+        let now = now_us();
+        if self.closing_since_us.is_none() {
             self.images.begin_close_all();
         }
-        self.images.are_all_clean()
+        let patient = now.saturating_sub(*self.closing_since_us.get_or_insert(now)) < IDLE_CLOSE_US;
+        let disks = &self.disks;
+        self.images.are_clean(|number| patient || disks.iter().flatten().any(|disk| disk.image == number))
+    }
+
+    /// From here on no move takes another step.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing_since_us.is_some()
+    }
+
+    /// Whether the kernel may still refer to memory of an image's operations: then nothing of it may be freed.
+    pub(super) fn has_io_under_way(&self) -> bool {
+        self.images.are_busy()
     }
 }
 

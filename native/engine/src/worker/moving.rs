@@ -126,6 +126,8 @@ impl Moving {
                 moving.scan();
                 Ok(moving)
             }
+            // Left as it is for the next worker, which finds `started` and begins again.
+            Err(error) if engine.is_ending() => Err(error),
             Err(mut error) => {
                 let (space, deleted) = delete_gradually(made.paths.iter().map(PathBuf::as_path));
                 if let Err(left) = deleted {

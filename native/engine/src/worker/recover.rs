@@ -117,6 +117,8 @@ fn resume(moving: &Arc<Moving>, phase: JournalPhase, setups: Vec<DiskSetup>) {
             }
             moving.follow(&notices);
         }
+        // The next worker goes on.
+        Err(_) if moving.engine.is_ending() => {}
         // Stopped while it waited, or not to be resumed. What was there before this move stays: only targets that are ours are deleted
         // (see `is_ours`).
         Err(error) => {

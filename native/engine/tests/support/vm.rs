@@ -27,6 +27,16 @@ pub struct Vm {
     changed: Arc<(Mutex<u64>, Condvar)>,
     format: Format,
     pub disks: usize,
+    wanted: Vec<ServeDisk>,
+}
+
+fn worker_on(engine: Engine, changed: &Arc<(Mutex<u64>, Condvar)>) -> Worker {
+    let signal = Arc::clone(changed);
+    let notice = move || {
+        *signal.0.lock().unwrap() += 1;
+        signal.1.notify_all();
+    };
+    Worker::on(engine, Arc::new(notice))
 }
 
 fn name(format: Format, disk: usize) -> String {
@@ -46,14 +56,7 @@ impl Vm {
         let elsewhere = tempfile::tempdir_in(ELSEWHERE).unwrap();
         std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("elsewhere")).unwrap();
         let changed = Arc::new((Mutex::new(0), Condvar::new()));
-        let signal = Arc::clone(&changed);
-        let worker = Worker::on(
-            engine,
-            Arc::new(move || {
-                *signal.0.lock().unwrap() += 1;
-                signal.1.notify_all();
-            }),
-        );
+        let worker = worker_on(engine, &changed);
         let mut wanted = Vec::new();
         let mut sockets = Vec::new();
         for disk in 0..disks {
@@ -83,9 +86,16 @@ impl Vm {
         worker.serve(&wanted, &folder.path().join("journal"), Duration::ZERO).unwrap();
         let ledger = LedgerFile::Create(folder.path().join("ledger"));
         let guest = Guest::start(&sockets, &GuestOptions { ledger, ..options }).unwrap();
-        let this = Self { folder, _elsewhere: elsewhere, worker, guest, changed, format, disks };
+        let this = Self { folder, _elsewhere: elsewhere, worker, guest, changed, format, disks, wanted };
         this.wait_for_writes(200);
         this
+    }
+
+    /// The worker ends in order, whatever it is at, and another one takes its place, as one does in another process.
+    pub fn replace_worker(&mut self, engine: Engine) {
+        self.worker.close();
+        self.worker = worker_on(engine, &self.changed);
+        self.worker.serve(&self.wanted, &self.journal(), PATIENCE).unwrap();
     }
 
     pub fn wait_for_writes(&self, count: u64) {
