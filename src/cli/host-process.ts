@@ -1,6 +1,6 @@
 /** Starting, finding and ending the host process. It is started in its own session, so that a Ctrl+C of the starter does not reach it. */
 import { spawn } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { hostAddress } from '../client/address.js';
 import { ClientConnection, type Greeting } from '../client/connection.js';
 import { VmStorageError } from '../model/errors.js';
-import { reasonOf } from '../os/errno.js';
+import { isRefusedWrite, reasonOf } from '../os/errno.js';
 
 export const hostProgram = fileURLToPath(new URL('../host/main.js', import.meta.url));
 
@@ -79,6 +79,7 @@ async function openLog(folder: string, logFile: string, address: string): Promis
     await mkdir(folder, { recursive: true, mode: 0o700 });
     return openSync(logFile, 'a', 0o600);
   } catch (cause) {
+    if (isRefusedWrite(cause) && existsSync(folder)) return openSync('/dev/null', 'w'); // without room for a log the host is all the more needed
     throw new VmStorageError(
       'HostNotReachable',
       `The VM storage host could not be started: its folder '${folder}' cannot be used: ${reasonOf(cause)}. Set VMSTORAGE_HOME to another one.`,

@@ -2,16 +2,18 @@
  * The one place that constructs the host's parts and connects them. A host that is closed, or dies, leaves workers and guests as they are;
  * the next one finds them.
  */
-import { chmod } from 'node:fs/promises';
+import { chmod, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { definitionsHash } from '../../cmdlets/hash.js';
 import { chooseHypervisor } from '../hypervisor/choose.js';
 import { createMigration } from '../migration/migration.js';
+import { VmStorageError } from '../model/errors.js';
 import { boundLogs } from '../os/bounded-logs.js';
 import { systemClock } from '../os/clock.js';
+import { errorCodeOf, isRefusedWrite, reasonOf } from '../os/errno.js';
 import { systemFiles } from '../os/files.js';
-import { createLog, type Log } from '../os/log.js';
+import { createLog, type OpenLog } from '../os/log.js';
 import { instancePaths, type InstancePaths } from '../os/paths.js';
 import { systemProcesses } from '../os/processes.js';
 import { openRegistry } from '../registry/registry.js';
@@ -51,10 +53,11 @@ export interface RunningHost {
 export async function startHost(options: HostOptions): Promise<RunningHost> {
   process.umask(0o077);
   const paths = instancePaths(options.environment);
-  await makeFolders(paths);
+  const notMade = await makeFolders(paths);
   const lock = await lockInstance(paths.tokenFile, paths.stateFolder);
   try {
     const log = createLog(options.logFile === '-' ? null : (options.logFile ?? paths.hostLog), options.logLevel ?? 'info');
+    for (const trouble of notMade) log.log.error({ trouble }, 'the state folder is not complete; the host goes on without');
     const host = await compose(options, paths, log);
     return {
       ...host,
@@ -69,8 +72,9 @@ export async function startHost(options: HostOptions): Promise<RunningHost> {
   }
 }
 
-async function compose(options: HostOptions, paths: InstancePaths, log: Log): Promise<RunningHost> {
+async function compose(options: HostOptions, paths: InstancePaths, openLog: OpenLog): Promise<RunningHost> {
   const { environment } = options;
+  const { log } = openLog;
   const [clock, processes, files] = [systemClock, systemProcesses, systemFiles];
   const registry = await openRegistry(paths, files, log);
   const settings = await openSettings(paths, files);
@@ -85,7 +89,7 @@ async function compose(options: HostOptions, paths: InstancePaths, log: Log): Pr
     registry,
     inUse: (vmId) => hypervisor.state(vmId) !== 'Off' || locks.isMoving(vmId),
   });
-  const services: HostServices = { registry, workers, hypervisor, settings, locks, paths, log, clock };
+  const services: HostServices = { registry, workers, hypervisor, settings, locks, paths, log, clock, trouble: () => openLog.trouble() };
   const migration = (options.migration ?? createMigration)(services);
 
   await removeDeadToolSockets(paths.runFolder);
@@ -107,10 +111,13 @@ async function compose(options: HostOptions, paths: InstancePaths, log: Log): Pr
   });
   const ended = new AbortController();
   resumeMoves(services, migration, claims, ended.signal);
-  const logTimer = setInterval(
-    () => void boundLogs(paths.logsFolder).catch((error: unknown) => log.warn({ error: String(error) }, 'logs could not be bounded')),
-    LOG_CHECK_MS,
-  );
+  const lookAfterLogs = (): void => {
+    openLog.tryAgain();
+    void boundLogs(paths.logsFolder, paths.hostLog).catch((error: unknown) =>
+      log.warn({ error: String(error) }, 'logs could not be bounded'),
+    );
+  };
+  const logTimer = setInterval(lookAfterLogs, LOG_CHECK_MS);
   logTimer.unref();
   log.info({ socket: paths.hostSocket, machines: registry.list().length, version: HOST_VERSION }, 'the host serves');
   return {
@@ -129,18 +136,31 @@ async function compose(options: HostOptions, paths: InstancePaths, log: Log): Pr
   };
 }
 
-/** 0700, also where a folder was there before: it holds sockets and what guests print. */
-async function makeFolders(paths: InstancePaths): Promise<void> {
-  for (const folder of new Set([
-    paths.stateFolder,
-    paths.runFolder,
-    dirname(paths.hostSocket),
-    paths.movesFolder,
-    paths.firmwareFolder,
-    paths.logsFolder,
-  ])) {
-    await systemFiles.makeFolders(folder);
-    await chmod(folder, 0o700);
+/**
+ * 0700, also where a folder was there before: it holds sockets and what guests print. Returns what could not be made for want of room: those
+ * who need it try again, and say so if it fails.
+ */
+async function makeFolders(paths: InstancePaths): Promise<readonly string[]> {
+  for (const folder of new Set([paths.stateFolder, paths.runFolder, dirname(paths.hostSocket)])) {
+    await makeFolder(folder).catch((cause: unknown) => {
+      throw notMade(folder, cause);
+    });
   }
-  await systemFiles.makeFolders(join(paths.stateFolder, 'Virtual Hard Disks'));
+  const missing: string[] = [];
+  for (const folder of [paths.movesFolder, paths.firmwareFolder, paths.logsFolder, join(paths.stateFolder, 'Virtual Hard Disks')]) {
+    await makeFolder(folder).catch((cause: unknown) => {
+      if (!isRefusedWrite(cause)) throw notMade(folder, cause);
+      missing.push(notMade(folder, cause).message);
+    });
+  }
+  return missing;
+}
+
+async function makeFolder(folder: string): Promise<void> {
+  await systemFiles.makeFolders(folder);
+  if (((await stat(folder)).mode & 0o777) !== 0o700) await chmod(folder, 0o700);
+}
+
+function notMade(folder: string, cause: unknown): VmStorageError {
+  return new VmStorageError(errorCodeOf(cause), `The folder '${folder}' cannot be made: ${reasonOf(cause)}.`, { target: folder, cause });
 }

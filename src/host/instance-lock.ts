@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { createServer, type Server } from 'node:net';
 import { VmStorageError } from '../model/errors.js';
-import { hasCode } from '../os/errno.js';
+import { errorCodeOf, hasCode, reasonOf } from '../os/errno.js';
 import { systemFiles } from '../os/files.js';
 
 export interface InstanceLock {
@@ -28,16 +28,31 @@ export async function lockInstance(tokenFile: string, instance: string): Promise
   return { release: () => new Promise((resolve) => server.close(() => resolve())) };
 }
 
+/** Read first: a host whose state folder has no room left starts all the same. */
 async function token(file: string): Promise<string> {
-  try {
-    await systemFiles.createExclusively(file, randomBytes(16).toString('hex'));
-  } catch (error) {
-    if (!hasCode(error, 'EEXIST')) throw error;
-  }
-  const text = (await systemFiles.readText(file)).trim();
+  const text = (await present(file)) ?? (await make(file));
   if (!/^[0-9a-f]{32}$/.test(text))
     throw new VmStorageError('ImageCorrupt', `'${file}' does not hold 32 hexadecimal digits. Delete it while no host is running.`);
   return text;
+}
+
+async function present(file: string): Promise<string | null> {
+  try {
+    return (await systemFiles.readText(file)).trim();
+  } catch (cause) {
+    if (hasCode(cause, 'ENOENT')) return null;
+    throw new VmStorageError(errorCodeOf(cause), `'${file}' cannot be read: ${reasonOf(cause)}.`, { target: file, cause });
+  }
+}
+
+async function make(file: string): Promise<string> {
+  try {
+    await systemFiles.createExclusively(file, randomBytes(16).toString('hex'));
+  } catch (cause) {
+    if (!hasCode(cause, 'EEXIST'))
+      throw new VmStorageError(errorCodeOf(cause), `'${file}' cannot be written: ${reasonOf(cause)}.`, { target: file, cause });
+  }
+  return (await systemFiles.readText(file)).trim();
 }
 
 export function listen(server: Server, path: string): Promise<void> {

@@ -8,13 +8,18 @@ import type { MovePhase, MoveStatus } from '../model/move.js';
 import { CONFIGURATION_VERSION, type HardDisk, type VmConfiguration } from '../model/vm.js';
 import type { ImageFacts } from '../protocol/worker.js';
 import { computerName } from './computer.js';
-import type { HostServices, HostSettings, Migration, VmRecord, VmRuntime, WorkerHealth } from './services.js';
+import type { DiskError, HostServices, HostSettings, Migration, VmRecord, VmRuntime, WorkerHealth } from './services.js';
 
 export function publishMachine(vm: VmRecord, services: HostServices, migration: Migration): VirtualMachineObject {
   const { configuration } = vm;
   const runtime = services.hypervisor.runtime(configuration.id);
   const on = runtime.state !== 'Off';
-  const status = machineStatus(runtime, services.workers.health(configuration.id), migration.status(configuration.id));
+  const [first, ...others] = machineStatuses(
+    runtime,
+    services.workers.health(configuration.id),
+    migration.status(configuration.id),
+    services.clock.now(),
+  );
   const memory = String(configuration.memoryStartupBytes);
   const upMs = runtime.startedAt === null ? 0 : Math.max(0, services.clock.now().getTime() - Date.parse(runtime.startedAt));
   return {
@@ -23,11 +28,13 @@ export function publishMachine(vm: VmRecord, services: HostServices, migration: 
     Id: configuration.id,
     ComputerName: computerName(),
     State: runtime.state,
-    Status: status.text,
-    OperationalStatus: [status.operational],
-    PrimaryOperationalStatus: status.operational,
-    StatusDescriptions: [status.text],
-    PrimaryStatusDescription: status.text,
+    Status: first.text,
+    OperationalStatus: [first, ...others].map(({ operational }) => operational),
+    PrimaryOperationalStatus: first.operational,
+    SecondaryOperationalStatus: others[0]?.operational ?? null,
+    StatusDescriptions: [first, ...others].map(({ text }) => text),
+    PrimaryStatusDescription: first.text,
+    SecondaryStatusDescription: others[0]?.text ?? null,
     CPUUsage: on ? processorUse(configuration, runtime, services.clock.monotonicMs()) : 0,
     MemoryAssigned: on ? memory : '0',
     MemoryDemand: on ? memory : '0',
@@ -103,23 +110,40 @@ export function publishHost(settings: HostSettings): VMHostObject {
 
 type Operational = VirtualMachineObject['OperationalStatus'][number];
 
-/** One sentence and one word for it. What keeps a guest waiting comes first: it is what somebody has to look at. */
-export function machineStatus(
+export interface MachineStatus {
+  /** One sentence. */
+  readonly text: string;
+  readonly operational: Operational;
+}
+
+/** What there is to say, the most urgent first: what keeps a guest waiting is what somebody has to look at. */
+export function machineStatuses(
   runtime: VmRuntime,
   worker: WorkerHealth,
   move: MoveStatus | null,
-): { text: string; operational: Operational } {
+  now: Date,
+): readonly [MachineStatus, ...MachineStatus[]] {
+  const all: MachineStatus[] = [];
   if (worker.trouble !== null) {
     const waiting = runtime.state === 'Off' ? '' : ' The guest is waiting.';
-    return { text: `${sentence(worker.trouble)}${waiting}`, operational: 'SupportingEntityInError' };
+    all.push({ text: `${sentence(worker.trouble)}${waiting}`, operational: 'SupportingEntityInError' });
   }
-  if (runtime.trouble !== null) return { text: sentence(runtime.trouble), operational: 'CommunicationFailed' };
+  if (runtime.trouble !== null) all.push({ text: sentence(runtime.trouble), operational: 'CommunicationFailed' });
   if (move !== null && move.outcome === null)
-    return { text: moveText(move), operational: phaseOne.has(move.phase) ? 'StorageMigrationPhaseOne' : 'StorageMigrationPhaseTwo' };
-  if (runtime.state === 'RunningCritical') return { text: 'The guest stopped at a storage error.', operational: 'CriticalIoError' };
-  if (worker.diskError !== null && runtime.state !== 'Off')
-    return { text: sentence(`A disk request failed: ${worker.diskError}`), operational: 'Degraded' };
-  return { text: 'Operating normally', operational: 'Ok' };
+    all.push({ text: moveText(move), operational: phaseOne.has(move.phase) ? 'StorageMigrationPhaseOne' : 'StorageMigrationPhaseTwo' });
+  if (runtime.state === 'RunningCritical') all.push({ text: 'The guest stopped at a storage error.', operational: 'CriticalIoError' });
+  const refused = runtime.state === 'Off' ? [] : worker.diskErrors.filter(({ at }) => now.getTime() - Date.parse(at) < ERROR_SHOWN_MS);
+  all.push(...refused.map((error) => ({ text: refusalText(error), operational: 'Degraded' as const })));
+  const [first, ...others] = all;
+  return first ? [first, ...others] : [{ text: 'Operating normally', operational: 'Ok' }];
+}
+
+/** An error of the guest's storage is shown until there was none for so long. The host's log keeps it. */
+const ERROR_SHOWN_MS = 60 * 60_000;
+
+function refusalText({ disk, path, request, offset, errno, reason, count, at }: DiskError): string {
+  const often = count === 1 ? '' : ` ${count} requests failed so far.`;
+  return `Disk ${disk} ('${path}') refused the guest's ${request} at byte ${offset} at ${at}: ${reason} (errno ${errno}).${often}`;
 }
 
 /** Hyper-V's phase one is the copy, phase two the time both sides are written. */

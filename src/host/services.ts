@@ -38,6 +38,8 @@ export interface WorkerClient {
   readonly vmId: string | null;
   /** pid of the process now behind it, or null while it is down. */
   readonly pid: number | null;
+  /** False while it is down, and while it has not answered for some seconds: it is stopped, or hangs. */
+  readonly answers: boolean;
   /** Waits, within the time-out, for a worker that is being restarted, then calls. Rejects with the worker's own error (code kept). */
   call<M extends WorkerMethod>(method: M, params: WorkerMethods[M]['params'], options?: CallOptions): Promise<WorkerMethods[M]['result']>;
   subscribe(listener: (event: WorkerEvent | WorkerLifeEvent) => void): () => void;
@@ -48,10 +50,25 @@ export interface WorkerHealth {
   readonly pid: number | null;
   /** Times it was started again since it was first needed. */
   readonly restarts: number;
-  /** Why it is not serving, for Get-VM's Status; null when it is. */
+  /** Why it is not serving or not answering, for Get-VM's Status; null when it is. */
   readonly trouble: string | null;
-  /** The last failed guest request, as the worker told it, or null. */
-  readonly diskError: string | null;
+  /** Per disk the last request of the guest that its storage refused. */
+  readonly diskErrors: readonly DiskError[];
+}
+
+export interface DiskError {
+  /** The worker's number of the disk. */
+  readonly disk: number;
+  readonly path: string;
+  readonly errno: number;
+  /** The errno in words. */
+  readonly reason: string;
+  readonly request: string;
+  /** Of the request, in guest bytes, decimal. */
+  readonly offset: string;
+  /** Requests refused since this file serves the disk. */
+  readonly count: number;
+  readonly at: string;
 }
 
 export interface Workers {
@@ -96,6 +113,8 @@ export interface HostServices {
   readonly paths: InstancePaths;
   readonly log: Log;
   readonly clock: Clock;
+  /** What keeps the host from writing to its state folder, naming the path, or null. */
+  readonly trouble: () => string | null;
 }
 
 /** One cmdlet invocation as its handler sees it: one per `process` record. */

@@ -9,17 +9,19 @@
  *   ended ◀───────────────────────────┼──┴──────────── end() ─────────────────────┤
  *                                     └───────────────────────────────────────────┘ serving again
  * ```
- * It never gives up while it is needed: a guest is waiting on the other side, without an error, for as long as it takes.
+ * It never gives up while it is needed: a guest is waiting on the other side, without an error, for as long as it takes. One that serves
+ * and does not answer (heartbeat.ts) goes on serving for us, with a trouble that says so: it may come to itself.
  */
 import { rm } from 'node:fs/promises';
 import { VmStorageError } from '../model/errors.js';
 import { type Clock, waitUntil } from '../os/clock.js';
 import type { Log } from '../os/log.js';
-import { type ProcessIdentity, type Processes, waitForExit } from '../os/processes.js';
-import type { ServedDisk, WorkerEvent, WorkerMethod, WorkerMethods, WorkerStatus } from '../protocol/worker.js';
+import { type ProcessCondition, type ProcessIdentity, type Processes, waitForExit } from '../os/processes.js';
+import type { ServedDisk, ServedDiskStatus, WorkerEvent, WorkerMethod, WorkerMethods, WorkerStatus } from '../protocol/worker.js';
+import { Heartbeat, SILENT_AFTER_MS } from './heartbeat.js';
 import { reachWorker, type WorkerPlace, type WorkerStarterOptions } from './worker-process.js';
 import { CALL_LIMIT_MS, type WorkerLink } from './worker-link.js';
-import type { CallOptions, WorkerClient, WorkerHealth, WorkerLifeEvent } from './services.js';
+import type { CallOptions, DiskError, WorkerClient, WorkerHealth, WorkerLifeEvent } from './services.js';
 
 /** The first restart is at once: a guest is waiting. Then 0.1 s, doubled up to 10 s. */
 const RESTART_FIRST_DELAY_MS = 100;
@@ -33,6 +35,8 @@ const LOCK_WAIT_FIRST_MS = 10_000;
 const EXIT_LIMIT_MS = 10_000;
 /** For the worker to notice that a VMM that is gone has closed its sockets. */
 const VMM_GONE_LIMIT_MS = 3_000;
+/** A disk that is broken refuses thousands of requests. */
+const DISK_ERROR_LOG_EACH_MS = 60_000;
 
 export interface VmWorkerOptions extends WorkerStarterOptions {
   readonly processes: Processes;
@@ -52,7 +56,11 @@ export class VmWorker implements WorkerClient {
   #link: WorkerLink | null = null;
   #identity: ProcessIdentity | null = null;
   #trouble: string | null = null;
-  #diskError: string | null = null;
+  #heartbeat: Heartbeat | null = null;
+  #diskErrors: readonly DiskError[] = [];
+  /** When an error of a disk file was last put into the log. */
+  readonly #logged = new Map<string, string>();
+  #startingSinceMs: number;
   #failures = 0;
   #servingSinceMs = 0;
   readonly #listeners = new Set<(event: WorkerEvent | WorkerLifeEvent) => void>();
@@ -64,15 +72,30 @@ export class VmWorker implements WorkerClient {
     private readonly options: VmWorkerOptions,
   ) {
     this.vmId = place.vmId;
+    this.#startingSinceMs = options.clock.monotonicMs();
   }
 
   get pid(): number | null {
     return this.#link ? (this.#identity?.pid ?? null) : null;
   }
 
+  get answers(): boolean {
+    return this.#link !== null && this.#heartbeat?.silentMs === null;
+  }
+
   get health(): WorkerHealth {
     const state = this.#state === 'ended' ? 'none' : this.#state;
-    return { state, pid: this.pid, restarts: this.restarts, trouble: this.#trouble, diskError: this.#diskError };
+    const trouble = this.#trouble ?? this.#silence();
+    return { state, pid: this.pid, restarts: this.restarts, trouble, diskErrors: this.#diskErrors };
+  }
+
+  #silence(): string | null {
+    const startingMs = this.#state === 'starting' ? this.options.clock.monotonicMs() - this.#startingSinceMs : 0;
+    if (startingMs >= SILENT_AFTER_MS) return `the storage worker does not serve yet, after ${seconds(startingMs)}`;
+    const silentMs = this.#heartbeat?.silentMs ?? null;
+    if (silentMs === null || this.#identity === null) return null;
+    const why = whySilent[this.options.processes.condition(this.#identity)];
+    return `the storage worker (process ${this.#identity.pid}) has not answered for ${seconds(silentMs)}${why}`;
   }
 
   /** Brings it up the first time. `startNew` false: only one that is there already; false is returned when there is none. */
@@ -145,6 +168,7 @@ export class VmWorker implements WorkerClient {
   detach(): void {
     this.#state = 'ended';
     this.#gone.abort();
+    this.#heartbeat?.stop();
     this.#link?.close();
   }
 
@@ -173,16 +197,47 @@ export class VmWorker implements WorkerClient {
     }
     this.#link = link;
     this.#trouble = null;
+    this.#heartbeat?.stop();
+    this.#heartbeat = this.#listenTo(link);
+    this.#hear(status);
     this.#servingSinceMs = this.options.clock.monotonicMs();
     link.subscribe((event) => this.#tell(event));
     void link.closed.then((reason) => {
       if (this.#link !== link) return;
       this.#link = null;
+      this.#heartbeat?.stop();
       if (this.#state === 'serving') this.#lost(reason);
     });
     this.#state = 'serving';
     this.#tell({ event: 'restored', status });
     return true;
+  }
+
+  #listenTo(link: WorkerLink): Heartbeat {
+    const { clock, log } = this.options;
+    let silent = false;
+    return new Heartbeat(link, clock, {
+      answered: (status) => {
+        if (silent) log.warn({ vmId: this.vmId, worker: status.pid }, 'the worker answers again');
+        silent = false;
+        this.#hear(status);
+      },
+      silent: () => {
+        silent = true;
+        log.error({ vmId: this.vmId, worker: this.#identity?.pid, reason: this.#silence() }, 'the worker does not answer');
+      },
+    });
+  }
+
+  /** What the guest was refused. Each worker counts from its own start. */
+  #hear({ disks }: WorkerStatus): void {
+    this.#diskErrors = disks.flatMap(diskError);
+    for (const error of this.#diskErrors) {
+      const logged = this.#logged.get(error.path);
+      if (logged !== undefined && Date.parse(error.at) - Date.parse(logged) < DISK_ERROR_LOG_EACH_MS) continue;
+      this.#logged.set(error.path, error.at);
+      this.options.log.error({ vmId: this.vmId, ...error }, 'the storage refused a request of the guest');
+    }
   }
 
   #lost(reason: string): void {
@@ -221,7 +276,10 @@ export class VmWorker implements WorkerClient {
   async #terminate(force: boolean): Promise<void> {
     const { processes, clock, log } = this.options;
     const link = this.#link;
-    if (link) {
+    const mayAnswer = this.answers;
+    this.#heartbeat?.stop();
+    // One that is stopped, or hangs, would be asked for minutes.
+    if (link && mayAnswer) {
       const asked = await waitUntil(clock, VMM_GONE_LIMIT_MS, 50, () =>
         link.call('shutdown', { force }).then(
           () => true,
@@ -231,7 +289,7 @@ export class VmWorker implements WorkerClient {
       if (asked === undefined) await link.call('shutdown', { force: true }).catch(() => {});
     }
     const identity = this.#identity;
-    if (identity && !(await waitForExit(processes, clock, identity, link ? EXIT_LIMIT_MS : 0))) {
+    if (identity && !(await waitForExit(processes, clock, identity, mayAnswer ? EXIT_LIMIT_MS : 0))) {
       log.warn({ vmId: this.vmId, worker: identity.pid }, 'the worker did not end by itself and is killed');
       processes.signal(identity, 'SIGKILL');
       if (!(await waitForExit(processes, clock, identity, EXIT_LIMIT_MS))) {
@@ -244,9 +302,25 @@ export class VmWorker implements WorkerClient {
   }
 
   #tell(event: WorkerEvent | WorkerLifeEvent): void {
-    if (event.event === 'diskError') this.#diskError = event.text;
     for (const listener of this.#listeners) listener(event);
   }
+}
+
+const whySilent: { readonly [C in ProcessCondition]: string } = {
+  runs: '',
+  stopped: ': it is stopped (SIGSTOP; SIGCONT lets it go on)',
+  traced: ': a debugger holds it',
+  waits: ': it waits in the kernel, for storage that does not answer',
+  gone: ': it has ended',
+};
+
+const seconds = (ms: number): string => `${Math.round(ms / 1000)} s`;
+
+function diskError({ index, path, failed }: ServedDiskStatus): readonly DiskError[] {
+  // Absent: of a worker of an earlier release that outlived its host.
+  if (!failed) return [];
+  const { count, errno, text, request, offset, at } = failed;
+  return [{ disk: index, path, errno, reason: text, request, offset, count, at }];
 }
 
 const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error)).replace(/\.$/, '');

@@ -2,6 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { VmStorageError } from '../model/errors.js';
 import { boundLog } from '../os/bounded-logs.js';
+import { isRefusedWrite, reasonOf } from '../os/errno.js';
 import { systemFiles } from '../os/files.js';
 import type { InstancePaths } from '../os/paths.js';
 import { waitForExit } from '../os/processes.js';
@@ -54,7 +55,7 @@ export class HostWorkers implements Workers {
   }
 
   health(vmId: string): WorkerHealth {
-    return this.#workers.get(vmId)?.worker.health ?? { state: 'none', pid: null, restarts: 0, trouble: null, diskError: null };
+    return this.#workers.get(vmId)?.worker.health ?? { state: 'none', pid: null, restarts: 0, trouble: null, diskErrors: [] };
   }
 
   async release(vmId: string): Promise<void> {
@@ -121,10 +122,11 @@ export class HostWorkers implements Workers {
   async #create(vmId: string): Promise<VmWorker> {
     const { paths, registry } = this.options;
     await systemFiles.makeFolders(paths.vmRunFolder(vmId));
-    await systemFiles.makeFolders(paths.vmLogFolder(vmId));
-    await systemFiles.makeFolders(paths.movesFolder);
     const logFile = paths.vmLog(vmId, 'worker');
-    await boundLog(logFile);
+    // None of these keeps a guest from its disks: without room a worker has no log, and a move is refused when it comes to its journal.
+    await this.#ifThereIsRoom(paths.vmLogFolder(vmId), systemFiles.makeFolders(paths.vmLogFolder(vmId)));
+    await this.#ifThereIsRoom(paths.movesFolder, systemFiles.makeFolders(paths.movesFolder));
+    await this.#ifThereIsRoom(logFile, boundLog(logFile));
     return new VmWorker(
       { vmId, socket: paths.workerSocket(vmId), logFile },
       {
@@ -138,6 +140,15 @@ export class HostWorkers implements Workers {
         },
       },
     );
+  }
+
+  async #ifThereIsRoom(path: string, write: Promise<unknown>): Promise<void> {
+    try {
+      await write;
+    } catch (error) {
+      if (!isRefusedWrite(error)) throw error;
+      this.options.log.warn({ path, reason: reasonOf(error) }, 'there is no room for this; it is done without');
+    }
   }
 
   async #track(vmId: string, worker: VmWorker, start: () => Promise<unknown>): Promise<void> {
@@ -160,7 +171,7 @@ export class HostWorkers implements Workers {
     const { paths, processes, clock } = this.options;
     const socket = paths.toolSocket(this.#toolNumber++);
     const logFile = join(paths.logsFolder, 'tool.log');
-    await boundLog(logFile);
+    await this.#ifThereIsRoom(logFile, boundLog(logFile));
     const reached = await reachWorker({ socket, vmId: null, logFile }, this.options, true);
     if (!reached) throw new VmStorageError('OperationFailed', 'The tool worker could not be started.');
     const { link, identity } = reached;
@@ -168,6 +179,7 @@ export class HostWorkers implements Workers {
       return await use({
         vmId: null,
         pid: identity.pid,
+        answers: true,
         call: (method, params, options) => link.call(method, params, options),
         subscribe: (listener) => link.subscribe(listener),
       });

@@ -19,6 +19,7 @@ import {
   type NativeGuestWindow,
 } from '../native/binding.js';
 import { fromNative } from '../native/errors.js';
+import { isRefusedWrite } from '../os/errno.js';
 import { encodeFrame, FrameDecoder } from '../protocol/frames.js';
 
 const SECOND_MS = 1000;
@@ -50,7 +51,14 @@ process.on('SIGINT', () => undefined);
 const startedMs = performance.now();
 const options = JSON.parse(values.options) as NativeGuestOptions;
 const guest = start();
-const say = (line: object): void => appendFileSync(consoleFile, `${JSON.stringify(line)}\n`, { mode: 0o600 });
+/** What a console cannot take is lost, as a machine's own would be; the guest goes on. */
+const say = (line: object): void => {
+  try {
+    appendFileSync(consoleFile, `${JSON.stringify(line)}\n`, { mode: 0o600 });
+  } catch (error) {
+    if (!isRefusedWrite(error)) throw error;
+  }
+};
 const stats = (): readonly NativeGuestDisk[] => JSON.parse(guest.stats()) as NativeGuestDisk[];
 const nameOf = (index: number): string => `vd${String.fromCharCode('a'.charCodeAt(0) + index)}`;
 

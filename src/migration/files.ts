@@ -78,15 +78,20 @@ export const diskFiles: MoveFiles = {
 
   async writeText(at, text) {
     const part = `${at}.part`;
-    const handle = await fs.open(part, 'w', 0o600);
     try {
-      await handle.writeFile(text, 'utf8');
-      await handle.sync();
-    } finally {
-      await handle.close();
+      const handle = await fs.open(part, 'w', 0o600);
+      try {
+        await handle.writeFile(text, 'utf8');
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+      await fs.rename(part, at);
+      await syncFolder(path.dirname(at));
+    } catch (cause) {
+      // What an open file refuses comes without its name, and whoever reads "no space left" wants to know where.
+      throw cause instanceof Error ? Object.assign(cause, { path: at }) : cause;
     }
-    await fs.rename(part, at);
-    await syncFolder(path.dirname(at));
   },
 
   async makeFolder(at) {

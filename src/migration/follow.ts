@@ -14,6 +14,7 @@
  */
 import { VmStorageError, errorTable, type ErrorCode } from '../model/errors.js';
 import type { JournalPhase, MoveStatus } from '../model/move.js';
+import { isRefusedWrite, reasonOf } from '../os/errno.js';
 import { killPoint } from '../os/kill-point.js';
 import { writeIdentity } from './identity.js';
 import { stopped } from './prepare.js';
@@ -48,9 +49,8 @@ export async function follow(scene: Scene): Promise<void> {
       if (judge(status, scene)) return;
       if (wake.wasRestored()) known = false;
       if (!known && mayBeKnown(status, scene)) {
-        await rememberTargets(scene);
+        known = await rememberTargets(scene);
         killPoint('host:targets');
-        known = true;
       }
       if (askToStop && targets.lost !== null) {
         askToStop = false;
@@ -113,15 +113,28 @@ function mayBeKnown(status: WorkerStatus, scene: Scene): boolean {
   return status.journal?.plan.moveId === scene.plan.moveId && status.journal.phase !== 'started';
 }
 
-/** From here on the targets are known by identity: nothing else at their paths will ever be deleted in their stead. */
-async function rememberTargets(scene: Scene): Promise<void> {
+/**
+ * From here on the targets are known by identity: nothing else at their paths will ever be deleted in their stead. False when the record
+ * cannot be written now (its file system is full): no reason to give the move up, and it is tried again at the next look.
+ */
+async function rememberTargets(scene: Scene): Promise<boolean> {
   const targets = await Promise.all(
     scene.entry.targets.map(async (target) => {
       const facts = await scene.ports.files.facts(target.path);
       return facts ? { ...target, identity: writeIdentity(facts) } : target;
     }),
   );
-  await scene.record({ targets });
+  try {
+    await scene.record({ targets });
+    return true;
+  } catch (cause) {
+    if (!isRefusedWrite(cause)) throw cause;
+    scene.ports.log.warn(
+      { moveId: scene.plan.moveId, reason: reasonOf(cause) },
+      'the record of the move cannot be written; it is tried again',
+    );
+    return false;
+  }
 }
 
 /**

@@ -15,6 +15,7 @@
 import * as path from 'node:path';
 import { VmStorageError } from '../model/errors.js';
 import type { MovePlan } from '../model/move.js';
+import { isRefusedWrite } from '../os/errno.js';
 import type { SourceFile, TargetFile } from './check.js';
 import type { WrittenIdentity } from './identity.js';
 import type { MoveFiles } from './ports.js';
@@ -79,7 +80,7 @@ export class Ledger {
     for (const name of [...(await this.files.list(this.folder))].sort()) {
       const file = path.join(this.folder, name);
       // Half written when the host ended: what it was to replace is still there.
-      if (name.endsWith('.json.part')) await this.files.deleteFile(file);
+      if (name.endsWith('.json.part')) await this.files.deleteFile(file).catch(unlessReadOnly);
       if (!name.endsWith('.json')) continue;
       try {
         entries.push(decode((await this.files.readText(file)) ?? '', file));
@@ -93,6 +94,11 @@ export class Ledger {
   #file(moveId: string): string {
     return path.join(this.folder, `${moveId}.json`);
   }
+}
+
+/** It is in nobody's way. */
+function unlessReadOnly(cause: unknown): void {
+  if (!isRefusedWrite(cause)) throw cause;
 }
 
 function decode(text: string, file: string): LedgerEntry {

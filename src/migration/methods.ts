@@ -146,7 +146,7 @@ function moveObject(job: MoveJob, moves: StorageMoves, ports: MigrationPorts): W
 function stateOf(job: MoveJob): string | null {
   const stopping = job.state === 'cancelling';
   if (job.isStalled)
-    return `Its storage worker is not there; Get-VM says why. It ${stopping ? 'is told to stop' : 'goes on'} once the worker is back, and holds no place until then.`;
+    return `Its storage worker does not answer; Get-VM says why. It ${stopping ? 'is told to stop' : 'goes on'} once the worker does, and holds no place until then.`;
   return stopping ? 'It is being stopped.' : null;
 }
 

@@ -12,6 +12,7 @@
 import * as path from 'node:path';
 import { VmStorageError } from '../model/errors.js';
 import type { MovePhase, MoveStatus } from '../model/move.js';
+import { isRefusedWrite } from '../os/errno.js';
 import { JobQueue } from '../jobs/queue.js';
 import type { Job } from '../jobs/job.js';
 import { Awaited, type MoveWork } from './awaited.js';
@@ -28,6 +29,7 @@ import { freshStatus } from './progress.js';
 import { Receipts, type MoveReceipt } from './receipts.js';
 import { continuation, entryFromJournal, type Continuation } from './recover.js';
 import { release } from './release.js';
+import { withBackOff, type BackOff } from './repeat.js';
 import type { MoveRequest } from './request.js';
 import { UnfinishedMove, runMove, type EntryPoint } from './run.js';
 import { Scene, type MoveControl } from './scene.js';
@@ -37,6 +39,9 @@ import { undo } from './undo.js';
 
 /** Finished moves that Get-VMStorageMove still shows. */
 export const FINISHED_KEPT = 64;
+
+/** For a record without which an interrupted move cannot go on: its file system is full, and somebody will make room. */
+const roomBackOff: BackOff = { firstMs: 1_000, mostMs: 10_000, attempts: Infinity };
 
 export type MoveJob = Job<MoveStatus, MoveReceipt>;
 
@@ -241,17 +246,24 @@ export class StorageMoves {
     const claims = new Claims();
     try {
       claims.add(this.ports.locks.claimMove(vm.configuration.id));
-      let entry = await this.ledger.read(moveId);
-      if (!entry) {
-        this.ports.log.warn({ moveId, vmId: vm.configuration.id }, 'a journal has no record beside it; one is made from its plan');
-        entry = await this.ledger.write(await entryFromJournal(journal, this.ports.files));
-      }
+      const entry = (await this.ledger.read(moveId)) ?? (await this.#makeEntry(journal));
       this.#takeUp(entry, journal, claims);
     } catch (cause) {
       // The claim is kept: the journal is there, and no other move may begin over it.
       if (!this.#awaited.begin(moveId, () => Promise.reject(notTakenUp(moveId, cause)))) this.#plans.delete(moveId);
       throw cause;
     }
+  }
+
+  async #makeEntry(journal: JournalStatus): Promise<LedgerEntry> {
+    const { moveId, vmId } = journal.plan;
+    this.ports.log.warn({ moveId, vmId }, 'a journal has no record beside it; one is made from its plan');
+    const entry = await entryFromJournal(journal, this.ports.files);
+    const write = async (): Promise<LedgerEntry> => {
+      await this.#gate();
+      return this.ledger.write(entry);
+    };
+    return withBackOff(this.ports.clock, roomBackOff, write, isRefusedWrite);
   }
 
   #takeUpAlone(entry: LedgerEntry): void {
@@ -370,7 +382,7 @@ export class StorageMoves {
 
   #scene(control: MoveControl, entry: LedgerEntry, from: EntryPoint): Scene {
     const phase = from === 'release' ? 'release' : from === 'follow' ? 'copy' : 'prepare';
-    return new Scene(this.ports, this.ledger, this.receipts, control, entry, phase, () => this.#gate());
+    return new Scene(this.ports, this.ledger, this.receipts, control, entry, phase, () => this.#gate(), from !== 'prepare');
   }
 
   #finishLater(entry: LedgerEntry, claims: Claims): void {

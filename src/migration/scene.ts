@@ -19,6 +19,7 @@ export class Scene {
   /** Sources that stay, with the reason, as it turned out. */
   readonly kept: { path: string; reason: string }[] = [];
   #entry: LedgerEntry;
+  #isRecorded: boolean;
 
   constructor(
     readonly ports: MigrationPorts,
@@ -29,13 +30,21 @@ export class Scene {
     phase: MovePhase = 'prepare',
     /** Passed before every step. Once the host has been closed it never resolves: the next host goes on with this move, not this one. */
     readonly gate: () => Promise<void> = async () => undefined,
+    /** False for a move that is about to write its first record. */
+    isRecorded = true,
   ) {
     this.#entry = entry;
+    this.#isRecorded = isRecorded;
     this.tracker = new Tracker(entry.plan, (status) => control.report(status), phase);
   }
 
   get entry(): LedgerEntry {
     return this.#entry;
+  }
+
+  /** False while nothing of this move is durable: there is nothing to undo. */
+  get isRecorded(): boolean {
+    return this.#isRecorded;
   }
 
   get plan(): MovePlan {
@@ -50,6 +59,7 @@ export class Scene {
   async record(change: Partial<Omit<LedgerEntry, 'schema' | 'state'>> & { state?: LedgerState }): Promise<void> {
     await this.gate();
     this.#entry = await this.ledger.write({ ...this.#entry, ...change }, this.#entry.state);
+    this.#isRecorded = true;
   }
 
   /** The VM's worker, started if there is none. The object stays the same over restarts of its process, until it is ended. */

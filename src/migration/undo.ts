@@ -25,6 +25,11 @@ export type Undone = 'undone' | 'remains' | 'committed';
 
 export async function undo(scene: Scene, reason: string): Promise<Undone> {
   await scene.gate();
+  if (!scene.isRecorded) {
+    // Its first record was refused (no room, say): a second one would be as well. What there may be of it goes.
+    await scene.ledger.remove(scene.plan.moveId);
+    return 'undone';
+  }
   if (scene.entry.state === 'committed') return 'committed';
   if (!(await stopEngine(scene))) return 'committed';
   killPoint('host:stopped');

@@ -17,7 +17,7 @@ export function stopWanted(by: string): VmStorageError {
 
 /** Said instead of waiting for a worker that may be away for long. */
 export function stopIsDue(vmName: string): string {
-  return `The storage worker of the virtual machine "${vmName}" is not there. It is told to stop the move as soon as it is back.`;
+  return `The storage worker of the virtual machine "${vmName}" does not answer. It is told to stop the move as soon as it does.`;
 }
 
 /** Resolves with the outcome, or with null when the client has gone away: the move goes on without it. */

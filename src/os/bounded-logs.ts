@@ -5,7 +5,7 @@
  */
 import * as fs from 'node:fs/promises';
 import { join } from 'node:path';
-import { hasCode } from './errno.js';
+import { hasCode, isRefusedWrite } from './errno.js';
 
 /** Two of them per log: what fits an attachment. */
 export const LOG_MAX_BYTES = 4 * 1024 * 1024;
@@ -23,7 +23,11 @@ export async function boundLog(file: string, maxBytes: number = LOG_MAX_BYTES): 
     if (size <= maxBytes) return false;
     const tail = Buffer.alloc(maxBytes);
     const { bytesRead } = await handle.read(tail, 0, maxBytes, size - maxBytes);
-    await fs.writeFile(`${file}.1`, tail.subarray(0, bytesRead), { mode: 0o600 });
+    try {
+      await fs.writeFile(`${file}.1`, tail.subarray(0, bytesRead), { mode: 0o600 });
+    } catch (error) {
+      if (!isRefusedWrite(error)) throw error; // no room for both: what is cut is given back to those who need it more
+    }
     await handle.truncate(0);
     return true;
   } finally {
@@ -31,11 +35,11 @@ export async function boundLog(file: string, maxBytes: number = LOG_MAX_BYTES): 
   }
 }
 
-/** Every `*.log` of every folder below `logsFolder`, and of it. */
-export async function boundLogs(logsFolder: string, maxBytes: number = LOG_MAX_BYTES): Promise<void> {
+/** Every `*.log` of every folder below `logsFolder`, and of it, but `own`: that one's writer keeps it bounded itself (log-file.ts). */
+export async function boundLogs(logsFolder: string, own: string, maxBytes: number = LOG_MAX_BYTES): Promise<void> {
   for (const entry of await fs.readdir(logsFolder, { withFileTypes: true })) {
     const path = join(logsFolder, entry.name);
-    if (entry.isFile() && entry.name.endsWith('.log')) await boundLog(path, maxBytes);
+    if (entry.isFile() && entry.name.endsWith('.log') && path !== own) await boundLog(path, maxBytes);
     if (!entry.isDirectory()) continue;
     for (const name of await fs.readdir(path)) {
       if (name.endsWith('.log')) await boundLog(join(path, name), maxBytes);

@@ -43,6 +43,11 @@ export function hasCode(error: unknown, ...names: string[]): boolean {
   return name !== null && names.includes(name);
 }
 
+/** True when a write was refused for want of room, or of a file system that takes writes: it may succeed later, and nothing is broken. */
+export function isRefusedWrite(error: unknown): boolean {
+  return hasCode(error, 'ENOSPC', 'EDQUOT', 'EROFS');
+}
+
 /** The words of the operating system without Node's syscall noise: "no such file or directory". */
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);

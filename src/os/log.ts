@@ -1,5 +1,6 @@
 /** Logging: pino, one JSON line per event, to a file of the instance or (for a service) to standard error. */
 import { pino } from 'pino';
+import { LogFile } from './log-file.js';
 
 /** The subset of pino that is used: fields first, then a sentence. */
 export interface Log {
@@ -10,12 +11,41 @@ export interface Log {
   child(bindings: Record<string, unknown>): Log;
 }
 
-/** `file` null means standard error. Written synchronously: what was logged before a crash is there after it. */
-export function createLog(file: string | null, level: string): Log {
-  const destination = pino.destination(file === null ? { dest: 2, sync: true } : { dest: file, append: true, mode: 0o600, sync: true });
-  // A log that cannot be written (disk full, closed pipe) must not take the host with it, and there is nowhere left to say so.
-  destination.on('error', () => {});
-  return pino({ level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime }, destination);
+export interface OpenLog {
+  readonly log: Log;
+  /** Why the log cannot be written now, naming the file, or null. */
+  trouble(): string | null;
+  /** Tries again whether it can be written, if it could not. */
+  tryAgain(): void;
+  close(): void;
+}
+
+/**
+ * `file` null means standard error. A log that cannot be written (its file system is full, or read-only) does not take the host with it: it
+ * is said once on standard error, each line tries again, and the first that succeeds is followed by how many were lost.
+ */
+export function createLog(file: string | null, level: string): OpenLog {
+  const options = { level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime };
+  if (file === null) {
+    const destination = pino.destination({ dest: 2, sync: true });
+    destination.on('error', () => {}); // there is nowhere left to say so
+    return { log: pino(options, destination), trouble: () => null, tryAgain: () => {}, close: () => {} };
+  }
+  const out = new LogFile(file, (trouble) => process.stderr.write(`vmstorage host: ${trouble}. It is tried again with every line.\n`));
+  const written = (line: string): void => {
+    const before = out.trouble;
+    out.write(line);
+    if (before !== null && out.trouble === null) log.warn({ file, lines: out.takeLost() }, 'the log is written again; lines were lost');
+  };
+  const log = pino(options, { write: written });
+  return {
+    log,
+    trouble: () => out.trouble,
+    tryAgain: () => {
+      if (out.trouble !== null) log.info({}, 'the log is tried again');
+    },
+    close: () => out.close(),
+  };
 }
 
 export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {}, child: () => silentLog };

@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, constants, openSync, readFileSync, readdirSync } from 'node:fs';
 import { type Clock, waitUntil } from './clock.js';
+import { hasCode, isRefusedWrite } from './errno.js';
 
 export interface ProcessIdentity {
   readonly pid: number;
@@ -18,7 +19,10 @@ export interface ProcessIdentity {
 export interface DetachedCommand {
   readonly command: string;
   readonly args: readonly string[];
-  /** Standard output and error are appended here: a pipe to the starter would kill the process (SIGPIPE) or stop it once that is gone. */
+  /**
+   * Standard output and error are appended here: a pipe to the starter would kill the process (SIGPIPE) or stop it once that is gone. Where
+   * there is no room for it they are lost: the process is worth more than what it says.
+   */
   readonly logFile: string;
   readonly cwd: string;
   readonly environment?: NodeJS.ProcessEnv;
@@ -30,12 +34,16 @@ export interface StartedProcess {
   readonly exited: Promise<{ code: number | null; signal: string | null }>;
 }
 
+/** What keeps a process from going on, if anything: `waits` is one of its threads in an uninterruptible wait, which is for storage. */
+export type ProcessCondition = 'runs' | 'stopped' | 'traced' | 'waits' | 'gone';
+
 /** The process operations the host uses; tests inject their own. */
 export interface Processes {
   /** Starts in a new session (setsid). Rejects if the program cannot be run. */
   startDetached(command: DetachedCommand): Promise<StartedProcess>;
   isAlive(identity: ProcessIdentity): boolean;
   identify(pid: number): ProcessIdentity | null;
+  condition(identity: ProcessIdentity): ProcessCondition;
   /** False if it was gone already. */
   signal(identity: ProcessIdentity, signal: NodeJS.Signals): boolean;
   /** Command line of a live process, [] if it is gone or not ours to read. */
@@ -54,7 +62,7 @@ export const currentBootId = (): string => bootId;
 
 export const systemProcesses: Processes = {
   async startDetached({ command, args, logFile, cwd, environment }) {
-    const log = openSync(logFile, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND, 0o600);
+    const log = openLog(logFile);
     try {
       const child = spawn(command, args, { detached: true, cwd, env: environment ?? process.env, stdio: ['ignore', log, log] });
       const exited = new Promise<{ code: number | null; signal: string | null }>((resolve) => {
@@ -80,6 +88,14 @@ export const systemProcesses: Processes = {
   identify(pid) {
     const stat = readStat(pid);
     return stat === null || isDead(stat.state) ? null : { pid, startTicks: stat.startTicks, bootId };
+  },
+
+  condition(identity) {
+    if (!systemProcesses.isAlive(identity)) return 'gone';
+    const states = threadStates(identity.pid);
+    if (states.includes('T')) return 'stopped';
+    if (states.includes('t')) return 'traced';
+    return states.includes('D') ? 'waits' : 'runs';
   },
 
   signal(identity, signal) {
@@ -126,12 +142,31 @@ export async function waitForExit(processes: Processes, clock: Clock, identity: 
   return (await waitUntil(clock, timeoutMs, 20, () => (processes.isAlive(identity) ? undefined : true))) ?? false;
 }
 
+function openLog(file: string): number {
+  const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND;
+  try {
+    return openSync(file, append, 0o600);
+  } catch (error) {
+    // ENOENT: its folder could not be made for the same reason.
+    if (!isRefusedWrite(error) && !hasCode(error, 'ENOENT')) throw error;
+    return openSync('/dev/null', constants.O_WRONLY);
+  }
+}
+
+function threadStates(pid: number): readonly string[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).flatMap((thread) => readStat(`${pid}/task/${thread}`)?.state ?? []);
+  } catch {
+    return []; // ended meanwhile
+  }
+}
+
 const isDead = (state: string): boolean => state === 'Z' || state === 'X';
 
-function readStat(pid: number): { state: string; startTicks: string; ticks: number } | null {
+function readStat(process: number | string): { state: string; startTicks: string; ticks: number } | null {
   let text: string;
   try {
-    text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    text = readFileSync(`/proc/${process}/stat`, 'latin1');
   } catch {
     return null;
   }

@@ -27,6 +27,21 @@ export interface ServedDiskStatus {
   readonly peerPid: number | null;
   /** Why the disk is not served yet (waiting for a lock ...), or null. */
   readonly waitingFor: string | null;
+  /** The last request of the guest that the storage refused; null when none since `path` serves the disk. */
+  readonly failed: FailedRequest | null;
+}
+
+export interface FailedRequest {
+  /** How many there were. */
+  readonly count: number;
+  readonly errno: number;
+  /** The errno in words. */
+  readonly text: string;
+  readonly request: 'read' | 'write' | 'flush' | 'discard' | 'write zeroes';
+  /** Guest bytes, decimal. */
+  readonly offset: string;
+  readonly length: string;
+  readonly at: string;
 }
 
 export interface JournalStatus {
@@ -77,8 +92,8 @@ export interface CreateImage {
 export interface WorkerMethods {
   status: { params: Record<string, never>; result: WorkerStatus };
   /**
-   * Opens (journal first: it outranks `disks`), locks and serves. Idempotent for the same list. `lockWaitMs`: how long whoever holds a
-   * lock is waited for; default: as long as it takes.
+   * Opens (journal first: it outranks `disks`), locks and serves. Idempotent for the same list, also while the first call is under way;
+   * another list is refused (InvalidState). `lockWaitMs`: how long whoever holds a lock is waited for; default: as long as it takes.
    */
   serve: { params: { vmId: string; disks: readonly ServedDisk[]; journalPath: string; lockWaitMs?: number }; result: WorkerStatus };
   /**
@@ -109,10 +124,7 @@ export interface WorkerMethods {
 
 export type WorkerMethod = keyof WorkerMethods;
 
-export type WorkerEvent =
-  /** At least on every phase change and about 4 times a second while a move runs; the last one has an outcome. */
-  | { readonly event: 'move'; readonly status: MoveStatus }
-  /** A guest request failed (source error): the VM's Status shows it. */
-  | { readonly event: 'diskError'; readonly index: number; readonly errno: number; readonly text: string };
+/** At least on every phase change and about 4 times a second while a move runs; the last one has an outcome. */
+export type WorkerEvent = { readonly event: 'move'; readonly status: MoveStatus };
 
 export type WorkerRequest = { [M in WorkerMethod]: { id: number; method: M; params: WorkerMethods[M]['params'] } }[WorkerMethod];

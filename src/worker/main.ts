@@ -20,6 +20,8 @@ process.umask(0o077);
 // The host may die, the terminal may close: neither ends a worker.
 process.on('SIGHUP', () => undefined);
 process.on('SIGINT', () => undefined);
+// A log that cannot be written (its file system is full) must not end us, nor keep us busy with saying so.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 mkdirSync(dirname(values.socket), { recursive: true, mode: 0o700 });
 
 const server = new WorkerServer({ socket: values.socket, vmId: values.vm, tool: values.tool });

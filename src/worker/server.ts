@@ -7,7 +7,7 @@ import { callNative, fromNative } from '../native/errors.js';
 import { encodeFrame, FrameDecoder } from '../protocol/frames.js';
 import type { MoveStatus } from '../model/move.js';
 import { toWireError } from '../protocol/wire-error.js';
-import type { WorkerEvent, WorkerMethod, WorkerMethods, WorkerStatus } from '../protocol/worker.js';
+import type { ServedDisk, WorkerEvent, WorkerMethod, WorkerMethods, WorkerStatus } from '../protocol/worker.js';
 import { imageMethods } from './images.js';
 
 /** One host, perhaps its successor, and a test or two: more is a mistake. */
@@ -33,7 +33,9 @@ export class WorkerServer {
   readonly #server: Server;
   readonly #connections = new Set<Socket>();
   #engine: NativeEngine | null = null;
-  #served = '';
+  /** The list that is served, or is being opened, and what becomes of it. */
+  #served: { readonly asked: string; readonly done: Promise<void> } | null = null;
+  #publishing = false;
   #progress: NodeJS.Timeout | null = null;
   #lastSent = '';
 
@@ -55,9 +57,11 @@ export class WorkerServer {
     renameSync(temporary, this.#options.socket);
   }
 
+  /** Nothing that fails from here on is told: it fails of the end, and whoever asked goes on with the next worker. */
   async end(exitCode: number): Promise<void> {
     if (this.#progress) clearInterval(this.#progress);
     rmSync(this.#options.socket, { force: true });
+    for (const socket of this.#connections) socket.end();
     if (this.#engine) await this.#engine.close();
     process.exit(exitCode);
   }
@@ -116,6 +120,16 @@ export class WorkerServer {
     return this.#engine;
   }
 
+  async #open(disks: readonly ServedDisk[], journalPath: string, lockWaitMs: number): Promise<void> {
+    try {
+      await callNative(this.#start().serve(disks, journalPath, lockWaitMs));
+    } catch (error) {
+      this.#served = null;
+      throw error;
+    }
+    if ((await this.#status()).move) this.#follow();
+  }
+
   async #status(): Promise<WorkerStatus> {
     const own = { pid: process.pid, vmId: this.#options.vmId };
     if (!this.#engine) return { ...own, io: '', disks: [], move: null, journal: null };
@@ -125,7 +139,9 @@ export class WorkerServer {
 
   /** Sends the move's figures when they changed; called on every notice of the engine and by the clock. */
   async #publish(): Promise<void> {
-    const { move } = await this.#status();
+    if (this.#publishing) return; // of a reactor that hangs one question is enough
+    this.#publishing = true;
+    const { move } = await this.#status().finally(() => (this.#publishing = false));
     if (!move) return;
     const text = JSON.stringify(move);
     if (text === this.#lastSent) return;
@@ -148,16 +164,14 @@ export class WorkerServer {
         throw new VmStorageError('InvalidParameter', `This worker is of VM ${this.#options.vmId}, not of ${vmId}.`);
       }
       const asked = JSON.stringify(disks);
-      if (this.#served === '') {
-        this.#served = asked;
-        await callNative(this.#start().serve(disks, journalPath, lockWaitMs)).catch((error: unknown) => {
-          this.#served = '';
-          throw error;
-        });
-        const status = await this.#status();
-        if (status.move) this.#follow();
-        return status;
+      if (this.#served && this.#served.asked !== asked) {
+        throw new VmStorageError(
+          'InvalidState',
+          `This worker serves other disks already (${this.#served.asked}) than it is asked to (${asked}). End it; another one serves the new list.`,
+        );
       }
+      this.#served ??= { asked, done: this.#open(disks, journalPath, lockWaitMs) };
+      await this.#served.done;
       return this.#status();
     },
     startMove: async ({ plan, journalPath }) => {

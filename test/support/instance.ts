@@ -42,6 +42,7 @@ export class Instance implements AsyncDisposable {
   readonly paths: InstancePaths;
   readonly environment: NodeJS.ProcessEnv;
   #host: ChildProcess | null = null;
+  #under: AsyncDisposable | null = null;
   readonly #atExit = (): void => this.#killAllNow();
 
   private constructor(private readonly scratch: Scratch) {
@@ -55,9 +56,14 @@ export class Instance implements AsyncDisposable {
     process.once('exit', this.#atExit);
   }
 
-  static async start(what: string): Promise<Instance> {
+  /** `ready` comes before the first host: its environment, and what lies under its home, which goes with it, are the caller's. */
+  static async start(
+    what: string,
+    ready: (instance: Instance) => Promise<AsyncDisposable | void> = async () => undefined,
+  ): Promise<Instance> {
     const instance = new Instance(await makeScratch(what));
     try {
+      instance.#under = (await ready(instance)) ?? null;
       await instance.startHost();
       return instance;
     } catch (error) {
@@ -172,6 +178,7 @@ export class Instance implements AsyncDisposable {
     this.#killAllNow();
     const left = await leftoversAfter({ variable: 'VMSTORAGE_HOME', id: this.home, folder: null, except: [process.pid] }, 10_000);
     process.off('exit', this.#atExit);
+    await this.#under?.[Symbol.asyncDispose]();
     await this.scratch[Symbol.asyncDispose]();
     if (left.length > 0) throw new Error(`still there after SIGKILL: ${left.map(({ what }) => what).join('; ')}`);
   }

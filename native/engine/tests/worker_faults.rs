@@ -206,3 +206,37 @@ fn a_worker_that_ends_in_order_does_not_wait_for_a_destination_that_hangs() {
     });
     ended.recv_timeout(Duration::from_secs(20)).expect("the worker ends");
 }
+
+/// What the guest was refused is told with the worker's status: which request, why, how often; and not of a disk it has moved away to.
+#[test]
+fn a_request_that_the_storage_refuses_is_told_until_the_disk_is_moved_away() {
+    let faults = Faults::default();
+    let theirs = faults.clone();
+    let engine = Engine::start_on(move || Ok(Box::new(FaultyReactor::new(theirs.clone(), 1)))).unwrap();
+    let calm = GuestOptions { rate: Some(400), depth: 4, ..GuestOptions::default() };
+    let vm = Vm::start_on(engine, Format::Raw, 1, 6 * MIB, calm);
+    let failed = |vm: &Vm| serde_json::to_value(vm.worker.status().unwrap()).unwrap()["disks"][0]["failed"].clone();
+    assert!(failed(&vm).is_null());
+    faults.set(vec![Trouble {
+        place: "/a/".to_owned(),
+        failed: 10_000,
+        errnos: vec![libc::EIO],
+        ..Trouble::default()
+    }]);
+    while failed(&vm).is_null() {
+        std::thread::yield_now();
+    }
+    faults.set(Vec::new());
+    let told = failed(&vm);
+    assert_eq!(
+        (told["errno"].as_i64(), told["text"].as_str()),
+        (Some(i64::from(libc::EIO)), Some("Input/output error"))
+    );
+    assert!(
+        told["count"].as_u64() >= Some(1) && ["read", "write"].contains(&told["request"].as_str().unwrap()),
+        "{told}"
+    );
+    vm.do_move("a", "b");
+    assert!(failed(&vm).is_null());
+    vm.finish_with("b", true);
+}

@@ -11,7 +11,11 @@ import { publishHost } from '../publish.js';
 import type { CmdletHandler, HostServices } from '../services.js';
 
 export function getVmHost(services: HostServices): CmdletHandler {
-  return (context) => context.output(publishHost(services.settings.current));
+  return async (context) => {
+    const trouble = services.trouble();
+    if (trouble !== null) await context.warning(`The host runs, but ${trouble}. It goes on by itself once it can.`);
+    await context.output(publishHost(services.settings.current));
+  };
 }
 
 export function setVmHost(services: HostServices): CmdletHandler {

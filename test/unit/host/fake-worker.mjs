@@ -1,5 +1,5 @@
 // Speaks the worker contract and serves nothing: for tests of supervision only. `--control <file>` holds JSON read before each answer:
-// { refuseServe?: text, refuseShutdown?: true, exitAtStart?: true, vmId?: text, silent?: true }
+// { refuseServe?: text, refuseShutdown?: true, exitAtStart?: true, vmId?: text, silent?: true, failed?: FailedRequest }
 import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 
@@ -34,6 +34,7 @@ const status = () => ({
     sizeBytes: '1',
     peerPid: null,
     waitingFor: null,
+    failed: control().failed ?? null,
   })),
 });
 const failure = (code, message) => ({ error: { message, code, errorId: code, category: 'NotSpecified' } });
@@ -63,9 +64,6 @@ createServer((socket) => {
       const { id, method, params } = JSON.parse(buffered.subarray(4, 4 + buffered.readUInt32LE(0)).toString());
       buffered = buffered.subarray(4 + buffered.readUInt32LE(0));
       if (control().silent) continue;
-      if (method === 'endMove') {
-        socket.write(frame({ event: 'diskError', index: 0, errno: 5, text: 'sector 8: input/output error' }));
-      }
       socket.write(frame({ id, ...(methods[method]?.(params) ?? { result: {} }) }));
     }
   });

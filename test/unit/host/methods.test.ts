@@ -104,8 +104,28 @@ describe('Get-VM', () => {
     stage.trouble = 'the storage worker could not be started again (attempt 3): no memory';
     expect(await status()).toEqual([
       'The storage worker could not be started again (attempt 3): no memory. The guest is waiting.',
-      ['SupportingEntityInError'],
+      ['SupportingEntityInError', 'StorageMigrationPhaseTwo'],
     ]);
+  });
+
+  it("shows what a guest's storage refuses: disk, path, request and errno, second to a move that runs, for an hour", async () => {
+    const vmId = await machine('web01');
+    const shown = async () => (await stage.run('Get-VM')).output[0]!;
+    const error = { disk: 1, path: '/srv/a.vhdx', errno: 5, reason: 'Input/output error', request: 'read', offset: '4096', count: 49 };
+    const at = new Date().toISOString();
+    const text = `Disk 1 ('/srv/a.vhdx') refused the guest's read at byte 4096 at ${at}: Input/output error (errno 5). 49 requests failed so far.`;
+    stage.states.set(vmId, 'Running');
+    stage.diskErrors = [{ ...error, at }];
+    expect(await shown()).toMatchObject({ Status: text, PrimaryOperationalStatus: 'Degraded', SecondaryOperationalStatus: null });
+    stage.moves.set(vmId, { phase: 'copy', percent: 3, outcome: null } as MoveStatus);
+    expect(await shown()).toMatchObject({
+      Status: 'Moving storage: copying, 3%',
+      OperationalStatus: ['StorageMigrationPhaseOne', 'Degraded'],
+      SecondaryStatusDescription: text,
+    });
+    stage.moves.clear();
+    stage.diskErrors = [{ ...error, at: new Date(Date.now() - 61 * 60_000).toISOString() }];
+    expect(await shown()).toMatchObject({ Status: 'Operating normally', OperationalStatus: ['Ok'] });
   });
 
   it('reports a machine whose configuration cannot be used, beside the others', async () => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { HostLocks } from '../../../src/host/locks.js';
 import { gated } from '../../../src/host/methods/gate.js';
 import { hostMethods } from '../../../src/host/methods/index.js';
-import type { CmdletMethods, HostServices, Migration, WorkerClient } from '../../../src/host/services.js';
+import type { CmdletMethods, DiskError, HostServices, Migration, WorkerClient } from '../../../src/host/services.js';
 import type { StartOptions } from '../../../src/hypervisor/hypervisor.js';
 import { VmStorageError } from '../../../src/model/errors.js';
 import type { MoveStatus } from '../../../src/model/move.js';
@@ -40,6 +40,7 @@ export interface Stage {
   /** What the tool says of an image instead of reading it. */
   inspectFails: VmStorageError | null;
   trouble: string | null;
+  diskErrors: readonly DiskError[];
   /** Why a worker cannot open the disks of a machine. */
   workerFails: VmStorageError | null;
   peerPid: number | null;
@@ -80,6 +81,7 @@ export async function makeStage(): Promise<Stage> {
   const client = (vmId: string | null): WorkerClient => ({
     vmId,
     pid: 1,
+    answers: true,
     subscribe: () => () => {},
     call: (async (method: string, params: unknown) => {
       calls.push(`${vmId === null ? 'tool' : 'worker'} ${method}`);
@@ -113,6 +115,7 @@ export async function makeStage(): Promise<Stage> {
           sizeBytes: '1',
           peerPid: stage.peerPid,
           waitingFor: null,
+          failed: null,
         })),
       };
     }) as WorkerClient['call'],
@@ -124,10 +127,11 @@ export async function makeStage(): Promise<Stage> {
     paths,
     log: silentLog,
     clock: systemClock,
+    trouble: () => null,
     workers: {
       forVm: (vm) => (stage.workerFails ? Promise.reject(stage.workerFails) : Promise.resolve(client(vm.configuration.id))),
       peek: (vmId) => ((states.get(vmId) ?? 'Off') === 'Off' ? null : client(vmId)),
-      health: () => ({ state: 'serving', pid: 1, restarts: 0, trouble: stage.trouble, diskError: null }),
+      health: () => ({ state: 'serving', pid: 1, restarts: 0, trouble: stage.trouble, diskErrors: stage.diskErrors }),
       release: () => Promise.resolve(),
       tool: (use) => use(client(null)),
       servedDisks: (vm) =>
@@ -203,6 +207,7 @@ export async function makeStage(): Promise<Stage> {
     obeys: true,
     inspectFails: null,
     trouble: null,
+    diskErrors: [],
     workerFails: null,
     peerPid: QEMU_PID,
     async run(cmdlet, bound = {}, options = {}) {

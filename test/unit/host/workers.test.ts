@@ -1,5 +1,5 @@
 /** Supervision of worker processes, with a worker that speaks the contract and serves nothing. */
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -26,7 +26,11 @@ let vm: VmRecord;
 let inUse: boolean;
 const all: HostWorkers[] = [];
 
-const set = (what: object) => writeFile(control, JSON.stringify(what));
+/** Renamed into place: the worker reads it at any moment. */
+const set = async (what: object): Promise<void> => {
+  await writeFile(`${control}.new`, JSON.stringify(what));
+  await rename(`${control}.new`, control);
+};
 const serves = async () =>
   (await readFile(`${control}.serves`, 'utf8').catch(() => ''))
     .trim()
@@ -201,11 +205,80 @@ describe('the worker of a VM', () => {
     await new Promise((resolve) => foreign.close(resolve));
   });
 
-  it('keeps what it reports of failed guest requests, for Get-VM', async () => {
+  it('tells what of its guest the storage refused, for Get-VM', async () => {
+    const host = workers();
+    await host.forVm(vm);
+    expect(host.health(ID).diskErrors).toEqual([]);
+    const at = new Date().toISOString();
+    await set({ failed: { count: 49, errno: 5, text: 'Input/output error', request: 'read', offset: '4096', length: '512', at } });
+    await until('the error', () => host.health(ID).diskErrors.length > 0);
+    expect(host.health(ID).diskErrors).toEqual([
+      { disk: 0, path: '/disks/a.vhdx', errno: 5, reason: 'Input/output error', request: 'read', offset: '4096', count: 49, at },
+    ]);
+  });
+});
+
+describe('a worker that does not answer', () => {
+  it('says so within seconds, with the reason where the system knows one, and is no trouble once it answers', async () => {
     const host = workers();
     const client = await host.forVm(vm);
-    await client.call('endMove', {});
-    expect(host.health(ID).diskError).toBe('sector 8: input/output error');
+    const pid = client.pid!;
+    process.kill(pid, 'SIGSTOP');
+    await until('the trouble', () => host.health(ID).trouble !== null);
+    expect(host.health(ID).trouble).toMatch(
+      new RegExp(`^the storage worker \\(process ${pid}\\) has not answered for \\d+ s: it is stopped \\(SIGSTOP`),
+    );
+    expect(client.answers).toBe(false);
+    process.kill(pid, 'SIGCONT');
+    await until('no trouble', () => host.health(ID).trouble === null);
+    expect(client).toMatchObject({ answers: true, pid });
+    expect(host.health(ID)).toMatchObject({ state: 'serving', restarts: 0 });
+  });
+
+  it('is not asked to end when nothing needs it any more: it is killed', async () => {
+    const host = workers();
+    const client = await host.forVm(vm);
+    await set({ silent: true });
+    await until('the silence', () => !client.answers);
+    inUse = false;
+    const beganMs = performance.now();
+    await host.release(ID);
+    expect(performance.now() - beganMs).toBeLessThan(9_000); // it would be asked for 30 s, and waited for for 10
+    expect(alive()).toEqual([]);
+  });
+
+  it('is told of while it is still being reached', async () => {
+    await workers().forVm(vm);
+    all.splice(0).forEach((host) => host.close());
+    process.kill(alive()[0]!.pid, 'SIGSTOP');
+    const host = workers();
+    const adopted = host.adopt(ID, true);
+    await until('the trouble', () => /does not serve yet, after \d+ s/.test(host.health(ID).trouble ?? ''));
+    process.kill(alive()[0]!.pid, 'SIGCONT');
+    expect(await adopted).toBe(true);
+    expect(host.health(ID).trouble).toBeNull();
+  });
+});
+
+describe('where there is no room for a log', () => {
+  it('a worker is started all the same', async () => {
+    await systemFiles.makeFolders(paths.logsFolder);
+    await rm(paths.vmLogFolder(ID), { recursive: true, force: true });
+    const full: typeof processes = {
+      ...processes,
+      startDetached: (command) => processes.startDetached({ ...command, logFile: join(folder, 'not', 'made', 'worker.log') }),
+    };
+    const host = new HostWorkers({
+      program: { command: [process.execPath, script, '--control', control] },
+      processes: full,
+      clock: systemClock,
+      log: silentLog,
+      paths,
+      registry,
+      inUse: () => inUse,
+    });
+    all.push(host);
+    expect((await host.forVm(vm)).pid).not.toBeNull();
   });
 });
 

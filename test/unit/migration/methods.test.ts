@@ -250,12 +250,12 @@ describe('Stop-VMStorageMove', () => {
     world.worker.pid = null;
     const client = new Client();
     expect(await client.call('Stop-VMStorageMove', 'Name', { Name: ['web01'], PassThru: true })).toBeNull();
-    expect(client.warnings).toEqual([expect.stringMatching(/worker .*"web01" is not there\. It is told to stop the move/)]);
+    expect(client.warnings).toEqual([expect.stringMatching(/worker .*"web01" does not answer\. It is told to stop the move/)]);
     expect(client.out).toMatchObject([
-      { Outcome: null, Message: expect.stringMatching(/^Its storage worker is not there; .* told to stop/) },
+      { Outcome: null, Message: expect.stringMatching(/^Its storage worker does not answer; .* told to stop/) },
     ]);
     watcher.stop.abort();
-    expect(await call).toMatchObject({ code: 'OperationStopped', message: expect.stringMatching(/is not there/) });
+    expect(await call).toMatchObject({ code: 'OperationStopped', message: expect.stringMatching(/does not answer/) });
     world.worker.restart();
     await allOver(moves);
     expect(moves.finished()).toMatchObject([{ state: 'cancelled' }]);

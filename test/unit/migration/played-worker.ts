@@ -17,6 +17,8 @@ export interface PlayedHost {
 /** What a worker has on disk and in memory; survives the host. One per VM. */
 export class PlayedWorker {
   pid: number | null = 4242;
+  /** It is there and does not answer. */
+  silent = false;
   listeners = new Set<(event: WorkerEvent | WorkerLifeEvent) => void>();
   move: MoveStatus | null = null;
   /** Where the engine waits until the test lets it go on; null runs through. */
@@ -71,6 +73,7 @@ export class PlayedWorker {
           sizeBytes: String(stat?.size ?? 0),
           peerPid: this.peerPid,
           waitingFor: null,
+          failed: null,
         };
       }),
       move: this.move && { ...this.move, warnings: this.warnings },
@@ -80,6 +83,7 @@ export class PlayedWorker {
 
   async call(method: string, params: unknown, signal?: AbortSignal): Promise<unknown> {
     if (this.pid === null) throw lost();
+    while (this.silent) await new Promise((resolve) => setImmediate(resolve));
     this.calls.push(method);
     if (method === 'status') return this.status();
     if (method === 'inspectImage') return inspect((params as { path: string }).path);

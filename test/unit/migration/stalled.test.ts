@@ -42,6 +42,22 @@ async function strandedOverRestart() {
 const moveOther = async ({ moves, ports }: { moves: StorageMoves; ports: MigrationPorts }) =>
   (await moves.submit(ports.registry.byId(otherId)!, toFolder(path.join(world.root, 'elsewhere'))))!;
 
+describe('a move whose worker is there and does not answer', () => {
+  test('leaves its place to others as well, and goes on when it does', async () => {
+    const host = world.host();
+    world.worker.holdAt = 'verify';
+    const job = (await host.moves.submit(host.ports.registry.byId(vmId)!, toFolder(world.fast)))!;
+    await reached(() => world.worker.steps.includes('mirror'));
+    world.worker.silent = true;
+    const other = await moveOther(host);
+    expect(await other.finished()).toMatchObject({ state: 'succeeded' });
+    expect(job).toMatchObject({ state: 'running', isStalled: true });
+    world.worker.silent = false;
+    world.worker.goOn();
+    expect(await job.finished()).toMatchObject({ state: 'succeeded' });
+  });
+});
+
 function workerIsBack(): void {
   world.worker.restart();
   for (const listener of [...world.worker.listeners]) listener({ event: 'restored', status: world.worker.status() });
@@ -53,7 +69,9 @@ describe('a move whose worker does not come back', () => {
     const other = await moveOther(host);
     expect(await other.finished()).toMatchObject({ state: 'succeeded' });
     expect(host.job).toMatchObject({ state: 'running', isStalled: true });
-    expect(host.job.lines.map((line) => line.text)).toEqual([expect.stringMatching(/worker of the virtual machine "web01" is not there/)]);
+    expect(host.job.lines.map((line) => line.text)).toEqual([
+      expect.stringMatching(/worker of the virtual machine "web01" does not answer; Get-VM says why/),
+    ]);
     expect(host.ports.locks.isMoving(vmId)).toBe(true);
     const vm = host.ports.registry.byId(vmId)!;
     await expect(host.moves.submit(vm, toFolder(path.join(world.root, 'third')))).rejects.toMatchObject({ code: 'ObjectInUse' });

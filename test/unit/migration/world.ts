@@ -208,6 +208,9 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
     get pid() {
       return world.worker.pid;
     },
+    get answers() {
+      return world.worker.pid !== null && !world.worker.silent;
+    },
     call: ((method: string, params: unknown, options?: { signal?: AbortSignal }) =>
       method === 'status' || method === 'inspectImage'
         ? (steps.alive(), world.worker.call(method, params))

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::latency::{Latency, LatencySummary};
 use crate::disk::{ByteRange, Errno, IoVecs, RequestKind};
@@ -32,6 +33,15 @@ pub struct GuestRequest {
     pub adopted: Option<(u32, u32)>,
 }
 
+/// A request of the guest that was answered with an error of its storage.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestError {
+    pub errno: Errno,
+    pub kind: Option<RequestKind>,
+    pub range: ByteRange,
+    pub at: SystemTime,
+}
+
 pub struct Disk {
     pub facts: DiskFacts,
     /// Number of the image that serves it (the source, while it moves).
@@ -44,8 +54,9 @@ pub struct Disk {
     pub tracking: Option<SavedMap>,
     pub bytes_read: u64,
     pub bytes_written: u64,
+    /// Since the image that serves it began to.
     pub errors: u64,
-    pub last_error: Option<Errno>,
+    pub last_error: Option<GuestError>,
 }
 
 impl Disk {
@@ -64,6 +75,13 @@ impl Disk {
         }
     }
 
+    /// From here on `image` serves it; the errors of the one before are no news of this one.
+    pub fn serve_from(&mut self, image: u32) {
+        self.image = image;
+        self.errors = 0;
+        self.last_error = None;
+    }
+
     /// Whether the guest still waits for anything.
     pub fn has_unanswered(&self) -> bool {
         (0..self.requests.len() as u32).any(|id| {
@@ -78,7 +96,7 @@ pub struct DiskStats {
     pub bytes_read: u64,
     pub bytes_written: u64,
     pub errors: u64,
-    pub last_error: Option<Errno>,
+    pub last_error: Option<GuestError>,
     pub in_flight: usize,
     pub p99_us: Option<u64>,
     pub latency: LatencySummary,

@@ -160,7 +160,7 @@ impl Service {
             Action::SetReadSide { disk, side } => {
                 let member = &driver.members[disk as usize];
                 if let Some(Some(served)) = self.disks.get_mut(member.disk as usize) {
-                    served.image = if side == Side::Source { member.source } else { member.target };
+                    served.serve_from(if side == Side::Source { member.source } else { member.target });
                 }
             }
             Action::Record { phase } => (driver.notify)(&Notice::Record(phase)),

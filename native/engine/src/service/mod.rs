@@ -23,7 +23,7 @@ mod turn;
 mod units;
 
 pub use clock::now_us;
-pub use disk::DiskStats;
+pub use disk::{DiskStats, GuestError};
 pub use driver::Notice;
 pub use engine::{DiskId, Engine, ExportId, ServiceGone};
 pub use latency::{Histogram, LatencySummary};

@@ -6,11 +6,11 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::clock::now_us;
 use super::cx::Cx;
-use super::disk::{Disk, DiskStats};
+use super::disk::{Disk, DiskStats, GuestError};
 use super::drivers::Drivers;
 use super::engine::{Call, DiskId, ExportId};
 use super::images::Images;
@@ -330,15 +330,15 @@ impl Service {
         entry.answered = true;
         let now = now_us();
         let waited = now.saturating_sub(entry.started_us);
-        let (export, tag, kind, len) = (entry.export, entry.tag, entry.kind, entry.range.len);
+        let (export, tag, kind, range) = (entry.export, entry.tag, entry.kind, entry.range);
         disk.latency.record(now, waited);
         match (kind, result) {
             (_, Err(errno)) => {
                 disk.errors += 1;
-                disk.last_error = Some(errno);
+                disk.last_error = Some(GuestError { errno, kind, range, at: SystemTime::now() });
             }
-            (Some(RequestKind::Read), Ok(())) => disk.bytes_read += len,
-            (_, Ok(())) => disk.bytes_written += len,
+            (Some(RequestKind::Read), Ok(())) => disk.bytes_read += range.len,
+            (_, Ok(())) => disk.bytes_written += range.len,
         }
         self.answers.push((export, tag, result));
     }

@@ -15,8 +15,13 @@ pub fn describe(error: &DiskError) -> String {
     }
 }
 
-fn text(errno: Errno) -> String {
-    io::Error::from_raw_os_error(errno).to_string()
+/// The words of the system, without the number: "No space left on device".
+pub fn errno_text(errno: Errno) -> String {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
 }
 
 fn code(errno: Errno) -> &'static str {
@@ -31,8 +36,10 @@ pub fn failed(reason: EndReason, plan: &Plan) -> OutcomeStatus {
     let target = |disk: u32| plan.disks.get(disk as usize).map_or_else(String::new, |d| d.target.display().to_string());
     let (code, why) = match reason {
         EndReason::Stopped => ("OperationStopped", "The move was stopped".to_owned()),
-        EndReason::TargetFailed(e) => (code(e), format!("the destination failed: {}", text(e))),
-        EndReason::TargetFlushFailed(e) => (code(e), format!("the destination could not be flushed: {}", text(e))),
+        EndReason::TargetFailed(e) => (code(e), format!("the destination failed: {}", errno_text(e))),
+        EndReason::TargetFlushFailed(e) => {
+            (code(e), format!("the destination could not be flushed: {}", errno_text(e)))
+        }
         EndReason::TargetSilent { silent_us } => {
             ("StorageFailure", format!("the destination has not answered for {} s", silent_us / 1_000_000))
         }
@@ -40,8 +47,10 @@ pub fn failed(reason: EndReason, plan: &Plan) -> OutcomeStatus {
             "StorageFailure",
             format!("the destination fell behind {fallbacks} times and cannot keep up with the virtual machine"),
         ),
-        EndReason::SourceFailed(e) => ("StorageFailure", format!("the source could not be read: {}", text(e))),
-        EndReason::SourceFlushFailed(e) => ("StorageFailure", format!("the source could not be flushed: {}", text(e))),
+        EndReason::SourceFailed(e) => ("StorageFailure", format!("the source could not be read: {}", errno_text(e))),
+        EndReason::SourceFlushFailed(e) => {
+            ("StorageFailure", format!("the source could not be flushed: {}", errno_text(e)))
+        }
         EndReason::VerificationFailed { disk, offset } => (
             "VerificationFailed",
             format!("'{}' differs from the source at byte {offset}, also after it was copied again", target(disk)),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::moving::Moving;
 use super::receipt;
 use super::recover::{Rolled, recover};
-use super::status::{DiskStatus, JournalStatus, WorkerStatus};
+use super::status::{DiskStatus, FailedRequest, JournalStatus, WorkerStatus};
 use crate::disk::{DiskError, ErrorKind};
 use crate::exports::nbd::{NbdListener, NbdServer};
 use crate::exports::vhost_user_blk::{self, VhostUserBlk};
@@ -229,7 +229,8 @@ impl Worker {
             .collect();
         let mut disks = Vec::with_capacity(asked.len());
         for (index, path, waiting_for, peer_pid) in asked {
-            let seen = self.engine.call(move |s| s.served(DiskId(index)))?;
+            let id = DiskId(index);
+            let (seen, stats) = self.engine.call(move |s| (s.served(id), s.stats(id)))?;
             let (path, device, inode, size) = match seen {
                 Some(served) => (served.path, served.identity.device, served.identity.inode, served.size_bytes),
                 None => (path, 0, 0, 0),
@@ -242,6 +243,7 @@ impl Worker {
                 size_bytes: size.to_string(),
                 peer_pid,
                 waiting_for,
+                failed: stats.as_ref().and_then(FailedRequest::of),
             });
         }
         let moving = lock(&self.moving).clone();

@@ -6,7 +6,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::moving::Moving;
-use super::receipt::DiskReceipt;
+use super::outcome::errno_text;
+use super::receipt::{DiskReceipt, iso_time};
+use crate::disk::RequestKind;
+use crate::service::{DiskStats, GuestError};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -27,6 +30,44 @@ pub struct DiskStatus {
     pub size_bytes: String,
     pub peer_pid: Option<i32>,
     pub waiting_for: Option<String>,
+    /// The last request of the guest that its storage refused, or none since `path` began to serve it.
+    pub failed: Option<FailedRequest>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedRequest {
+    /// How many there were.
+    pub count: u64,
+    pub errno: i32,
+    /// The errno in the words of the system.
+    pub text: String,
+    /// `read`, `write`, `flush`, `discard` or `write zeroes`.
+    pub request: &'static str,
+    pub offset: String,
+    pub length: String,
+    pub at: String,
+}
+
+impl FailedRequest {
+    pub fn of(stats: &DiskStats) -> Option<Self> {
+        let GuestError { errno, kind, range, at } = stats.last_error?;
+        Some(Self {
+            count: stats.errors,
+            errno,
+            text: errno_text(errno),
+            request: match kind {
+                Some(RequestKind::Read) => "read",
+                Some(RequestKind::Write) => "write",
+                Some(RequestKind::Discard) => "discard",
+                Some(RequestKind::WriteZeroes { .. }) => "write zeroes",
+                Some(RequestKind::Flush) | None => "flush",
+            },
+            offset: range.start.to_string(),
+            length: range.len.to_string(),
+            at: iso_time(at),
+        })
+    }
 }
 
 #[derive(Serialize)]
