@@ -53,6 +53,7 @@ fn round(machine: &mut Move, out: &mut Vec<Action>, again: &mut Vec<Action>, tur
                 Action::FlushSource { disk, flush } => answer(Event::SourceFlushDone { disk, flush, result: ok }),
                 Action::FlushTarget { disk, flush } => answer(Event::TargetFlushDone { disk, flush, result: ok }),
                 Action::Record { phase } => answer(Event::RecordDone { phase, result: RecordResult::Durable }),
+                Action::FindHoles { disk, .. } => answer(Event::HolesKnown { disk, until: DISK_BYTES }),
                 Action::Copy { disk, slot, .. } => {
                     answer(Event::CopyDone { disk, slot, outcome: CopyOutcome::Copied { was_zero: false } });
                 }

@@ -134,7 +134,7 @@ fn what_is_said_to_a_move_that_is_over_does_not_reach_the_next_one() {
         service.bypass_move(first);
         service.retire_move(first, false)
     });
-    assert_eq!(retired.unwrap().map(|targets| targets.len()), Some(1), "nothing was in flight");
+    assert_eq!(retired.unwrap().map(|remains| remains.images.len()), Some(1), "nothing was in flight");
     let (second, notices) = place.begin(place.target("target"));
     // Its scan, on a thread of its own, has not heard of the stop.
     engine.call(move |service| service.move_event(first, Event::AllocationKnown { disk: 0 })).unwrap();

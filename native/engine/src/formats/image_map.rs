@@ -59,6 +59,11 @@ pub trait ImageMap: Send {
     /// Where `range` (inside the disk) is read from. Always answers at once: the tables are in memory.
     fn map_read(&self, range: ByteRange, out: &mut Vec<Extent>);
 
+    /// The longest range `map_read` answers for in some tens of microseconds: who looks at a whole disk goes page by page.
+    fn page_bytes(&self) -> u64 {
+        u64::MAX
+    }
+
     /// Where `range` is to be written; allocates what has no place yet. `waiter` is the caller's name for the attempt.
     fn map_write(&mut self, range: ByteRange, waiter: u64, out: &mut Vec<Extent>) -> Result<Mapping, MapError>;
 

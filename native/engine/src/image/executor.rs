@@ -12,6 +12,7 @@ use std::os::fd::RawFd;
 
 use super::buffer::{AlignedBuffer, BufferPool};
 use super::iovecs::{advance_iovecs, aligned, copy_from_iovecs, copy_to_iovecs, fill_zero, slice_iovecs};
+use super::pieces::Pieces;
 use super::slots::Slots;
 use crate::disk::{ByteRange, Errno, Geometry};
 use crate::file::HostFile;
@@ -180,9 +181,9 @@ impl Image {
         }));
     }
 
-    /// Where the guest range lies in the file: for the scan of holes by a helper thread.
-    pub fn extents(&self, range: ByteRange, out: &mut Vec<Extent>) {
-        self.map.map_read(range, out);
+    /// Where the page of the disk that begins at `from` lies in the file: for the search of holes by a helper thread.
+    pub fn pieces(&self, from: u64) -> Pieces {
+        Pieces::of(self.map.as_ref(), from, !self.overlay.is_empty())
     }
 
     /// Starts `op` on `range`, which lies inside the disk and is whole sectors.

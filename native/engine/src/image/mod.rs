@@ -4,6 +4,7 @@ mod buffer;
 mod executor;
 mod iovecs;
 mod open;
+mod pieces;
 mod reader;
 mod slots;
 
@@ -11,5 +12,6 @@ pub use buffer::{AlignedBuffer, BufferPool};
 pub use executor::{Finished, Image, ImageOp};
 pub use iovecs::{copy_from_iovecs, copy_to_iovecs};
 pub use open::{CreateImage, ImageFacts, ImageKind, OpenImage, create_image, inspect_image, open_image};
+pub use pieces::Pieces;
 pub use reader::ImageReader;
 pub use slots::Slots;

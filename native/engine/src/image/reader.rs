@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::open::map_of;
+use super::pieces::Pieces;
 use crate::disk::{ByteRange, DiskError, Geometry};
 use crate::file::{HostFile, OpenMode, ReadAt};
 use crate::formats::vhdx::Overlay;
@@ -26,6 +27,21 @@ impl ImageReader {
 
     pub fn geometry(&self) -> Geometry {
         self.map.geometry()
+    }
+
+    /// The next range at or behind `from` that may hold data, by the map and the file's holes; `None` when only zeros follow.
+    pub fn next_data(&self, from: u64) -> Result<Option<ByteRange>, DiskError> {
+        let mut at = from;
+        while at < self.geometry().size_bytes {
+            let page = Pieces::of(self.map.as_ref(), at, !self.overlay.is_empty());
+            let found =
+                page.next_data(&self.file, at).map_err(|e| DiskError::io("look for holes in", &self.path, e))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            at = page.range.end();
+        }
+        Ok(None)
     }
 
     /// Fills `buffer` with the guest's bytes from `offset` on; the range lies inside the disk.

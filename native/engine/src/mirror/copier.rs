@@ -11,7 +11,8 @@
 
 use std::ops::Range;
 
-use super::limits::{CONTENDED_US, EXAMINED_MAX, SHARE_STEP_BYTES, STRIKES_BEFORE_LOCK};
+use super::disk_state::units_of;
+use super::limits::{CONTENDED_US, EXAMINED_MAX, SHARE_STEP_BYTES, STARTED_AT_ONCE, STRIKES_BEFORE_LOCK};
 use super::machine::Move;
 use super::stage::Stage;
 use super::vocabulary::*;
@@ -76,8 +77,8 @@ impl Move {
             return;
         }
         let disks = self.disks.len();
-        let mut idle = 0;
-        while idle < disks {
+        let (mut idle, mut started) = (0, 0);
+        while idle < disks && started < STARTED_AT_ONCE {
             let disk = self.next_disk % disks;
             self.next_disk = (disk + 1) % disks;
             let unit = self.copy_unit_bytes(now_us);
@@ -88,6 +89,7 @@ impl Move {
             match self.pick_run(disk as DiskIndex, unit / CHUNK_BYTES, now_us, out) {
                 Some(chunks) => {
                     idle = 0;
+                    started += 1;
                     self.start_copy(disk as DiskIndex, slot, chunks, None, out, now_us);
                 }
                 None => idle += 1,
@@ -210,8 +212,9 @@ impl Move {
         // Only in memory: the persisted bit stays until a flush of the target covers the copy.
         state.dirty.clear(chunks.clone());
         state.copying.set(chunks.clone());
-        let target_fresh = !state.touched.any(chunks.clone());
+        let target_fresh = state.is_target_fresh(chunks.clone());
         state.touched.set(chunks.clone());
+        state.holes.disturb(units_of(range));
         for side in Side::BOTH {
             self.opened(disk, side, now_us);
         }

@@ -13,6 +13,8 @@ impl Move {
         self.break_old_locks(now_us, out);
         self.check_silence(now_us, out);
         self.forgive_fallbacks(now_us);
+        self.distrust_some();
+        self.give_up_late_looks(now_us);
         if let Stage::Switch(SwitchStep::Ready) = self.stage
             && now_us.saturating_sub(self.ready_since_us) > self.limits.prepared_patience_us
         {

@@ -17,8 +17,9 @@ impl Move {
         state.flushing.clear(chunks.clone());
         // What was compared before counts for nothing now.
         let units = units_of(range);
-        state.verified.clear(units.clone());
-        state.written_since.clear(units);
+        state.unverified.set(units.clone());
+        state.written_since.clear(units.clone());
+        state.holes.disturb(units);
         for slot in &mut self.copies {
             slot.collide(disk, &chunks);
         }
@@ -35,6 +36,7 @@ impl Move {
         state.settled.clear(chunks.clone());
         state.flushing.clear(chunks.clone());
         state.written_since.set(units_of(range));
+        state.holes.disturb(units_of(range));
         if !state.copying.is_empty() {
             // The copy may carry older data to the target behind this write: those chunks have to be copied again.
             for place in 0..self.copies.len() {
@@ -60,7 +62,7 @@ impl Move {
         let chunks = chunks_of(range);
         let mut at = chunks.start;
         // Run by run: a discard may cover a whole disk.
-        while let Some(start) = state.dirty.next_clear(at).filter(|start| *start < chunks.end) {
+        while let Some(start) = state.dirty.first_clear(at..chunks.end) {
             if state.copying.get(start) {
                 at = start + 1;
                 continue;

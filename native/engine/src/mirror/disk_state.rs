@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::chunk_map::ChunkMap;
+use super::holes::Holes;
 use super::saved_map::{SavedMap, SharedWords};
 use super::stage::Halves;
 use super::vocabulary::{CHUNK_BYTES, FlushId, VERIFY_UNIT_BYTES};
@@ -11,6 +12,9 @@ use crate::disk::{ByteRange, DiskError, ErrorKind};
 
 /// Room for requests before a table grows: twice a usual queue depth.
 const REQUESTS_FORESEEN: usize = 256;
+
+/// Words of the persisted bitmaps cleared with one event: some microseconds, and a page of the journal each at worst.
+const SETTLED_AT_ONCE: usize = 256;
 
 /// One disk of the move. The words are the journal's, or memory for a move without one.
 pub struct DiskSetup {
@@ -48,6 +52,8 @@ pub(super) struct DiskState {
     pub copied: ChunkMap,
     /// Something may have been written to the target here.
     pub touched: ChunkMap,
+    /// ... or anywhere: nothing is known of the target.
+    pub all_touched: bool,
     /// Equal on both sides since the last target flush: persisted bits may go once a flush covers them ...
     pub settled: ChunkMap,
     /// ... and these are covered by the flush under way.
@@ -59,14 +65,16 @@ pub(super) struct DiskState {
     pub saved_dirty: SavedMap,
     pub saved_intent: SavedMap,
 
-    /// Units compared equal and not dirtied since.
-    pub verified: ChunkMap,
+    /// Units that are still to be compared: never were, or were dirtied since.
+    pub unverified: ChunkMap,
     /// Verified units the guest has written since (both sides got it).
     pub written_since: ChunkMap,
     /// Units that differed once.
     pub repaired: ChunkMap,
-    /// Attempts to compare a unit.
+    /// Attempts to compare a unit. Memory that no attempt has touched costs nothing.
     pub attempts: Vec<u8>,
+    /// What is known of holes.
+    pub holes: Holes,
 
     pub writes: WriteTable,
     pub flushes: Vec<GuestFlush>,
@@ -80,12 +88,16 @@ pub(super) struct DiskState {
     /// When the target last answered, or when something was submitted to it after a silence without need.
     pub target_heard_us: u64,
 
+    /// Every chunk below it is marked in the journal, because the journal could not be told that the move is over; the rest follows.
+    pub distrusted_from: Option<u64>,
     pub allocation_known: bool,
     /// The copier has been over the whole disk once.
     pub swept: bool,
     pub cursor: u64,
     pub verify_cursor: u64,
+    /// A flush that settles is under way, or what it covered is being cleared.
     pub settle_flush: bool,
+    pub settling: bool,
     pub settled_at_us: u64,
     pub copied_since_settle: u64,
 }
@@ -115,16 +127,18 @@ impl DiskState {
             copying: per_chunk(),
             copied: per_chunk(),
             touched: per_chunk(),
+            all_touched: false,
             settled: per_chunk(),
             flushing: per_chunk(),
             strikes_low: per_chunk(),
             strikes_high: per_chunk(),
             saved_dirty,
             saved_intent,
-            verified: per_unit(),
+            unverified: ChunkMap::full(units),
             written_since: per_unit(),
             repaired: per_unit(),
             attempts: vec![0; units as usize],
+            holes: Holes::new(units),
             writes: WriteTable::with_room(REQUESTS_FORESEEN),
             flushes: Vec::with_capacity(REQUESTS_FORESEEN),
             abandoned: 0,
@@ -132,11 +146,13 @@ impl DiskState {
             source_open: 0,
             target_open: 0,
             target_heard_us: 0,
+            distrusted_from: None,
             allocation_known: false,
             swept: false,
             cursor: 0,
             verify_cursor: 0,
             settle_flush: false,
+            settling: false,
             settled_at_us: 0,
             copied_since_settle: 0,
         })
@@ -167,10 +183,8 @@ impl DiskState {
         let mut at = chunks.start;
         while at < chunks.end {
             // A dirty run is skipped whole: the next chunk that is not dirty has to be copying.
-            at = match self.dirty.next_clear(at) {
-                Some(clear) if clear < chunks.end => clear,
-                _ => return true,
-            };
+            let Some(clear) = self.dirty.first_clear(at..chunks.end) else { return true };
+            at = clear;
             if !self.copying.get(at) {
                 return false;
             }
@@ -215,22 +229,27 @@ impl DiskState {
             let chunks = chunks_of(entry.range);
             let mut from = chunks.start;
             while let Some(chunk) = self.flushing.next_set(from).filter(|chunk| *chunk < chunks.end) {
-                from = self.flushing.next_clear(chunk).unwrap_or(self.chunks).min(chunks.end);
+                from = self.flushing.first_clear(chunk..chunks.end).unwrap_or(chunks.end);
                 self.flushing.clear(chunk..from);
                 self.settled.set(chunk..from);
             }
         }
     }
 
-    /// The flush covered them: forget that they were dirty or half written.
-    pub(super) fn end_settling(&mut self) {
-        let mut from = 0;
-        while let Some((index, bits)) = self.flushing.next_word(from) {
+    /// The flush covered them: forget that they were dirty or half written. Some of them, for a guest may have written all over a large
+    /// disk; true when there are no more. What is dirtied meanwhile is taken out by `mark_dirty`.
+    pub(super) fn settle_some(&mut self) -> bool {
+        for _ in 0..SETTLED_AT_ONCE {
+            let Some((index, bits)) = self.flushing.take_word() else { return true };
             self.saved_dirty.clear_in_word(index, bits);
             self.saved_intent.clear_in_word(index, bits);
-            from = index + 1;
         }
-        self.flushing.clear_all();
+        self.flushing.is_empty()
+    }
+
+    /// Nothing was ever written to the target here.
+    pub(super) fn is_target_fresh(&self, chunks: Range<u64>) -> bool {
+        !self.all_touched && !self.touched.any(chunks)
     }
 }
 

@@ -6,6 +6,9 @@ use super::stage::Stage;
 use super::vocabulary::*;
 use crate::disk::Errno;
 
+/// Chunks: 256 GiB of a disk.
+const DISTRUSTED_AT_ONCE: u64 = 4 << 20;
+
 /// Target errors that may pass: anything else will be the same next time.
 fn is_transient(errno: Errno) -> bool {
     matches!(errno, libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS | libc::EBUSY | libc::ETIMEDOUT)
@@ -67,9 +70,20 @@ impl Move {
         self.settle_all(now_us, out);
     }
 
+    /// Marks the next chunks of a journal that is not to be trusted. A step is some 100 us; 64 TiB take 256 ticks, in which the guest's
+    /// writes are marked as they always were.
+    pub(super) fn distrust_some(&mut self) {
+        for disk in &mut self.disks {
+            let Some(from) = disk.distrusted_from else { continue };
+            let until = (from + DISTRUSTED_AT_ONCE).min(disk.chunks);
+            disk.saved_dirty.set(from..until);
+            disk.distrusted_from = (until < disk.chunks).then_some(until);
+        }
+    }
+
     /// Reports the end once the losing side has answered everything.
     pub(super) fn finish_if_quiet(&mut self, out: &mut Vec<Action>) {
-        if !self.recorder.is_idle() {
+        if !self.recorder.is_idle() || self.disks.iter().any(|disk| disk.distrusted_from.is_some()) {
             return;
         }
         let quiet = |side: Side| {

@@ -25,6 +25,8 @@ use crate::disk::{DiskError, ErrorKind};
 
 /// Zeros are written in pieces of this size.
 const ZERO_PIECE_BYTES: usize = 1024 * 1024;
+/// ... and synced after so many: what waits to be written back when a guest on the same file system flushes, that guest waits for.
+const ZERO_SYNC_BYTES: u64 = 4 * 1024 * 1024;
 
 /// An open journal. The bitmaps stay mapped as long as any [`SharedWords`] of it lives.
 pub struct Journal {
@@ -232,6 +234,9 @@ fn write_new(path: &Path, plan: &[u8], facts: &Facts) -> Result<File, DiskError>
         let piece = left.min(ZERO_PIECE_BYTES as u64);
         file.write_all(&zeros[..piece as usize]).map_err(failed)?;
         left -= piece;
+        if (length - left).is_multiple_of(ZERO_SYNC_BYTES) {
+            file.sync_data().map_err(failed)?;
+        }
     }
     file.write_all_at(plan, PLAN_OFFSET).map_err(failed)?;
     file.write_all_at(facts.encode().as_bytes(), 0).map_err(failed)?;

@@ -65,9 +65,13 @@ pub(super) const LOCK_WAIT_FACTOR: u64 = 2;
 /// resumed).
 pub(super) const CANCEL_RECORD_TRIES: u32 = 3;
 
-/// Dirty chunks looked at per event and disk: most of them in use or waiting for a lock is no reason to look at them
+/// Dirty chunks, and units, looked at per event and disk: most of them in use or waiting for a lock is no reason to look at them
 /// all each time.
 pub(super) const EXAMINED_MAX: u32 = 16;
+
+/// Copies, and comparisons, started with one event. Each begins with a buffer and a system call, some 0.2 ms; the next event starts more, and
+/// each that ends is one.
+pub(super) const STARTED_AT_ONCE: u32 = 4;
 
 /// After a collision the copier stays careful for so long.
 pub(super) const CONTENDED_US: u64 = 100_000;

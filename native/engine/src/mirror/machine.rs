@@ -4,7 +4,7 @@
 //! ```text
 //!   machine ─┬─ requests   guest writes and flushes: where they go, when they are answered
 //!            ├─ dirtying   the one way a chunk becomes dirty
-//!            ├─ copier     picks runs, takes locks          ├─ verifier   compares units
+//!            ├─ copier     picks runs, takes locks          ├─ verifier   compares units, but those in holes (holes)
 //!            ├─ switch     PREPARED, flip, COMMITTED, and back   ├─ ending     stop and failure
 //!            ├─ recorder   one journal record at a time     └─ deadlines  everything that depends on the clock
 //!            └─ tables: disk_state, writes, chunk_map, saved_map
@@ -13,6 +13,7 @@
 
 use std::collections::VecDeque;
 
+use super::chunk_map::ChunkMap;
 use super::copier::{CopySlot, Lock};
 use super::disk_state::{DiskSetup, DiskState};
 use super::limits::MoveLimits;
@@ -109,12 +110,16 @@ impl Move {
         Ok(machine)
     }
 
-    /// Looks at the saved map of a disk again, for what the service has marked in it since [`Move::resume`] did: writes of the guest to
-    /// the source that were over before the driver could adopt them. As with `adopt`, before the first event.
-    pub fn reread_dirty(&mut self, disk: DiskIndex) {
+    /// Chunks of a disk the guest has written to the source since [`Move::resume`] looked at the saved map, in which the service has marked
+    /// them: writes that were over before the driver could adopt them. As with `adopt`, before the first event.
+    pub fn written_meanwhile(&mut self, disk: DiskIndex, chunks: &ChunkMap) {
         debug_assert!(!self.announced);
         if let Some(state) = self.disks.get_mut(disk as usize) {
-            load(&state.saved_dirty, &mut state.dirty);
+            let mut from = 0;
+            while let Some((index, bits)) = chunks.next_word(from) {
+                state.dirty.set_in_word(index, bits);
+                from = index + 1;
+            }
         }
     }
 
@@ -191,6 +196,8 @@ impl Move {
             | Event::MarkAllocated { disk, .. }
             | Event::AllocationKnown { disk }
             | Event::CopyDone { disk, .. }
+            | Event::Hole { disk, .. }
+            | Event::HolesKnown { disk, .. }
             | Event::VerifyDone { disk, .. } => (disk as usize) < self.disks.len(),
             Event::RecordDone { .. } | Event::SetShare { .. } | Event::Stop | Event::Tick => true,
         }
@@ -216,6 +223,8 @@ impl Move {
             Event::AllocationKnown { disk } => self.allocation_known(disk),
             Event::CopyDone { disk, slot, outcome } => self.copy_done(disk, slot, outcome, now_us, out),
             Event::VerifyDone { disk, slot, outcome } => self.verify_done(disk, slot, outcome, now_us, out),
+            Event::Hole { disk, range } => self.hole(disk, range),
+            Event::HolesKnown { disk, until } => self.holes_known(disk, until),
             Event::RecordDone { phase, result } => self.record_done(phase, result, now_us, out),
             Event::SetShare { bytes } => {
                 self.share_bytes = bytes.max(CHUNK_BYTES);
@@ -263,6 +272,7 @@ impl Move {
         }
         if self.stage.copies() && !is_arrival {
             if self.stage == Stage::Verify {
+                self.look_for_holes(now_us, out);
                 self.fill_verifies(now_us, out);
             }
             self.settle_where_due(now_us, out);
@@ -309,20 +319,17 @@ impl Move {
 /// dirty |= intent, in the journal and in memory; nothing is known of the target, so nothing there is fresh.
 fn adopt_bitmaps(disk: &mut DiskState) {
     load(&disk.saved_dirty, &mut disk.dirty);
-    load(&disk.saved_intent, &mut disk.dirty);
-    let mut from = 0;
-    while let Some(chunk) = disk.dirty.next_set(from) {
-        let end = disk.dirty.next_clear(chunk).unwrap_or(disk.chunks);
-        disk.saved_dirty.set(chunk..end);
-        from = end;
+    for (index, bits) in disk.saved_intent.words().filter(|(_, bits)| *bits != 0) {
+        disk.dirty.set_in_word(index, bits);
+        disk.saved_dirty.set_in_word(index, bits);
     }
     // Only now: a crash between the two must find each bit in at least one of them.
     disk.saved_intent.clear_all();
-    disk.touched.set(0..disk.chunks);
+    disk.all_touched = true;
 }
 
-fn load(saved: &SavedMap, into: &mut super::chunk_map::ChunkMap) {
-    for (index, bits) in saved.words() {
+fn load(saved: &SavedMap, into: &mut ChunkMap) {
+    for (index, bits) in saved.words().filter(|(_, bits)| *bits != 0) {
         into.set_in_word(index, bits);
     }
 }

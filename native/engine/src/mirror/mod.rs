@@ -14,6 +14,7 @@ mod deadlines;
 mod dirtying;
 mod disk_state;
 mod ending;
+mod holes;
 #[cfg(feature = "fuzzing")]
 pub mod hostile;
 mod journal;

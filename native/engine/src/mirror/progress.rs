@@ -47,6 +47,8 @@ pub struct Progress {
     pub mirrored_bytes: u64,
     /// In units that are verified now; falls when the guest makes one dirty.
     pub verified_bytes: u64,
+    /// Read from both sides and compared, in all; the rest of what is verified are holes of both.
+    pub compared_bytes: u64,
     /// Still to be copied, copies under way included.
     pub dirty_bytes: u64,
     /// Upper bound of what the copier had to move when mirroring last began; `None` in `Copy`.
@@ -73,8 +75,8 @@ impl Move {
         let Counters { copied_bytes, recopied_bytes, zero_bytes, mirrored_bytes, .. } = self.counters;
         let mut verified_bytes = 0;
         for disk in &self.disks {
-            verified_bytes += disk.verified.count() * VERIFY_UNIT_BYTES;
-            if disk.units > 0 && disk.verified.get(disk.units - 1) {
+            verified_bytes += (disk.units - disk.unverified.count()) * VERIFY_UNIT_BYTES;
+            if disk.units > 0 && !disk.unverified.get(disk.units - 1) {
                 verified_bytes -= VERIFY_UNIT_BYTES - disk.unit_bytes(disk.units - 1).len;
             }
         }
@@ -87,6 +89,7 @@ impl Move {
             zero_bytes,
             mirrored_bytes,
             verified_bytes,
+            compared_bytes: self.counters.compared_bytes,
             dirty_bytes: self.different_bytes(),
             bound_bytes: self.counters.bound_bytes,
             repaired_units: self.counters.repaired_units,

@@ -118,9 +118,10 @@ impl Move {
                     self.recorder.again(done, now_us, pause_us);
                 } else {
                     // The journal still says that the move goes on. Whoever resumes it must trust nothing.
-                    for disk in &self.disks {
-                        disk.saved_dirty.set(0..disk.chunks);
+                    for disk in &mut self.disks {
+                        disk.distrusted_from = Some(0);
                     }
+                    self.distrust_some();
                 }
             }
             (stage, _) if stage.tracks() && !durable => {

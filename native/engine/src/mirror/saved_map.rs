@@ -69,6 +69,11 @@ impl SavedMap {
         }
     }
 
+    /// Sets `mask` in the word `index`.
+    pub fn set_in_word(&self, index: usize, mask: u64) {
+        self.words.as_slice()[index].fetch_or(mask, Ordering::Release);
+    }
+
     /// Clears `mask` in the word `index`.
     pub fn clear_in_word(&self, index: usize, mask: u64) {
         let word = &self.words.as_slice()[index];
@@ -80,7 +85,10 @@ impl SavedMap {
 
     pub fn clear_all(&self) {
         for word in self.words.as_slice() {
-            word.store(0, Ordering::Release);
+            // A store into a page that holds zeros already would make the kernel write it: 256 MiB for a disk of 64 TiB.
+            if word.load(Ordering::Relaxed) != 0 {
+                word.store(0, Ordering::Release);
+            }
         }
     }
 

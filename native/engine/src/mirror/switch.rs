@@ -91,10 +91,8 @@ impl Move {
         self.answered(disk, side, now_us);
         if settles {
             let state = &mut self.disks[disk as usize];
-            state.settle_flush = false;
-            if result.is_ok() {
-                state.end_settling();
-            }
+            state.settling = result.is_ok();
+            state.settle_flush = state.settling;
         }
         match (side, result) {
             (_, Ok(())) => self.record_prepared_when_flushed(out),
@@ -107,6 +105,10 @@ impl Move {
     pub(super) fn settle_where_due(&mut self, now_us: u64, out: &mut Vec<Action>) {
         for disk in 0..self.disks.len() as DiskIndex {
             let state = &mut self.disks[disk as usize];
+            if state.settling && state.settle_some() {
+                state.settling = false;
+                state.settle_flush = false;
+            }
             let due = now_us >= state.settled_at_us + self.limits.settle_every_us
                 || state.copied_since_settle >= self.limits.settle_every_bytes;
             if due && !state.settle_flush && !state.settled.is_empty() {

@@ -1,4 +1,5 @@
-//! Reading back: every unit of the target is compared with the source before the switch, while mirroring goes on.
+//! Reading back: every unit of the target is compared with the source before the switch, while mirroring goes on. Units that are a hole on
+//! both sides are not read (see `holes.rs`).
 //!
 //! A comparison that a guest write met proves nothing and is done again; the third time the unit is locked. A unit
 //! that differed is copied and compared once more; if it differs again the move fails. A unit that becomes dirty after
@@ -7,7 +8,7 @@
 use std::ops::Range;
 
 use super::copier::LockFor;
-use super::limits::COMPARES_BEFORE_LOCK;
+use super::limits::{COMPARES_BEFORE_LOCK, EXAMINED_MAX, STARTED_AT_ONCE};
 use super::machine::Move;
 use super::vocabulary::*;
 use super::writes::{LockIndex, chunks_of};
@@ -39,8 +40,9 @@ impl VerifySlot {
 
 impl Move {
     pub(super) fn fill_verifies(&mut self, now_us: u64, out: &mut Vec<Action>) {
+        let mut started = 0;
         for disk in 0..self.disks.len() as DiskIndex {
-            loop {
+            while started < STARTED_AT_ONCE {
                 if self.bytes_in_flight > 0 && self.bytes_in_flight + VERIFY_UNIT_BYTES > self.share_now_bytes {
                     return;
                 }
@@ -48,22 +50,24 @@ impl Move {
                 let Some(slot) = self.verifies[..ordinary].iter().position(VerifySlot::is_free) else { return };
                 let Some(unit) = self.pick_unit(disk, now_us, out) else { break };
                 self.start_verify(disk, slot, unit, None, out, now_us);
+                started += 1;
             }
         }
     }
 
-    /// The next unit to compare, going once around the disk.
+    /// The next unit to compare, going once around the part of the disk whose holes are known.
     fn pick_unit(&mut self, disk: DiskIndex, now_us: u64, out: &mut Vec<Action>) -> Option<u64> {
         let state = &self.disks[disk as usize];
-        if state.verified.count() == state.units || state.abandoned > 0 {
+        if state.unverified.is_empty() || state.abandoned > 0 {
             return None;
         }
         let begin = state.verify_cursor;
         let mut from = begin;
         let mut wrapped = false;
-        loop {
+        for _ in 0..EXAMINED_MAX {
             let state = &self.disks[disk as usize];
-            let Some(unit) = state.verified.next_clear(from).filter(|unit| !wrapped || *unit < begin) else {
+            let until = if wrapped { begin } else { state.holes.units_known() };
+            let Some(unit) = state.unverified.next_set(from).filter(|unit| *unit < until) else {
                 if wrapped || begin == 0 {
                     self.disks[disk as usize].verify_cursor = 0;
                     return None;
@@ -87,6 +91,8 @@ impl Move {
                 return Some(unit);
             }
         }
+        self.disks[disk as usize].verify_cursor = from;
+        None
     }
 
     fn is_comparing(&self, disk: DiskIndex, unit: u64) -> bool {
@@ -139,7 +145,7 @@ impl Move {
                 *attempts = attempts.saturating_add(1);
             }
             VerifyOutcome::Equal => {
-                state.verified.set(unit..unit + 1);
+                state.unverified.clear(unit..unit + 1);
                 state.written_since.clear(unit..unit + 1);
                 state.attempts[unit as usize] = 0;
                 self.counters.compared_bytes += range.len;
@@ -174,7 +180,6 @@ impl Move {
     }
 
     pub(super) fn is_all_verified(&self) -> bool {
-        self.disks.iter().all(|disk| disk.verified.count() == disk.units)
-            && self.verifies.iter().all(VerifySlot::is_free)
+        self.disks.iter().all(|disk| disk.unverified.is_empty()) && self.verifies.iter().all(VerifySlot::is_free)
     }
 }

@@ -26,6 +26,9 @@ pub const CHUNK_BYTES: u64 = 64 * 1024;
 /// The unit of verification, and of the receipt's hashes. Units are aligned; the last of a disk may be shorter.
 pub const VERIFY_UNIT_BYTES: u64 = 1024 * 1024;
 
+/// Longest range of an [`Event::Hole`]: what it changes is found in a few microseconds.
+pub const HOLE_BYTES_MAX: u64 = 1 << 40;
+
 /// The longest allowed distance of two `Tick`s. A tenth of the shortest limit checked there (250 ms).
 pub const TICK_LIMIT_US: u64 = 25_000;
 
@@ -260,6 +263,16 @@ pub enum Event {
         slot: SlotId,
         outcome: VerifyOutcome,
     },
+    /// By their own maps both sides read as zeros in `range`, as they were looked at since `FindHoles`. At most [`HOLE_BYTES_MAX`] long.
+    Hole {
+        disk: DiskIndex,
+        range: ByteRange,
+    },
+    /// `Hole` has been given for all there are from the place that `FindHoles` named to `until` (bytes). The answer to `FindHoles`.
+    HolesKnown {
+        disk: DiskIndex,
+        until: u64,
+    },
     RecordDone {
         phase: JournalPhase,
         result: RecordResult,
@@ -341,6 +354,12 @@ pub enum Action {
         slot: SlotId,
         range: ByteRange,
         expect: Expect,
+    },
+    /// Find out, from the maps of both images and files, where both sides read as zeros: from the byte `from` on, as far as is convenient
+    /// but past `from`. Where it cannot be told nothing is a hole. One at a time for a disk.
+    FindHoles {
+        disk: DiskIndex,
+        from: u64,
     },
     /// From now on the guest reads from `side`.
     SetReadSide {

@@ -1,5 +1,7 @@
 //! What an export sees of the service during a callback.
 
+use std::collections::VecDeque;
+
 use crate::disk::{ByteRange, IoVecs, Request};
 use crate::exports::{DiskFacts, ExportCx};
 use crate::image::Image;
@@ -11,7 +13,7 @@ pub struct Cx<'a> {
     pub facts: DiskFacts,
     pub reactor: &'a mut dyn Reactor,
     pub image: Option<&'a mut Image>,
-    pub incoming: &'a mut Vec<(u32, Request)>,
+    pub incoming: &'a mut VecDeque<(u32, Request)>,
     pub iovecs: &'a mut Vec<IoVecs>,
     pub pending_io: &'a mut u32,
     pub close: &'a mut bool,
@@ -19,7 +21,7 @@ pub struct Cx<'a> {
 
 impl ExportCx for Cx<'_> {
     fn request(&mut self, request: Request) {
-        self.incoming.push((self.export, request));
+        self.incoming.push_back((self.export, request));
     }
 
     unsafe fn submit(&mut self, op: Op, slot: u32) {

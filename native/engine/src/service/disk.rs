@@ -8,7 +8,7 @@ use super::latency::{Latency, LatencySummary};
 use crate::disk::{ByteRange, Errno, IoVecs, RequestKind};
 use crate::exports::DiskFacts;
 use crate::image::{AlignedBuffer, Slots};
-use crate::mirror::SavedMap;
+use crate::mirror::{ChunkMap, SavedMap};
 
 /// A guest request between its arrival and the moment nothing refers to it any more.
 #[derive(Default)]
@@ -42,6 +42,14 @@ pub struct GuestError {
     pub at: SystemTime,
 }
 
+/// Chunks the guest has written since a worker began to resume a move.
+pub struct Tracking {
+    /// In the journal, for the next worker should this one die ...
+    pub saved: SavedMap,
+    /// ... and here, so that they are found without a look at all of the journal's map.
+    pub chunks: ChunkMap,
+}
+
 pub struct Disk {
     pub facts: DiskFacts,
     /// Number of the image that serves it (the source, while it moves).
@@ -51,7 +59,7 @@ pub struct Disk {
     /// The driver and its number of this disk while it is part of a move.
     pub moving: Option<(u32, u32)>,
     /// Where writes are marked dirty while a resumed move waits for its target: nothing written meanwhile is forgotten.
-    pub tracking: Option<SavedMap>,
+    pub tracking: Option<Tracking>,
     pub bytes_read: u64,
     pub bytes_written: u64,
     /// Since the image that serves it began to.

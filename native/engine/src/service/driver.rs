@@ -9,12 +9,12 @@ use super::governor::Governor;
 use super::owner::{Purpose, tag};
 use super::transfer::{CopySlot, Stage, VerifySlot};
 use super::turn::Service;
+use super::turn_length::TurnLength;
 use super::units::UnitHashes;
 use crate::disk::{ByteRange, Errno, RequestKind};
 use crate::image::{BufferPool, ImageOp, copy_from_iovecs};
 use crate::mirror::{
-    Action, CopyOutcome, EndReason, Event, Flush, JournalPhase, Move, Outcome, Phase, Side, VERIFY_UNIT_BYTES,
-    WriteKind,
+    Action, CopyOutcome, EndReason, Event, Flush, JournalPhase, Move, Outcome, Phase, Side, WriteKind,
 };
 use crate::reactor::LaneId;
 
@@ -32,6 +32,15 @@ pub enum Notice {
     Finished(Outcome),
     /// The journal's thread is asked to make `0` durable; it answers through `Service::record_done`.
     Record(JournalPhase),
+    FindHoles(HolesAsked),
+}
+
+/// A thread that may block is to look for holes of both sides of a member, from a byte on; it answers through `Service::holes_found`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HolesAsked {
+    pub driver: u32,
+    pub member: u32,
+    pub from: u64,
 }
 
 pub struct Member {
@@ -56,6 +65,8 @@ pub struct Driver {
     /// Longest single turn in which the read side of all disks was flipped: requests that arrived then waited for it.
     pub flip_us: Option<u64>,
     pub started_us: u64,
+    /// Of the reactor, since the move began.
+    pub longest_turn: TurnLength,
     governor: Governor,
     pub switched_at: Option<std::time::SystemTime>,
     actions: Vec<Action>,
@@ -76,6 +87,7 @@ impl Driver {
             finished: None,
             flip_us: None,
             started_us: now_us(),
+            longest_turn: TurnLength::default(),
             governor: Governor::default(),
             switched_at: None,
             actions: Vec::with_capacity(256),
@@ -157,6 +169,9 @@ impl Service {
                 self.start_copy(driver_id, driver, disk, slot, range, target_fresh)
             }
             Action::Verify { disk, slot, range, .. } => self.start_verify(driver_id, driver, disk, slot, range),
+            Action::FindHoles { disk, from } => {
+                (driver.notify)(&Notice::FindHoles(HolesAsked { driver: driver_id, member: disk, from }));
+            }
             Action::SetReadSide { disk, side } => {
                 let member = &driver.members[disk as usize];
                 if let Some(Some(served)) = self.disks.get_mut(member.disk as usize) {
@@ -319,8 +334,11 @@ impl Service {
         }
     }
 
+    /// All of them: a move must not be retired while one waits. Each is the second half of a step that was taken from the budget (a write
+    /// with FUA, a request whose image is gone), and leaves at most one more behind.
     pub(super) fn drive_deferred(&mut self) {
         while let Some((driver, event)) = self.deferred.pop() {
+            self.budget.deferred();
             self.drive(driver, event);
         }
     }
@@ -355,9 +373,4 @@ fn write_op(entry: &GuestRequest) -> ImageOp {
         Some(RequestKind::WriteZeroes { unmap }) => ImageOp::Zero { unmap },
         _ => ImageOp::Write,
     }
-}
-
-/// Verify units of a disk of `size_bytes`.
-pub const fn unit_count(size_bytes: u64) -> usize {
-    size_bytes.div_ceil(VERIFY_UNIT_BYTES) as usize
 }

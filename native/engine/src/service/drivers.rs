@@ -4,6 +4,7 @@
 //! stops it a moment too late still name it.
 
 use super::driver::Driver;
+use super::turn_length::TurnLength;
 
 /// A number has sixteen bits in an operation's tag.
 const NUMBERS: u32 = 1 << 16;
@@ -66,9 +67,17 @@ impl Drivers {
         }
     }
 
+    /// A turn has ended: it counts for every move that runs.
+    pub fn note_turn(&mut self, turn: TurnLength) {
+        for driver in self.list.iter_mut().filter_map(|(_, driver)| driver.as_mut()) {
+            driver.longest_turn = driver.longest_turn.longer_of(turn);
+        }
+    }
+
     /// The move is over.
-    pub fn remove(&mut self, number: u32) {
-        self.list.retain(|(have, _)| *have != number);
+    pub fn remove(&mut self, number: u32) -> Option<Box<Driver>> {
+        let place = self.list.iter().position(|(have, _)| *have == number)?;
+        self.list.remove(place).1
     }
 
     fn place_of(&mut self, number: u32) -> Option<&mut Option<Box<Driver>>> {

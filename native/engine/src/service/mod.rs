@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!   control threads ──closures──►  calls ┐
-//!   exports ──requests──► disks ──ops──► images ──parts──► reactors    one thread, one loop: `Service::run`
+//!   exports ──requests──► disks ──ops──► images ──parts──► reactors    one thread, one loop: `run.rs`
 //!                │            ▲
 //!                └─► driver ──┘  (while a move runs: asks the pure state machine of `mirror`, executes its actions)
 //! ```
 
+mod budget;
 mod clock;
 mod cx;
 mod disk;
@@ -18,15 +19,21 @@ mod images;
 mod latency;
 mod moves;
 mod owner;
+mod pages;
+mod run;
 mod transfer;
 mod turn;
+mod turn_length;
 mod units;
 
+pub use budget::OPERATIONS_MOST;
 pub use clock::now_us;
 pub use disk::{DiskStats, GuestError};
-pub use driver::Notice;
+pub use driver::{HolesAsked, Notice};
 pub use engine::{DiskId, Engine, ExportId, ServiceGone};
 pub use latency::{Histogram, LatencySummary};
-pub use moves::{MemberDigest, MoveFigures, ScanTask, ServedFrom};
+pub use moves::{MemberDigest, MoveFigures, Remains, ServedFrom};
+pub use pages::{PagePair, SidePage};
 pub use turn::Service;
-pub use units::{digest, hash_unit};
+pub use turn_length::TurnLength;
+pub use units::{UnitHashes, hash_unit};

@@ -1,20 +1,19 @@
 //! What the control side asks of the reactor thread about a move: install it, ask for its figures, take it out again.
 
-use std::fs::File;
 use std::path::PathBuf;
 
 use super::clock::now_us;
-use super::disk::{Disk, GuestRequest};
-use super::driver::{Driver, Member, Notify, unit_count};
+use super::disk::{Disk, GuestRequest, Tracking};
+use super::driver::{Driver, Member, Notify};
 use super::engine::DiskId;
 use super::images::Images;
 use super::turn::Service;
+use super::turn_length::TurnLength;
 use super::units::UnitHashes;
-use crate::disk::{ByteRange, DiskError, ErrorKind, FileSystemId, RequestKind};
+use crate::disk::{DiskError, ErrorKind, FileSystemId, RequestKind};
 use crate::file::FileIdentity;
-use crate::formats::Extent;
 use crate::image::Image;
-use crate::mirror::{EndReason, Event, Move, Outcome, Phase, Progress, SavedMap};
+use crate::mirror::{ChunkMap, EndReason, Event, Move, Outcome, Phase, Progress, SavedMap, chunk_count};
 use crate::reactor::{LANES_MAX, Lane, LaneId};
 
 /// Where a disk is served from right now, as its own descriptor says.
@@ -38,24 +37,17 @@ pub struct MoveFigures {
     pub finished: Option<Outcome>,
     pub idle: bool,
     pub elapsed_us: u64,
+    /// Of the reactor, since the move began.
+    pub longest_turn: TurnLength,
 }
 
-/// What a helper thread needs to find out which parts of a source hold data.
-pub struct ScanTask {
-    pub member: u32,
-    /// An error when no descriptor is to be had: that disk is copied whole, for the move waits until every disk is known.
-    pub file: std::io::Result<File>,
-    pub path: PathBuf,
-    /// Guest ranges with a place in the file, and that place.
-    pub pieces: Vec<(ByteRange, u64)>,
-}
-
-/// Digest of a member as verified.
+/// A member as verified.
 #[derive(Clone, Debug)]
 pub struct MemberDigest {
     pub disk: DiskId,
     pub bytes: u64,
-    pub digest: u128,
+    /// Hash it where it may take a while.
+    pub units: UnitHashes,
     pub written_since: u64,
     pub source: ServedFrom,
     pub target: ServedFrom,
@@ -113,11 +105,11 @@ impl Service {
             let target = self.images.add(image, target_lane);
             disk.moving = Some((driver_id, member as u32));
             disk.latency.mark();
-            if disk.tracking.take().is_some() {
-                machine.reread_dirty(member as u32);
+            if let Some(tracked) = disk.tracking.take() {
+                machine.written_meanwhile(member as u32, &tracked.chunks);
             }
             hand_over_writes(disk, (driver_id, member as u32));
-            let units = UnitHashes::new(unit_count(disk.facts.geometry.size_bytes));
+            let units = UnitHashes::new(disk.facts.geometry.size_bytes);
             members.push(Member { disk: id.0, source: disk.image, target, source_lane, units });
         }
         let added = self.drivers.add(Driver::new(machine, members, slots.0, slots.1, notify));
@@ -151,33 +143,9 @@ impl Service {
     /// Until the move of this disk is resumed, its writes are marked in `dirty` before they are submitted.
     pub fn track(&mut self, id: DiskId, dirty: SavedMap) {
         if let Some(Some(disk)) = self.disks.get_mut(id.0 as usize) {
-            disk.tracking = Some(dirty);
+            let chunks = ChunkMap::new(chunk_count(disk.facts.geometry.size_bytes));
+            disk.tracking = Some(Tracking { saved: dirty, chunks });
         }
-    }
-
-    /// What the scan for data has to look at. The descriptors are duplicates: the scan may outlive the move.
-    pub fn scan_tasks(&self, driver: u32) -> Vec<ScanTask> {
-        let Some(driver) = self.drivers.get(driver) else { return Vec::new() };
-        let mut tasks = Vec::new();
-        for (member, m) in driver.members.iter().enumerate() {
-            let Some(image) = self.images.get(m.source) else { continue };
-            let file = image.file().file().try_clone();
-            let mut extents = Vec::new();
-            image.extents(ByteRange::new(0, image.geometry().size_bytes), &mut extents);
-            let mut at = 0;
-            let mut pieces = Vec::new();
-            for extent in extents {
-                match extent {
-                    Extent::Data { file_offset, len } => {
-                        pieces.push((ByteRange::new(at, len), file_offset));
-                        at += len;
-                    }
-                    Extent::Zero { len } => at += len,
-                }
-            }
-            tasks.push(ScanTask { member: member as u32, file, path: image.file().path().to_owned(), pieces });
-        }
-        tasks
     }
 
     pub fn move_event(&mut self, driver: u32, event: Event) {
@@ -200,6 +168,7 @@ impl Service {
             finished: driver.finished,
             idle: driver.machine.is_idle(),
             elapsed_us: now_us().saturating_sub(driver.started_us),
+            longest_turn: driver.longest_turn,
         })
     }
 
@@ -215,7 +184,7 @@ impl Service {
                 Some(MemberDigest {
                     disk: DiskId(m.disk),
                     bytes: source.size_bytes,
-                    digest: m.units.digest(),
+                    units: m.units.clone(),
                     written_since: driver.machine.units_written_since(place),
                     source,
                     target,
@@ -239,10 +208,10 @@ impl Service {
     }
 
     /// Takes the images of the losing side out once nothing is in flight on them, and the driver with them; `None` until then: call again.
-    /// The caller drops them, which closes their files and may wait for a file system that hangs. `clean`: first they are made consistent
+    /// The caller drops them, which closes their files and may wait for a file system that hangs, and gives back up to a gigabyte of memory. `clean`: first they are made consistent
     /// without replay (a source that is kept); otherwise they come as they are.
-    pub fn retire_move(&mut self, driver_id: u32, clean: bool) -> Option<Vec<Image>> {
-        let Some(driver) = self.drivers.get(driver_id) else { return Some(Vec::new()) };
+    pub fn retire_move(&mut self, driver_id: u32, clean: bool) -> Option<Remains> {
+        let Some(driver) = self.drivers.get(driver_id) else { return Some(Remains::default()) };
         let outcome = driver.finished.filter(|_| driver.machine.is_idle())?;
         let losing: Vec<u32> =
             driver.members.iter().map(|m| if outcome == Outcome::Committed { m.source } else { m.target }).collect();
@@ -258,10 +227,10 @@ impl Service {
         if !still {
             return None;
         }
-        self.drivers.remove(driver_id);
+        let driver = self.drivers.remove(driver_id);
         let images = losing.into_iter().filter_map(|number| self.images.take(number)).collect();
         self.end_unused_lanes();
-        Some(images)
+        Some(Remains { images, driver })
     }
 
     fn add_lanes(&mut self, lanes: Vec<Lane>) -> Result<(), DiskError> {
@@ -287,6 +256,14 @@ impl Service {
         images
             .end_lanes(|lane| drivers.iter().any(|driver| driver.members.iter().any(|m| m.source_lane == Some(lane))));
     }
+}
+
+/// What is left of a move that was retired: to be dropped by whoever may wait for it.
+#[derive(Default)]
+pub struct Remains {
+    pub images: Vec<Image>,
+    #[allow(dead_code)] // to be dropped is all it is for
+    driver: Option<Box<Driver>>,
 }
 
 /// The lanes of a move's source, once it has lost, and of its target. On one file system neither has one: what hangs there holds up the

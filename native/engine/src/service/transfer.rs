@@ -97,6 +97,7 @@ impl Service {
         let Some(driver) = self.drivers.get_mut(driver_id) else { return };
         let target = driver.members[disk as usize].target;
         let copy = &mut driver.copies[slot as usize];
+        self.budget.move_bytes(copy.range.len);
         let outcome = match (purpose, result) {
             (Purpose::CopyRead, Err(errno)) => CopyOutcome::SourceError(errno),
             (Purpose::CopyRead, Ok(())) => {
@@ -153,6 +154,8 @@ impl Service {
                 if purpose == Purpose::VerifySource { &mut verify.source_error } else { &mut verify.target_error };
             *error = Some(errno);
         }
+        // Compared and hashed at the second; either may have been filled with zeros by this thread.
+        self.budget.move_bytes(verify.range.len);
         if verify.left > 0 {
             return;
         }

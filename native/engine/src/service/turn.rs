@@ -1,32 +1,25 @@
-//! The loop of the reactor thread, and what other threads may ask of it.
-//!
-//! One turn: closures from other threads → one system call → completions to their owners → requests and answers until
-//! nothing is left to pass on → every export publishes once. No lock is taken and, after warm-up, nothing is allocated.
+//! What the reactor thread owns, what becomes of a guest's request, and what other threads may ask for. Its loop is in `run.rs`.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
+use super::budget::Budget;
 use super::clock::now_us;
-use super::cx::Cx;
 use super::disk::{Disk, DiskStats, GuestError};
 use super::drivers::Drivers;
 use super::engine::{Call, DiskId, ExportId};
 use super::images::Images;
-use super::owner::{Owner, Purpose, tag, untag};
+use super::owner::{Purpose, tag, untag};
+use super::turn_length::{TurnLength, TurnMeter};
 use crate::disk::{ByteRange, DiskError, Errno, ErrorKind, IoVecs, Request, RequestKind, SECTOR_BYTES};
 use crate::exports::{DiskFacts, Export, ExportCall};
 use crate::image::{Finished, Image, ImageOp};
 use crate::mirror::{CHUNK_BYTES, Event};
-use crate::reactor::{Completion, Op, PollWindow, Reactor, Token, Wait};
+use crate::reactor::{Completion, PollWindow, Reactor};
 
-/// With nothing to do the thread sleeps; it is woken by descriptors. The limit only bounds a lost wake-up.
-const IDLE_SLEEP: Duration = Duration::from_millis(500);
-/// The machine's limits are checked by ticks; its contract asks for one at least every 25 ms.
-const TICK_US: u64 = 10_000;
-/// How long the end of the thread waits for an image that serves no disk.
-const IDLE_CLOSE_US: u64 = 1_000_000;
 /// Iovec lists kept for reuse: two full rings' worth.
 const IOVEC_LISTS_KEPT: usize = 512;
 
@@ -39,214 +32,69 @@ pub(super) struct ExportSlot {
 }
 
 pub struct Service {
-    calls: Receiver<Call>,
+    pub(super) calls: Receiver<Call>,
+    /// There may be calls to take, though the wake-up for them was taken.
+    pub(super) calls_wait: bool,
     pub(super) wake: Arc<OwnedFd>,
     pub(super) disks: Vec<Option<Disk>>,
     pub(super) images: Images,
-    exports: Vec<Option<ExportSlot>>,
-    incoming: Vec<(u32, Request)>,
-    taken: Vec<(u32, Request)>,
-    pub(super) answers: Vec<(u32, u64, Result<(), Errno>)>,
-    delivered: Vec<(u32, u64, Result<(), Errno>)>,
+    pub(super) exports: Vec<Option<ExportSlot>>,
+    /// What a turn could not do, oldest first: `run.rs` takes from the front. Bounded by what guests and moves have in flight.
+    pub(super) incoming: VecDeque<(u32, Request)>,
+    pub(super) answers: VecDeque<(u32, u64, Result<(), Errno>)>,
+    pub(super) guest_finished: VecDeque<Finished>,
+    pub(super) move_finished: VecDeque<Finished>,
+    /// Where images put what has finished, before it is sorted into the two above.
     pub(super) finished: Vec<Finished>,
-    completions: Vec<Completion>,
+    pub(super) completions: Vec<Completion>,
     pub(super) iovecs: Vec<IoVecs>,
     pub(super) drivers: Drivers,
     /// Events that arose while the machine was busy with another; fed in before anything else happens.
     pub(super) deferred: Vec<(u32, Event)>,
-    last_tick_us: u64,
+    pub(super) last_tick_us: u64,
+    /// What this turn has done.
+    pub(super) budget: Budget,
+    pub(super) meter: TurnMeter,
     /// How long to look for completions before sleeping.
-    window: PollWindow,
-    shutting_down: bool,
+    pub(super) window: PollWindow,
+    pub(super) shutting_down: bool,
     /// Set when every request is answered and the images are being closed.
-    closing_since_us: Option<u64>,
+    pub(super) closing_since_us: Option<u64>,
 }
 
 impl Service {
     pub(super) fn new(reactor: Box<dyn Reactor>, calls: Receiver<Call>, wake: Arc<OwnedFd>) -> Self {
         Self {
             calls,
+            calls_wait: false,
             wake,
             disks: Vec::new(),
             images: Images::new(reactor),
             exports: Vec::new(),
-            incoming: Vec::new(),
-            taken: Vec::new(),
-            answers: Vec::new(),
-            delivered: Vec::new(),
+            incoming: VecDeque::new(),
+            answers: VecDeque::new(),
+            guest_finished: VecDeque::new(),
+            move_finished: VecDeque::new(),
             finished: Vec::new(),
             completions: Vec::new(),
             iovecs: Vec::new(),
             drivers: Drivers::default(),
             deferred: Vec::new(),
             last_tick_us: 0,
+            budget: Budget::default(),
+            meter: TurnMeter::default(),
             window: PollWindow::new(Instant::now()),
             shutting_down: false,
             closing_since_us: None,
         }
     }
 
-    pub(super) fn run(&mut self) {
-        self.arm_wake();
-        loop {
-            let spin = self.poll_exports() || self.window.is_open(Instant::now());
-            let wait = if spin { Wait::No } else { Wait::AtMost(self.sleep_limit()) };
-            let mut completions = std::mem::take(&mut self.completions);
-            if self.images.turn(wait, &mut completions).is_err() {
-                // The ring itself failed: nothing can be served any more. The process ends and its successor takes over;
-                // the guest waits meanwhile and sees no error.
-                std::process::abort();
-            }
-            if !completions.is_empty() {
-                let now = Instant::now();
-                if spin { self.window.activity(now) } else { self.window.woken(now) }
-            }
-            for completion in completions.drain(..) {
-                self.dispatch(completion);
-            }
-            self.completions = completions;
-            self.tick();
-            self.pass_on();
-            self.end_turn();
-            if self.shutting_down && self.try_finish() {
-                return;
-            }
-        }
-    }
-
-    fn sleep_limit(&self) -> Duration {
-        if self.shutting_down {
-            Duration::from_millis(5)
-        } else if !self.drivers.is_empty() {
-            Duration::from_micros(TICK_US)
-        } else {
-            IDLE_SLEEP
-        }
-    }
-
-    fn tick(&mut self) {
-        let now = now_us();
-        if self.drivers.is_empty() || now.saturating_sub(self.last_tick_us) < TICK_US {
-            return;
-        }
-        self.last_tick_us = now;
-        for place in 0..self.drivers.len() {
-            let Some(driver) = self.drivers.number_at(place) else { continue };
-            self.drive(driver, Event::Tick);
-            self.govern(driver, now);
-        }
-    }
-
-    fn arm_wake(&mut self) {
-        let token = Token { owner: Owner::Wake.to_u32(), slot: 0 };
-        // SAFETY: no memory is involved; the descriptor lives as long as the service.
-        unsafe { self.images.reactors().main().submit(Op::PollIn { fd: self.wake.as_raw_fd() }, token) };
-    }
-
-    fn dispatch(&mut self, completion: Completion) {
-        match Owner::from_u32(completion.token.owner) {
-            Owner::Wake => {
-                let mut count = [0u8; 8];
-                // The calls are taken whatever the counter says; the read only clears it.
-                let cleared = rustix::io::read(&*self.wake, &mut count);
-                debug_assert!(cleared.is_ok() || cleared == Err(rustix::io::Errno::AGAIN));
-                while let Ok(call) = self.calls.try_recv() {
-                    call(self);
-                }
-                self.arm_wake();
-            }
-            Owner::Export(number) => {
-                self.with_export(number, |slot, cx| {
-                    *cx.pending_io -= 1;
-                    slot.on_io(completion.token.slot, completion.result, cx);
-                });
-            }
-            Owner::Image(number) => {
-                self.images.on_io(number, completion.token.slot, completion.result, &mut self.finished);
-            }
-        }
-    }
-
-    /// Passes requests to disks, finished operations to requests, and answers to exports until all is still.
-    pub(super) fn pass_on(&mut self) {
-        loop {
-            self.drive_deferred();
-            if self.incoming.is_empty() && self.finished.is_empty() && self.answers.is_empty() {
-                return;
-            }
-            let mut taken = std::mem::take(&mut self.taken);
-            std::mem::swap(&mut taken, &mut self.incoming);
-            for (export, request) in taken.drain(..) {
-                self.accept(export, request);
-            }
-            self.taken = taken;
-            let mut finished = std::mem::take(&mut self.finished);
-            for done in finished.drain(..) {
-                self.on_finished(done);
-            }
-            // Operations that finished at once while the list was out (holes read, nothing to zero) are in the new list.
-            finished.append(&mut self.finished);
-            self.finished = finished;
-            let mut answers = std::mem::take(&mut self.delivered);
-            std::mem::swap(&mut answers, &mut self.answers);
-            for (export, tag, result) in answers.drain(..) {
-                self.with_export(export, |slot, cx| slot.on_done(tag, result, cx));
-            }
-            self.delivered = answers;
-        }
-    }
-
-    fn end_turn(&mut self) {
-        for number in 0..self.exports.len() as u32 {
-            self.with_export(number, |slot, cx| slot.end_turn(cx));
-        }
-        self.pass_on();
-        for slot in &mut self.exports {
-            if slot.as_ref().is_some_and(|s| s.close && s.pending_io == 0 && s.export.in_flight() == 0) {
-                *slot = None;
-            }
-        }
-    }
-
-    fn poll_exports(&mut self) -> bool {
-        let mut busy = false;
-        for number in 0..self.exports.len() as u32 {
-            self.with_export(number, |slot, cx| busy |= slot.poll(cx));
-        }
-        if !self.incoming.is_empty() {
-            self.window.activity(Instant::now());
-            self.pass_on();
-        }
-        busy
-    }
-
-    /// Runs `call` with the export taken out of its slot, so that it and the service can be borrowed side by side.
-    fn with_export(&mut self, number: u32, call: impl FnOnce(&mut dyn Export, &mut Cx<'_>)) {
-        let Some(Some(mut slot)) = self.exports.get_mut(number as usize).map(Option::take) else { return };
-        if let Some(Some(disk)) = self.disks.get(slot.disk.0 as usize) {
-            let (reactor, image) = self.images.main_and(disk.image);
-            let mut cx = Cx {
-                export: number,
-                owner: Owner::Export(number).to_u32(),
-                facts: disk.facts,
-                reactor,
-                image,
-                incoming: &mut self.incoming,
-                iovecs: &mut self.iovecs,
-                pending_io: &mut slot.pending_io,
-                close: &mut slot.close,
-            };
-            call(slot.export.as_mut(), &mut cx);
-        }
-        self.exports[number as usize] = Some(slot);
-    }
-
-    fn accept(&mut self, export: u32, request: Request) {
+    pub(super) fn accept(&mut self, export: u32, request: Request) {
         let Some(Some(slot)) = self.exports.get(export as usize) else { return };
         let disk_id = slot.disk.0;
         let Some(Some(disk)) = self.disks.get_mut(disk_id as usize) else { return };
         if let Err(errno) = check(&request, &disk.facts) {
-            self.answers.push((export, request.tag, Err(errno)));
+            self.answers.push_back((export, request.tag, Err(errno)));
             self.recycle(request.iov);
             return;
         }
@@ -285,10 +133,12 @@ impl Service {
             Some(RequestKind::Discard) => ImageOp::Zero { unmap: true },
             Some(RequestKind::WriteZeroes { unmap }) => ImageOp::Zero { unmap },
         };
-        if let Some(dirty) = &disk.tracking
+        if let Some(tracking) = &mut disk.tracking
             && !matches!(op, ImageOp::Read | ImageOp::Flush)
         {
-            dirty.set(entry.range.start / CHUNK_BYTES..entry.range.end().div_ceil(CHUNK_BYTES));
+            let chunks = entry.range.start / CHUNK_BYTES..entry.range.end().div_ceil(CHUNK_BYTES);
+            tracking.saved.set(chunks.clone());
+            tracking.chunks.set(chunks);
         }
         entry.parts += 1;
         let tag = tag(Purpose::Guest, disk_id, id);
@@ -298,7 +148,7 @@ impl Service {
         }
     }
 
-    fn on_finished(&mut self, done: Finished) {
+    pub(super) fn on_finished(&mut self, done: Finished) {
         let (purpose, disk_id, slot) = untag(done.tag);
         if purpose != Purpose::Guest {
             self.moving_finished(purpose, disk_id, slot, done.result);
@@ -340,7 +190,7 @@ impl Service {
             (Some(RequestKind::Read), Ok(())) => disk.bytes_read += range.len,
             (_, Ok(())) => disk.bytes_written += range.len,
         }
-        self.answers.push((export, tag, result));
+        self.answers.push_back((export, tag, result));
     }
 
     /// Frees the request once it is answered and nothing in the kernel refers to its memory.
@@ -425,28 +275,17 @@ impl Service {
         })
     }
 
+    /// The longest turn of the last minute or two.
+    pub fn longest_turn(&self) -> TurnLength {
+        self.meter.recent()
+    }
+
     /// Stops taking requests; the thread ends when all is still and every image is closed cleanly.
     pub fn begin_shut_down(&mut self) {
         self.shutting_down = true;
         for slot in self.exports.iter_mut().flatten() {
             slot.close = true;
         }
-    }
-
-    /// Images are closed only when every request is answered: a write still waiting for space would be answered with an error. A move that
-    /// is under way is left as a death would leave it, for the next worker to go on with: its machine hears nothing more, least of all
-    /// that its images are closed. A side that serves nobody may hang, and a guest waits for the next worker: it has [`IDLE_CLOSE_US`].
-    fn try_finish(&mut self) -> bool {
-        if self.disks.iter().flatten().any(Disk::has_unanswered) {
-            return false;
-        }
-        let now = now_us();
-        if self.closing_since_us.is_none() {
-            self.images.begin_close_all();
-        }
-        let patient = now.saturating_sub(*self.closing_since_us.get_or_insert(now)) < IDLE_CLOSE_US;
-        let disks = &self.disks;
-        self.images.are_clean(|number| patient || disks.iter().flatten().any(|disk| disk.image == number))
     }
 
     /// From here on no move takes another step.

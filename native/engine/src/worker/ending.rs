@@ -115,8 +115,8 @@ impl Moving {
         let driver = self.driver();
         loop {
             // Closed here: the last close of a file may wait for its file system, and this thread may.
-            if let Some(images) = self.engine.call(move |s| s.retire_move(driver, clean))? {
-                drop(images);
+            if let Some(remains) = self.engine.call(move |s| s.retire_move(driver, clean))? {
+                drop(remains);
                 return Ok(());
             }
             if Instant::now() >= deadline {

@@ -51,6 +51,7 @@ impl Moving {
             guest_max_us: None,
             blackout_us: None,
             bound_bytes: None,
+            longest_turn: None,
             outcome: state.outcome.clone(),
             receipt: state.receipts.clone(),
             warnings: state.warnings.clone(),
@@ -85,6 +86,7 @@ impl Moving {
             status.guest_max_us = Some(f.guest_max_us);
             status.blackout_us = f.blackout_us;
             status.bound_bytes = f.bound_bytes.map(|b| b.to_string());
+            status.longest_turn = Some(f.longest_turn.into());
         }
         Ok(status)
     }

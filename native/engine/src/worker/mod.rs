@@ -6,6 +6,7 @@ mod boot_id;
 mod ending;
 mod figures;
 mod hash;
+mod holes;
 mod lanes;
 mod moving;
 mod outcome;

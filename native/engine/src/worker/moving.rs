@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::boot_id::boot_id;
 use super::figures::Speed;
+use super::holes::find_holes;
 use super::lanes::open_lanes;
 use super::outcome::describe;
 use super::plan::{Plan, parse_plan};
@@ -196,8 +197,16 @@ impl Moving {
         let limits = MoveLimits::default();
         let slots = (limits.copy_slots() as usize, limits.verify_slots() as usize);
         let (sink, receive) = channel();
+        let (ask, asked) = channel();
+        let engine = self.engine.clone();
+        // It ends when the driver, and with it the last who could ask, is gone.
+        spawn_vital("holes", move || find_holes(&engine, &asked))
+            .map_err(|e| DiskError::io("start a thread for the move in", &self.journal_path, e))?;
         // The reactor only queues the notice; a gone receiver means that the worker is ending.
-        let notify = Box::new(move |notice: &Notice| drop(sink.send(notice.clone())));
+        let notify = Box::new(move |notice: &Notice| match notice {
+            Notice::FindHoles(holes) => drop(ask.send(*holes)),
+            _ => drop(sink.send(notice.clone())),
+        });
         let driver = self.engine.call(move |s| s.begin_move(machine, targets, lanes, slots, notify))??;
         // Stored here and loaded there, and in `stop` the other way round: in one order for both, or each could miss the other.
         self.driver.store(driver, Ordering::SeqCst);
@@ -216,9 +225,8 @@ impl Moving {
     /// Tells the machine which parts of the sources hold data. A hole is never copied: a new target reads as zeros.
     pub(super) fn scan(self: &Arc<Self>) {
         let driver = self.driver();
-        let Ok(tasks) = self.engine.call(move |s| s.scan_tasks(driver)) else { return };
         let engine = self.engine.clone();
-        let spawned = spawn_vital("scan", move || scan(&engine, driver, tasks));
+        let spawned = spawn_vital("scan", move || scan(&engine, driver));
         if spawned.is_err() {
             self.request_stop();
         }
@@ -234,6 +242,8 @@ impl Moving {
             };
             match notice {
                 Ok(Notice::Record(phase)) => self.record(phase),
+                // Those go to a thread of their own.
+                Ok(Notice::FindHoles(_)) => {}
                 Ok(Notice::Phase(phase)) => {
                     if phase == Phase::Synchronized {
                         lock(&self.state).verified_at = Some(SystemTime::now());
@@ -311,7 +321,7 @@ impl Moving {
             .map(|d| DiskReceipt {
                 disk: d.disk.0,
                 bytes: d.bytes.to_string(),
-                hash: format!("{:032x}", d.digest),
+                hash: format!("{:032x}", d.units.digest()),
                 units_written_since: d.written_since,
                 source: ReceiptFile::new(&d.source.path, d.source.identity),
                 target: ReceiptFile::new(&d.target.path, d.target.identity),

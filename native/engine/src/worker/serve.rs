@@ -251,7 +251,8 @@ impl Worker {
             Some(moving) => (Some(moving.status()?), Some(JournalStatus::of(&moving))),
             None => (None, None),
         };
-        Ok(WorkerStatus { io: self.engine.io(), disks, r#move: mv, journal })
+        let longest_turn = self.engine.call(|s| s.longest_turn())?.into();
+        Ok(WorkerStatus { io: self.engine.io(), disks, r#move: mv, journal, longest_turn })
     }
 
     /// Ends everything: listeners first, then requests in flight, then images are closed cleanly. NBD clients get the answers to

@@ -9,7 +9,7 @@ use super::moving::Moving;
 use super::outcome::errno_text;
 use super::receipt::{DiskReceipt, iso_time};
 use crate::disk::RequestKind;
-use crate::service::{DiskStats, GuestError};
+use crate::service::{DiskStats, GuestError, TurnLength};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -18,6 +18,23 @@ pub struct WorkerStatus {
     pub disks: Vec<DiskStatus>,
     pub r#move: Option<MoveStatus>,
     pub journal: Option<JournalStatus>,
+    /// Of the last minute or two.
+    pub longest_turn: TurnStatus,
+}
+
+/// The longest turn of the reactor; each figure may be of another turn.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TurnStatus {
+    pub operations: u32,
+    pub processor_us: u64,
+    pub wall_us: u64,
+}
+
+impl From<TurnLength> for TurnStatus {
+    fn from(turn: TurnLength) -> Self {
+        Self { operations: turn.operations, processor_us: turn.processor_us, wall_us: turn.wall_us }
+    }
 }
 
 #[derive(Serialize)]
@@ -110,6 +127,8 @@ pub struct MoveStatus {
     pub guest_max_us: Option<u64>,
     pub blackout_us: Option<u64>,
     pub bound_bytes: Option<String>,
+    /// While the move ran.
+    pub longest_turn: Option<TurnStatus>,
     pub outcome: Option<OutcomeStatus>,
     pub receipt: Option<Vec<DiskReceipt>>,
     pub warnings: Vec<String>,

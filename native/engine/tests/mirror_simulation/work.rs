@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use vmstorage_engine::mirror::*;
 
-use crate::disks::SimDisk;
+use vmstorage_engine::disk::ByteRange;
+
+use crate::disks::{GRAIN, SimDisk};
 use crate::random::Random;
 
 /// What a rotten copy leaves behind.
@@ -32,11 +34,42 @@ pub struct Superblock {
 }
 
 pub enum Work {
-    Write { side: Side, id: WriteId, grains: Range<u64>, value: u32, done: u64 },
-    Copy { slot: SlotId, grains: Range<u64>, fresh: bool, read: Vec<u32>, written: usize },
-    Verify { slot: SlotId, grains: Range<u64>, done: u64, equal: bool },
-    Flush { side: Side, flush: Flush, mark: u64 },
-    Record { phase: JournalPhase, result: RecordResult, steps: u32 },
+    Write {
+        side: Side,
+        id: WriteId,
+        grains: Range<u64>,
+        value: u32,
+        done: u64,
+    },
+    Copy {
+        slot: SlotId,
+        grains: Range<u64>,
+        fresh: bool,
+        read: Vec<u32>,
+        written: usize,
+    },
+    Verify {
+        slot: SlotId,
+        grains: Range<u64>,
+        done: u64,
+        equal: bool,
+    },
+    /// Which grains are zeros: the source's first, then the target's, a few at a time.
+    FindHoles {
+        grains: Range<u64>,
+        source: Vec<bool>,
+        target: Vec<bool>,
+    },
+    Flush {
+        side: Side,
+        flush: Flush,
+        mark: u64,
+    },
+    Record {
+        phase: JournalPhase,
+        result: RecordResult,
+        steps: u32,
+    },
 }
 
 pub struct Op {
@@ -53,7 +86,7 @@ impl Op {
     pub fn uses_target(&self) -> bool {
         match &self.work {
             Work::Write { side, .. } | Work::Flush { side, .. } => *side == Side::Target,
-            Work::Copy { .. } | Work::Verify { .. } => true,
+            Work::Copy { .. } | Work::Verify { .. } | Work::FindHoles { .. } => true,
             Work::Record { .. } => false,
         }
     }
@@ -118,6 +151,17 @@ impl Op {
                 let finished = grains.start + *done == grains.end && self.error.is_none();
                 finished.then_some(Event::VerifyDone { disk, slot: *slot, outcome })
             }
+            Work::FindHoles { grains, source, target } => {
+                let pair = &pairs[disk as usize];
+                let len = (grains.end - grains.start) as usize;
+                let (side, seen) =
+                    if source.len() < len { (&pair.source.now, source) } else { (&pair.target.now, &mut *target) };
+                let count = (random.within(20, 200) as usize).min(len - seen.len());
+                let from = grains.start as usize + seen.len();
+                seen.extend(side[from..from + count].iter().map(|value| *value == 0));
+                let finished = target.len() == len && self.error.is_none();
+                finished.then_some(Event::HolesKnown { disk, until: grains.end * GRAIN })
+            }
             Work::Flush { side, flush, mark } => {
                 if self.error.is_some() {
                     return None;
@@ -156,6 +200,8 @@ impl Op {
             Work::Verify { slot, .. } => {
                 Event::VerifyDone { disk, slot: *slot, outcome: VerifyOutcome::TargetError(errno) }
             }
+            // What cannot be looked at has no holes.
+            Work::FindHoles { grains, .. } => Event::HolesKnown { disk, until: grains.end * GRAIN },
             Work::Flush { side: Side::Source, flush, .. } => {
                 Event::SourceFlushDone { disk, flush: *flush, result: Err(errno) }
             }
@@ -166,13 +212,28 @@ impl Op {
         }
     }
 
+    /// Runs of zeros on both sides that a look has seen.
+    pub fn holes(&self) -> Vec<ByteRange> {
+        let Work::FindHoles { grains, source, target } = &self.work else { return Vec::new() };
+        let mut holes: Vec<ByteRange> = Vec::new();
+        for (grain, (source, target)) in (grains.start..).zip(source.iter().zip(target)) {
+            let start = grain * GRAIN;
+            match holes.last_mut().filter(|last| last.end() == start) {
+                _ if !(*source && *target) => {}
+                Some(last) => last.len += GRAIN,
+                None => holes.push(ByteRange::new(start, GRAIN)),
+            }
+        }
+        holes
+    }
+
     /// The process was killed: what the kernel has been given may still land, in part. Nobody hears of it.
     pub fn orphaned(mut self, pairs: &mut [Pair], superblock: &mut Superblock, random: &mut Random) {
         let submitted = match &self.work {
             Work::Write { .. } | Work::Record { .. } => true,
             // Its writes are submitted when all has been read, not before.
             Work::Copy { grains, read, .. } => read.len() as u64 == grains.end - grains.start,
-            Work::Verify { .. } | Work::Flush { .. } => false,
+            Work::Verify { .. } | Work::FindHoles { .. } | Work::Flush { .. } => false,
         };
         self.rotten = false;
         if submitted {

@@ -264,7 +264,10 @@ impl World {
         };
         let event = self.ops[chosen].step(&mut self.pairs, &mut self.superblock, &mut self.random);
         let Some(event) = event else { return Ok(()) };
-        self.ops.swap_remove(chosen);
+        let done = self.ops.swap_remove(chosen);
+        for range in done.holes() {
+            self.give(Event::Hole { disk: done.disk, range })?;
+        }
         self.note_done(&event)?;
         self.give(event)
     }
@@ -433,6 +436,13 @@ impl World {
                 self.touches_target()?;
                 self.start(disk, Work::Verify { slot, grains: grains(range), done: 0, equal: true });
             }
+            Action::FindHoles { disk, from } => {
+                let first = from / GRAIN;
+                // A part of what is left, or all of it: whole units, so that the next look goes on where this one ended.
+                let units = self.random.within(1, 4) * (VERIFY_UNIT_BYTES / GRAIN);
+                let grains = first..(first + units).min(self.disks[disk as usize].grains);
+                self.start(disk, Work::FindHoles { grains, source: Vec::new(), target: Vec::new() });
+            }
             Action::SetReadSide { disk, side } => {
                 self.read_side = side;
                 self.flipped_us = self.now_us;
@@ -476,6 +486,8 @@ impl World {
                 let losing = |op: &Op| match (&op.work, side) {
                     (Work::Write { side: at, .. } | Work::Flush { side: at, .. }, side) => *at == side,
                     (Work::Copy { .. } | Work::Verify { .. } | Work::Record { .. }, _) => true,
+                    // It changes nothing, and has descriptors of its own.
+                    (Work::FindHoles { .. }, _) => false,
                 };
                 if self.ops.iter().any(losing) {
                     return Err("finished with I/O in flight to the losing side".into());

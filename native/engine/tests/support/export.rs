@@ -52,8 +52,12 @@ pub struct TestDisk {
 
 impl TestDisk {
     pub fn open(path: &Path) -> Self {
+        Self::open_as(path, Format::Raw)
+    }
+
+    pub fn open_as(path: &Path, format: Format) -> Self {
         let engine = Engine::start().unwrap();
-        let request = OpenImage { path, format: Format::Raw, writable: true, wait: LockWait::No };
+        let request = OpenImage { path, format, writable: true, wait: LockWait::No };
         engine.attach(DiskId(0), open_image(&request).unwrap(), false).unwrap();
         let (_, door) = engine.add_export(DiskId(0), Box::new(TestExport::default())).unwrap();
         Self { engine, door }

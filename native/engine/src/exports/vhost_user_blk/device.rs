@@ -26,6 +26,9 @@ use crate::reactor::{Op, PollWindow};
 
 /// VIRTIO_BLK_ID_BYTES: what GET_ID answers, padded with zeros.
 const IDENTITY_BYTES: usize = 20;
+/// Requests taken off one ring in one go. The rest stays in the ring, which is asked again before anybody sleeps: a guest that fills its
+/// ring as fast as it is emptied must not keep the turn of the reactor from going on.
+const TAKEN_AT_ONCE: usize = 128;
 /// The only I/O of the export's own: the poll of the kicks.
 const KICKS_SLOT: u32 = 0;
 
@@ -219,7 +222,8 @@ impl VhostUserBlk {
         Ok(())
     }
 
-    /// Takes everything there is and leaves notifications on. Returns how many were taken.
+    /// Takes what there is and leaves notifications on; or takes as many as may be taken at once and leaves them off, so that `poll` looks
+    /// again. Returns how many were taken.
     fn take_requests(&mut self, index: usize, map: &Arc<MemoryMap>, cx: &mut dyn ExportCx) -> usize {
         if !self.rings[index].takes_requests() {
             return 0;
@@ -228,6 +232,9 @@ impl VhostUserBlk {
         loop {
             self.rings[index].set_notification(map, false);
             taken += self.take_available(index, map, cx);
+            if taken >= TAKEN_AT_ONCE {
+                return taken;
+            }
             // With EVENT_IDX the index has to be looked at again after the wish was written, or a kick is lost.
             if !self.rings[index].set_notification(map, true) || !self.rings[index].takes_requests() {
                 return taken;
@@ -237,7 +244,9 @@ impl VhostUserBlk {
 
     fn take_available(&mut self, index: usize, map: &Arc<MemoryMap>, cx: &mut dyn ExportCx) -> usize {
         let mut taken = 0;
-        while let Some(head) = self.rings[index].next_head(map) {
+        while taken < TAKEN_AT_ONCE
+            && let Some(head) = self.rings[index].next_head(map)
+        {
             if let Err(malformed) = self.begin(index, head, map, true, cx) {
                 self.rings[index].give_back_broken(malformed.0);
                 break;
@@ -397,6 +406,7 @@ impl Export for VhostUserBlk {
                 found += self.take_available(index, &map, cx);
             }
             must_poll |= self.rings[index].takes_requests() && self.rings[index].is_polled();
+            must_poll |= self.rings[index].has_requests(&map);
         }
         let now = Instant::now();
         if found > 0 {
@@ -408,12 +418,13 @@ impl Export for VhostUserBlk {
             }
             return true;
         }
+        let mut left = false;
         for index in 0..self.rings.len() {
             if !self.rings[index].wants_kicks() {
-                self.take_requests(index, &map, cx);
+                left |= self.take_requests(index, &map, cx) >= TAKEN_AT_ONCE;
             }
         }
-        false
+        left
     }
 
     fn as_any(&mut self) -> &mut dyn Any {

@@ -87,6 +87,7 @@ impl Bench {
                 Action::Verify { disk, slot, .. } => {
                     events.push(Event::VerifyDone { disk, slot, outcome: VerifyOutcome::Equal });
                 }
+                Action::FindHoles { disk, .. } => events.push(Event::HolesKnown { disk, until: u64::MAX }),
                 Action::FlushSource { disk, flush } => events.push(Event::SourceFlushDone { disk, flush, result: ok }),
                 Action::FlushTarget { disk, flush } => events.push(Event::TargetFlushDone { disk, flush, result: ok }),
                 Action::Record { phase } => events.push(Event::RecordDone { phase, result: RecordResult::Durable }),
@@ -108,12 +109,15 @@ impl Bench {
         actions
     }
 
-    /// Empty disks, straight to mirroring; verification is not answered, so that the move stays there.
+    /// Empty disks without known holes, straight to mirroring; verification is not answered, so that the move stays there.
     pub(super) fn mirroring(disk_chunks: &[u64]) -> Self {
         let mut bench = Self::new(disk_chunks);
         let actions = bench.allocate();
         bench.obey(actions.into_iter().filter(|a| matches!(a, Action::Record { .. })).collect(), |_| false);
         assert_eq!(bench.machine.progress().phase, Phase::Verify);
+        for disk in 0..disk_chunks.len() as u32 {
+            bench.on(Event::HolesKnown { disk, until: u64::MAX });
+        }
         bench
     }
 

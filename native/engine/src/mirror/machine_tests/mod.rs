@@ -7,6 +7,7 @@ mod adopting;
 mod committing;
 mod copying;
 mod ending;
+mod holes;
 mod mirroring;
 mod resuming;
 mod switching;
