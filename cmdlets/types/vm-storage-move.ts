@@ -23,6 +23,11 @@ export const VMStorageMove = defineObject({
     SecondsRemaining: property(t.nullable(t.int32), 'Estimate of the time left.'),
     GuestP99Us: property(t.nullable(t.int64), '99th percentile of the latency the guest sees, in microseconds.'),
     BlackoutUs: property(t.nullable(t.int64), 'Longest time a request was held for the sake of the switch, in microseconds.'),
+    LongestTurnOperations: property(
+      t.nullable(t.int32),
+      "Most operations the worker did in one turn, in which no disk's request is taken.",
+    ),
+    LongestTurnUs: property(t.nullable(t.int64), 'Most processor time such a turn took, in microseconds; 0 below a millisecond.'),
     Outcome: property(t.nullable(t.string), 'Nothing while it goes on; then Completed, Failed or Stopped.'),
     Message: property(t.nullable(t.string), 'What there is to say of the outcome.'),
     Receipt: property(t.nullable(t.string), 'Per disk: bytes, hash, identities of both files, generation and times, as JSON text.'),

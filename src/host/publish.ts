@@ -4,7 +4,7 @@ import type { HardDiskDriveObject } from '../../cmdlets/types/hard-disk-drive.js
 import type { VirtualHardDiskObject } from '../../cmdlets/types/virtual-hard-disk.js';
 import type { VirtualMachineObject } from '../../cmdlets/types/virtual-machine.js';
 import type { VMHostObject } from '../../cmdlets/types/vm-host.js';
-import type { MovePhase, MoveStatus } from '../model/move.js';
+import type { MovePhase, MoveStatus, TurnLength } from '../model/move.js';
 import { CONFIGURATION_VERSION, type HardDisk, type VmConfiguration } from '../model/vm.js';
 import type { ImageFacts } from '../protocol/worker.js';
 import { computerName } from './computer.js';
@@ -134,6 +134,8 @@ export function machineStatuses(
   if (runtime.state === 'RunningCritical') all.push({ text: 'The guest stopped at a storage error.', operational: 'CriticalIoError' });
   const refused = runtime.state === 'Off' ? [] : worker.diskErrors.filter(({ at }) => now.getTime() - Date.parse(at) < ERROR_SHOWN_MS);
   all.push(...refused.map((error) => ({ text: refusalText(error), operational: 'Degraded' as const })));
+  const turn = all.length === 0 && runtime.state !== 'Off' ? longTurnText(worker.longestTurn) : null;
+  if (turn !== null) all.push({ text: sentence(turn), operational: 'Degraded' });
   const [first, ...others] = all;
   return first ? [first, ...others] : [{ text: 'Operating normally', operational: 'Ok' }];
 }
@@ -150,9 +152,18 @@ function refusalText({ disk, path, request, offset, errno, reason, count, at }: 
 const phaseOne: ReadonlySet<MovePhase> = new Set(['queued', 'plan', 'check', 'prepare', 'copy']);
 
 function moveText(move: MoveStatus): string {
-  return move.phase === 'queued'
-    ? 'Waiting to move storage'
-    : `Moving storage: ${phaseText[move.phase] ?? move.phase}, ${Math.floor(move.percent)}%`;
+  if (move.phase === 'queued') return 'Waiting to move storage';
+  const turn = longTurnText(move.longestTurn);
+  return `Moving storage: ${phaseText[move.phase] ?? move.phase}, ${Math.floor(move.percent)}%${turn === null ? '' : `. ${sentence(turn)}`}`;
+}
+
+/** From here on a guest feels it: the aim for its longest wait is 100 ms. */
+const LONG_TURN_US = 50_000;
+
+/** All disks of the VM waited for the worker itself: no fault of a disk, so it has to be said. */
+function longTurnText(turn: TurnLength | null | undefined): string | null {
+  if (!turn || turn.processorUs <= LONG_TURN_US) return null;
+  return `all disks waited ${Math.round(turn.processorUs / 1000)} ms for the worker, which was busy with ${turn.operations} operations`;
 }
 
 const phaseText: Partial<Record<MovePhase, string>> = {

@@ -4,7 +4,7 @@
  */
 import type { Hypervisor } from '../hypervisor/hypervisor.js';
 import type { VmStorageError } from '../model/errors.js';
-import type { MoveStatus } from '../model/move.js';
+import type { MoveStatus, TurnLength } from '../model/move.js';
 import type { Clock } from '../os/clock.js';
 import type { Log } from '../os/log.js';
 import type { InstancePaths } from '../os/paths.js';
@@ -54,6 +54,8 @@ export interface WorkerHealth {
   readonly trouble: string | null;
   /** Per disk the last request of the guest that its storage refused. */
   readonly diskErrors: readonly DiskError[];
+  /** The longest turn of its reactor within the last minute or two, or null. */
+  readonly longestTurn: TurnLength | null;
 }
 
 export interface DiskError {

@@ -14,6 +14,7 @@
  */
 import { rm } from 'node:fs/promises';
 import { VmStorageError } from '../model/errors.js';
+import type { TurnLength } from '../model/move.js';
 import { type Clock, waitUntil } from '../os/clock.js';
 import type { Log } from '../os/log.js';
 import { type ProcessCondition, type ProcessIdentity, type Processes, waitForExit } from '../os/processes.js';
@@ -58,6 +59,7 @@ export class VmWorker implements WorkerClient {
   #trouble: string | null = null;
   #heartbeat: Heartbeat | null = null;
   #diskErrors: readonly DiskError[] = [];
+  #longestTurn: TurnLength | null = null;
   /** When an error of a disk file was last put into the log. */
   readonly #logged = new Map<string, string>();
   #startingSinceMs: number;
@@ -86,7 +88,8 @@ export class VmWorker implements WorkerClient {
   get health(): WorkerHealth {
     const state = this.#state === 'ended' ? 'none' : this.#state;
     const trouble = this.#trouble ?? this.#silence();
-    return { state, pid: this.pid, restarts: this.restarts, trouble, diskErrors: this.#diskErrors };
+    const longestTurn = this.#link === null ? null : this.#longestTurn;
+    return { state, pid: this.pid, restarts: this.restarts, trouble, diskErrors: this.#diskErrors, longestTurn };
   }
 
   #silence(): string | null {
@@ -229,8 +232,9 @@ export class VmWorker implements WorkerClient {
     });
   }
 
-  /** What the guest was refused. Each worker counts from its own start. */
-  #hear({ disks }: WorkerStatus): void {
+  /** What the guest was refused, and how long it waited for the worker itself. Each worker counts from its own start. */
+  #hear({ disks, longestTurn }: WorkerStatus): void {
+    this.#longestTurn = longestTurn;
     this.#diskErrors = disks.flatMap(diskError);
     for (const error of this.#diskErrors) {
       const logged = this.#logged.get(error.path);

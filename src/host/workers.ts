@@ -55,7 +55,9 @@ export class HostWorkers implements Workers {
   }
 
   health(vmId: string): WorkerHealth {
-    return this.#workers.get(vmId)?.worker.health ?? { state: 'none', pid: null, restarts: 0, trouble: null, diskErrors: [] };
+    return (
+      this.#workers.get(vmId)?.worker.health ?? { state: 'none', pid: null, restarts: 0, trouble: null, diskErrors: [], longestTurn: null }
+    );
   }
 
   async release(vmId: string): Promise<void> {

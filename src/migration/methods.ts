@@ -169,6 +169,8 @@ function wire(ports: MigrationPorts, shown: Shown): WireObject {
     SecondsRemaining: status.secondsRemaining === null ? null : Math.round(status.secondsRemaining),
     GuestP99Us: whole(status.guestP99Us),
     BlackoutUs: whole(status.blackoutUs),
+    LongestTurnOperations: status.longestTurn?.operations ?? null,
+    LongestTurnUs: whole(status.longestTurn?.processorUs ?? null),
     Outcome: shown.outcome,
     Message: shown.message,
     Receipt: status.receipt === null ? null : JSON.stringify(status.receipt),

@@ -1,5 +1,5 @@
 /** The figures of one move while it runs, host and engine phases in one, and the line a person reads. */
-import type { MovePhase, MovePlan, MoveStatus } from '../model/move.js';
+import type { MovePhase, MovePlan, MoveStatus, TurnLength } from '../model/move.js';
 import { movePhases } from '../model/move.js';
 
 const noFigures = {
@@ -14,6 +14,7 @@ const noFigures = {
   guestMaxUs: null,
   blackoutUs: null,
   boundBytes: null,
+  longestTurn: null,
   outcome: null,
   receipt: null,
 } as const;
@@ -33,6 +34,7 @@ type Figures = Pick<
   | 'guestMaxUs'
   | 'blackoutUs'
   | 'boundBytes'
+  | 'longestTurn'
 >;
 
 /** `now`, with the figures and the receipt of `before` where it has none of its own. */
@@ -48,8 +50,19 @@ export function withFiguresOf(before: MoveStatus, now: MoveStatus): MoveStatus {
     guestMaxUs: counted.guestMaxUs,
     blackoutUs: now.blackoutUs ?? before.blackoutUs,
     boundBytes: counted.boundBytes,
+    longestTurn: longerOf(before.longestTurn, now.longestTurn),
   };
   return { ...now, ...figures, receipt: now.receipt ?? before.receipt };
+}
+
+/** A worker that was started again counts from nothing; the guest felt both. */
+function longerOf(one: TurnLength | null, other: TurnLength | null): TurnLength | null {
+  if (one === null || other === null) return one ?? other;
+  return {
+    operations: Math.max(one.operations, other.operations),
+    processorUs: Math.max(one.processorUs, other.processorUs),
+    wallUs: Math.max(one.wallUs, other.wallUs),
+  };
 }
 
 export function freshStatus(moveId: string, phase: MovePhase): MoveStatus {

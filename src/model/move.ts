@@ -78,6 +78,15 @@ export interface DiskReceipt {
   readonly switchedAt: string;
 }
 
+/** The longest turn of a worker's reactor: how long it kept every disk of its VM waiting at once. Each figure may be of another turn. */
+export interface TurnLength {
+  readonly operations: number;
+  /** Processor time of the reactor's thread; 0 where no turn was as long as a millisecond. */
+  readonly processorUs: number;
+  /** Processor time, what other threads took meanwhile, and system calls that blocked. */
+  readonly wallUs: number;
+}
+
 /** Figures of a move, as the worker reports them. Byte counts are decimal strings on the wire. */
 export interface MoveStatus {
   readonly moveId: string;
@@ -97,6 +106,8 @@ export interface MoveStatus {
   readonly blackoutUs: number | null;
   /** Upper bound of bytes the move may still have to copy; published when mirroring starts. */
   readonly boundBytes: string | null;
+  /** While the move ran; null until the worker has said it. */
+  readonly longestTurn: TurnLength | null;
   readonly outcome: null | { readonly ok: boolean; readonly code: string; readonly message: string };
   readonly receipt: readonly DiskReceipt[] | null;
   /** For the person who asked for the move; of the worker, and forgotten when that is started again. */

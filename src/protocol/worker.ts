@@ -3,7 +3,7 @@
  * Request `{ id, method, params }`, answer `{ id, result }` or `{ id, error: WireError }`, and `{ event, ... }` at any time.
  * The worker outlives the host; a new host connects to the same socket and asks `status`.
  */
-import type { MovePlan, MoveStatus, JournalPhase } from '../model/move.js';
+import type { MovePlan, MoveStatus, JournalPhase, TurnLength } from '../model/move.js';
 import type { DiskFormat } from '../model/vm.js';
 
 export interface ServedDisk {
@@ -57,6 +57,8 @@ export interface WorkerStatus {
   readonly disks: readonly ServedDiskStatus[];
   readonly move: MoveStatus | null;
   readonly journal: JournalStatus | null;
+  /** Of the last minute or two; a worker that serves nothing has none. */
+  readonly longestTurn: TurnLength | null;
 }
 
 export interface ImageFacts {

@@ -132,7 +132,7 @@ export class WorkerServer {
 
   async #status(): Promise<WorkerStatus> {
     const own = { pid: process.pid, vmId: this.#options.vmId };
-    if (!this.#engine) return { ...own, io: '', disks: [], move: null, journal: null };
+    if (!this.#engine) return { ...own, io: '', disks: [], move: null, journal: null, longestTurn: null };
     const status = JSON.parse(await callNative(this.#engine.status())) as EngineStatus;
     return { ...own, ...status };
   }

@@ -112,6 +112,8 @@ export function move(change: Partial<VMStorageMoveObject> = {}): WireObject & VM
     SecondsRemaining: 400,
     GuestP99Us: '350',
     BlackoutUs: null,
+    LongestTurnOperations: null,
+    LongestTurnUs: null,
     Outcome: null,
     Message: null,
     Receipt: '[]',

@@ -26,6 +26,7 @@ const status = () => ({
   io: 'fake',
   move: null,
   journal: null,
+  longestTurn: null,
   disks: disks.map((disk) => ({
     index: disk.index,
     path: disk.path,

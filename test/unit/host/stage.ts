@@ -107,6 +107,7 @@ export async function makeStage(): Promise<Stage> {
         io: '',
         move: null,
         journal: null,
+        longestTurn: null,
         disks: services.workers.servedDisks(vm).map((disk) => ({
           index: disk.index,
           path: disk.path,
@@ -131,7 +132,7 @@ export async function makeStage(): Promise<Stage> {
     workers: {
       forVm: (vm) => (stage.workerFails ? Promise.reject(stage.workerFails) : Promise.resolve(client(vm.configuration.id))),
       peek: (vmId) => ((states.get(vmId) ?? 'Off') === 'Off' ? null : client(vmId)),
-      health: () => ({ state: 'serving', pid: 1, restarts: 0, trouble: stage.trouble, diskErrors: stage.diskErrors }),
+      health: () => ({ state: 'serving', pid: 1, restarts: 0, trouble: stage.trouble, diskErrors: stage.diskErrors, longestTurn: null }),
       release: () => Promise.resolve(),
       tool: (use) => use(client(null)),
       servedDisks: (vm) =>

@@ -192,7 +192,10 @@ describe('the worker of a VM', () => {
       socket.on('data', (chunk: Buffer) => {
         asked.push(chunk);
         const body = Buffer.from(
-          JSON.stringify({ id: 1, result: { pid: process.pid, vmId: ID, io: '', disks: [], move: null, journal: null } }),
+          JSON.stringify({
+            id: 1,
+            result: { pid: process.pid, vmId: ID, io: '', disks: [], move: null, journal: null, longestTurn: null },
+          }),
         );
         const head = Buffer.alloc(4);
         head.writeUInt32LE(body.length);

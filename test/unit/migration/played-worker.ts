@@ -61,6 +61,7 @@ export class PlayedWorker {
       pid: this.pid ?? 0,
       vmId: this.world.vmId,
       io: 'played',
+      longestTurn: null,
       disks: this.disks.map(({ index, path: at }) => {
         const moved = journal?.plan.disks.find((disk) => disk.disk === index);
         const served = moved ? (switched ? moved.target : moved.source) : at;

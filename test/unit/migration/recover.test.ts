@@ -325,11 +325,15 @@ describe('progress', () => {
   test('a worker that was started again does not make it go back, nor forget the receipt', () => {
     const seen: number[] = [];
     const tracker = new Tracker({ moveId: 'm' }, (status) => void seen.push(status.percent));
-    tracker.fromWorker({ ...freshStatus('m', 'mirror'), percent: 60, receipt: [], blackoutUs: 12, bytesTotal: '7', bytesCopied: '5' });
-    tracker.fromWorker({ ...freshStatus('m', 'copy'), percent: 10 });
+    const before = { operations: 90, processorUs: 1_000, wallUs: 7_000 };
+    const after = { operations: 40, processorUs: 3_000, wallUs: 4_000 };
+    const figures = { percent: 60, receipt: [], blackoutUs: 12, bytesTotal: '7', bytesCopied: '5' };
+    tracker.fromWorker({ ...freshStatus('m', 'mirror'), ...figures, longestTurn: before });
+    tracker.fromWorker({ ...freshStatus('m', 'copy'), percent: 10, longestTurn: after });
     tracker.fromWorker({ ...freshStatus('other', 'copy'), percent: 90 });
     expect(seen).toEqual([60, 60]);
     expect(tracker.status).toMatchObject({ phase: 'copy', receipt: [], blackoutUs: 12, bytesCopied: '5' });
+    expect(tracker.status.longestTurn).toEqual({ operations: 90, processorUs: 3_000, wallUs: 7_000 });
     tracker.enter('release');
     tracker.fromWorker({ ...freshStatus('m', 'switch'), percent: 95 });
     expect(tracker.status).toMatchObject({ phase: 'release', percent: 99 });
