@@ -49,17 +49,17 @@ export default defineCmdlet({
     }),
     MemoryStartupBytes: parameter(t.nullable(t.int64), { help: 'Bytes of memory it starts with.', validate: ['notNull'] }),
     AutomaticStartAction: parameter(t.nullable(t.enum(StartAction)), {
-      help: 'What to do when the host starts: Nothing, StartIfRunning or Start.',
+      help: 'What to do after a boot of the host: Nothing, StartIfRunning (if it ran before) or Start.',
       validate: ['notNullOrEmpty'],
     }),
     AutomaticStopAction: parameter(t.nullable(t.enum(StopAction)), {
-      help: 'What to do when the host stops: TurnOff, Save or ShutDown.',
+      help: 'What to do before the host is shut down: TurnOff, or ShutDown, which turns off after a limit. Save is not implemented.',
       validate: ['notNullOrEmpty'],
+      notYet: ['Save'],
     }),
     AutomaticStartDelay: parameter(t.nullable(t.int32), {
-      help: 'Seconds to wait before the automatic start. Not implemented.',
+      help: 'Seconds to wait before the automatic start.',
       validate: ['notNull'],
-      notImplemented: true,
     }),
     AutomaticCriticalErrorAction: parameter(t.nullable(t.enum(CriticalErrorAction)), {
       help: 'What happens when its storage fails: Pause, it waits.',

@@ -11,8 +11,10 @@ import { hostAddress } from '../client/address.js';
 import { errorTable, VmStorageError } from '../model/errors.js';
 import { asksForHelp } from './bind.js';
 import { runInForeground } from './foreground.js';
+import { hostGuests } from './host-guests.js';
 import { askHost, hostProgram, startHost, stopHost } from './host-process.js';
 import { offers } from './offers.js';
+import { STOP_LIMIT_SECONDS } from '../protocol/host-commands.js';
 import { runCmdlet } from './run-cmdlet.js';
 
 const all = Object.values(cmdlets) as unknown as readonly Cmdlet[];
@@ -80,7 +82,7 @@ function normalise(words: readonly string[]): { words: string[]; rest: string[] 
   return { words: asksForHelp(rest) ? [cmdlet.name, '--help'] : [cmdlet.name], rest };
 }
 
-async function hostCommand(action: string, json: boolean): Promise<number> {
+async function hostCommand(action: string, json: boolean, limit: unknown): Promise<number> {
   const say = (text: string, document: object): void => console.log(json ? JSON.stringify(document) : text);
   const address = hostAddress();
   switch (action) {
@@ -113,6 +115,11 @@ async function hostCommand(action: string, json: boolean): Promise<number> {
       });
       return 0;
     }
+    case 'stop-guests':
+    case 'start-guests':
+      // Where no host runs there may still be guests, which only a host finds.
+      await startHost();
+      return hostGuests(action, limit, json);
     default:
       return runInForeground(hostProgram, []);
   }
@@ -183,12 +190,20 @@ async function main(argv: readonly string[]): Promise<number> {
       (command) =>
         command
           .positional('action', {
-            choices: ['start', 'stop', 'status', 'run'] as const,
-            describe: 'run: in the foreground.',
+            choices: ['start', 'stop', 'status', 'run', 'stop-guests', 'start-guests'] as const,
+            describe:
+              'run: in the foreground. stop-guests: shuts down every guest by its AutomaticStopAction, before the system stops. ' +
+              'start-guests: starts those again, by their AutomaticStartAction.',
             demandOption: true,
           })
+          .option('limit', {
+            type: 'string',
+            requiresArg: true,
+            describe: `Of stop-guests: seconds until a guest that does not shut down is turned off. Default: ${STOP_LIMIT_SECONDS.default}.`,
+          })
           .option('json', { type: 'boolean', describe: 'Prints one JSON document.' }),
-      (args) => setExit(hostCommand(args.action, args.json === true).catch((error: unknown) => hostRefused(error, args.json === true))),
+      (args) =>
+        setExit(hostCommand(args.action, args.json === true, args.limit).catch((error: unknown) => hostRefused(error, args.json === true))),
     )
     .command(
       'serve <image>',

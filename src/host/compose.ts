@@ -15,13 +15,16 @@ import { errorCodeOf, isRefusedWrite, reasonOf } from '../os/errno.js';
 import { systemFiles } from '../os/files.js';
 import { createLog, type OpenLog } from '../os/log.js';
 import { instancePaths, type InstancePaths } from '../os/paths.js';
-import { systemProcesses } from '../os/processes.js';
+import { currentSystem, systemProcesses } from '../os/processes.js';
+import { openRunning } from '../registry/running.js';
 import { openRegistry } from '../registry/registry.js';
 import { openSettings } from '../registry/settings.js';
+import { AutomaticStart } from './automatic-start.js';
 import { completions } from './completion.js';
 import { lockInstance } from './instance-lock.js';
 import { HostLocks } from './locks.js';
 import { gated } from './methods/gate.js';
+import { hostCommands } from './methods/host-commands.js';
 import { hostMethods } from './methods/index.js';
 import { findRunning, removeDeadToolSockets, resumeMoves } from './recovery.js';
 import { serve } from './server.js';
@@ -78,6 +81,7 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
   const [clock, processes, files] = [systemClock, systemProcesses, systemFiles];
   const registry = await openRegistry(paths, files, log);
   const settings = await openSettings(paths, files);
+  const running = await openRunning(paths, files, log, currentSystem());
   const locks = new HostLocks();
   const hypervisor = chooseHypervisor({ paths, processes, files, clock, log, environment });
   const workers = new HostWorkers({
@@ -95,14 +99,19 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
   await removeDeadToolSockets(paths.runFolder);
   const claims = await findRunning({ services, hypervisor, workers });
   await migration.start();
+  const automaticStart = new AutomaticStart(services, running, currentSystem());
   const unsubscribe = hypervisor.subscribe((vmId, state) => {
+    automaticStart.note(vmId, state);
     if (state !== 'Off') return;
     void workers
       .release(vmId)
       .catch((error: unknown) => log.error({ vmId, error: String(error) }, 'a worker that is no longer needed does not end'));
   });
   const server = await serve(paths.hostSocket, {
-    methods: gated({ ...hostMethods(services, migration), ...migration.methods }, registry),
+    methods: gated(
+      { ...hostMethods(services, migration), ...migration.methods, ...hostCommands(services, running, automaticStart) },
+      registry,
+    ),
     complete: completions(registry),
     version: HOST_VERSION,
     definitions: definitionsHash(),
@@ -111,6 +120,7 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
   });
   const ended = new AbortController();
   resumeMoves(services, migration, claims, ended.signal);
+  await automaticStart.begin();
   const lookAfterLogs = (): void => {
     openLog.tryAgain();
     void boundLogs(paths.logsFolder, paths.hostLog).catch((error: unknown) =>
@@ -126,6 +136,7 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
     async close() {
       clearInterval(logTimer);
       unsubscribe();
+      automaticStart.close();
       ended.abort();
       // Together: a client whose move waits in line is told, before its connection is closed, that nothing was begun.
       await Promise.all([migration.close(), server.close()]);

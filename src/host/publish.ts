@@ -53,6 +53,7 @@ export function publishMachine(vm: VmRecord, services: HostServices, migration: 
     Notes: configuration.notes,
     CreationTime: configuration.createdAt,
     AutomaticStartAction: configuration.automaticStartAction,
+    AutomaticStartDelay: configuration.automaticStartDelaySeconds ?? 0,
     AutomaticStopAction: configuration.automaticStopAction,
     KernelPath: configuration.directBoot?.kernel ?? null,
     InitialRamdiskPath: configuration.directBoot?.initrd ?? null,

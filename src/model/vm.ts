@@ -44,8 +44,10 @@ export interface VmConfiguration {
   /** How many moves of its storage the VM has behind it; stands in the receipts. Absent: none. */
   readonly storageGeneration?: number;
   readonly createdAt: string;
-  /** Set by Set-VM and given back by Get-VM; nothing acts on them yet unless documented. */
+  /** After a boot, and before one (src/host/automatic-start.ts, automatic-stop.ts). */
   readonly automaticStartAction: 'Nothing' | 'StartIfRunning' | 'Start';
+  /** Absent: 0. */
+  readonly automaticStartDelaySeconds?: number;
   readonly automaticStopAction: 'TurnOff' | 'Save' | 'ShutDown';
 }
 

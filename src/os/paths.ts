@@ -3,7 +3,7 @@
  * host's own socket stands in the folder itself, where clients look); without it, <state> is /var/lib/vmstorage and <run> /run/vmstorage.
  *
  * ```text
- * <state>/registry.json  settings.json  accelerator.json  host.token
+ * <state>/registry.json  settings.json  running.json  accelerator.json  host.token
  *         moves/<vm id>.journal    firmware/<vm id>.vars.fd    logs/host.log    logs/<vm id>/{worker,qemu,console,guest}.log
  * <run>/host.sock    <first 8 hex of vm id>/{worker,qmp,guest,d0,d1...}.sock, qemu.pid    tool-<pid>-<n>.sock
  * ```
@@ -22,6 +22,8 @@ export interface InstancePaths {
   readonly hostSocket: string;
   readonly registryFile: string;
   readonly settingsFile: string;
+  /** Which guests run, for the host after the next boot. */
+  readonly runningFile: string;
   readonly acceleratorFile: string;
   /** Random, made once: names the lock that keeps a second host away. */
   readonly tokenFile: string;
@@ -65,6 +67,7 @@ export function instancePaths(environment: { readonly [name: string]: string | u
     hostSocket: join(home ? stateFolder : runFolder, 'host.sock'),
     registryFile: join(stateFolder, 'registry.json'),
     settingsFile: join(stateFolder, 'settings.json'),
+    runningFile: join(stateFolder, 'running.json'),
     acceleratorFile: join(stateFolder, 'accelerator.json'),
     tokenFile: join(stateFolder, 'host.token'),
     movesFolder: join(stateFolder, 'moves'),

@@ -60,6 +60,9 @@ const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 
 export const currentBootId = (): string => bootId;
 
+/** Which start of the system this is: the kernel's boot, and in a container the start of its first process. */
+export const currentSystem = (): string => `${bootId}/${readStat(1)?.startTicks ?? '0'}`;
+
 export const systemProcesses: Processes = {
   async startDetached({ command, args, logFile, cwd, environment }) {
     const log = openLog(logFile);

@@ -8,6 +8,9 @@ const guid = Type.String({ pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-
 const path = Type.String({ minLength: 2, maxLength: 4096, pattern: '^/' });
 const strict = { additionalProperties: false }; // a field we do not know would be lost by the next write
 
+/** A day. */
+export const START_DELAY_MOST_SECONDS = 86_400;
+
 const hardDisk = Type.Object(
   {
     id: guid,
@@ -41,6 +44,7 @@ const vmConfiguration = Type.Object(
     storageGeneration: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 31 })),
     createdAt: Type.String({ minLength: 20, maxLength: 40 }),
     automaticStartAction: Type.Union([Type.Literal('Nothing'), Type.Literal('StartIfRunning'), Type.Literal('Start')]),
+    automaticStartDelaySeconds: Type.Optional(Type.Integer({ minimum: 0, maximum: START_DELAY_MOST_SECONDS })),
     automaticStopAction: Type.Union([Type.Literal('TurnOff'), Type.Literal('Save'), Type.Literal('ShutDown')]),
   },
   strict,

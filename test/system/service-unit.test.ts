@@ -8,17 +8,23 @@ import { describe, expect, it } from 'vitest';
 import { repository } from '../support/guest-kernel.js';
 import { lacks } from '../support/requires.js';
 import { makeScratch } from '../support/scratch.js';
-import { unitFile, unitSection } from '../support/service-unit.js';
+import { guestsUnitFile, unitFile, unitSection } from '../support/service-unit.js';
 import { until } from '../support/until.js';
 
 const run = promisify(execFile);
 
 /** What systemd says against a unit. A misspelt setting is a warning, not a failure: it is ignored, and the default is used. */
-async function objections(unit: string): Promise<string> {
+async function objections(unit: string, name = 'vmstorage.service'): Promise<string> {
   await using scratch = await makeScratch('unit');
-  const file = join(scratch.path, 'vmstorage.service');
-  // Node is wherever it is on this machine.
-  await writeFile(file, unit.replace('/usr/bin/node', process.execPath));
+  // The one of the guests names the other.
+  for (const [each, text] of [
+    ['vmstorage.service', await readFile(unitFile, 'utf8')],
+    [name, unit],
+  ] as const) {
+    // Node is wherever it is on this machine.
+    await writeFile(join(scratch.path, each), text.replaceAll('/usr/bin/node', process.execPath));
+  }
+  const file = join(scratch.path, name);
   return await run('systemd-analyze', ['verify', '--man=no', file]).then(
     ({ stdout, stderr }) => stdout + stderr,
     (error: { readonly stderr: string; readonly message: string }) => error.stderr || error.message,
@@ -26,8 +32,9 @@ async function objections(unit: string): Promise<string> {
 }
 
 describe.skipIf(lacks('systemd-analyze'))('systemd', () => {
-  it('has nothing against the unit', async () => {
+  it('has nothing against the units', async () => {
     expect(await objections(await readFile(unitFile, 'utf8'))).toBe('');
+    expect(await objections(await readFile(guestsUnitFile, 'utf8'), 'vmstorage-guests.service')).toBe('');
   });
 
   it('would say so of a wrong value, a misspelt setting or a program that is not there', async () => {

@@ -37,7 +37,7 @@ export function newVm(services: HostServices, migration: Migration): CmdletHandl
       disks: [],
       directBoot,
       createdAt: services.clock.now().toISOString(),
-      automaticStartAction: 'Nothing',
+      automaticStartAction: 'StartIfRunning', // as Hyper-V's, which would save the guest's state before a boot
       automaticStopAction: 'ShutDown',
     };
     const newDisk =

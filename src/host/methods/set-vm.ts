@@ -3,6 +3,7 @@ import type { Bound } from '../../../cmdlets/index.js';
 import { VmStorageError } from '../../model/errors.js';
 import type { VmConfiguration } from '../../model/vm.js';
 import { absolutePath } from '../disk-files.js';
+import { START_DELAY_MOST_SECONDS } from '../../registry/schema.js';
 import { publishMachine } from '../publish.js';
 import { selectMachines } from '../selection.js';
 import type { CmdletHandler, HostServices, Migration } from '../services.js';
@@ -44,6 +45,7 @@ async function changed(before: VmConfiguration, bound: Bound<'Set-VM'>, cwd: str
     smartPagingFilePath:
       bound.SmartPagingFilePath === undefined ? before.smartPagingFilePath : absolutePath(bound.SmartPagingFilePath, cwd),
     automaticStartAction: bound.AutomaticStartAction ?? before.automaticStartAction,
+    ...(bound.AutomaticStartDelay === undefined ? {} : { automaticStartDelaySeconds: startDelay(bound.AutomaticStartDelay) }),
     automaticStopAction: bound.AutomaticStopAction ?? before.automaticStopAction,
     directBoot: await readDirectBoot(bound, before.directBoot, cwd),
   };
@@ -53,4 +55,15 @@ function processorCount(given: string | number): number {
   const count = Number(given);
   if (Number.isInteger(count) && count >= 1 && count <= 240) return count;
   throw new VmStorageError('InvalidParameter', `${given} virtual processors are not possible; use 1 to 240.`, { target: String(given) });
+}
+
+function startDelay(seconds: number): number {
+  if (Number.isInteger(seconds) && seconds >= 0 && seconds <= START_DELAY_MOST_SECONDS) return seconds;
+  throw new VmStorageError(
+    'InvalidParameter',
+    `An automatic start after ${seconds} seconds is not possible; use 0 to ${START_DELAY_MOST_SECONDS}.`,
+    {
+      target: String(seconds),
+    },
+  );
 }

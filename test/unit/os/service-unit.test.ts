@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { instancePaths } from '../../../src/os/paths.js';
 import { repository } from '../../support/guest-kernel.js';
-import { unitSection } from '../../support/service-unit.js';
+import { STOP_LIMIT_SECONDS } from '../../../src/protocol/host-commands.js';
+import { guestsUnitFile, unitSection } from '../../support/service-unit.js';
 
 describe('the systemd unit', () => {
   const service = unitSection('Service');
@@ -43,5 +44,33 @@ describe('the systemd unit', () => {
     const source = program!.replace('/usr/lib/vmstorage/dist', repository).replace(/\.js$/, '.ts');
     expect(existsSync(source)).toBe(true);
     expect(options).toEqual(['--log', '-']); // the journal
+  });
+});
+
+describe('the systemd unit of the guests', () => {
+  const unit = unitSection('Unit', guestsUnitFile);
+  const service = unitSection('Service', guestsUnitFile);
+
+  test('is stopped before the host and before file systems and network, and never with the host alone', () => {
+    const after = unit['After']!.split(' ');
+    for (const name of ['vmstorage.service', 'local-fs.target', 'remote-fs.target', 'network.target']) expect(after).toContain(name);
+    expect(unit['Wants']).toBe('vmstorage.service');
+    // Each of these would have guests shut down by a mere restart of the host.
+    expect(Object.keys(unit).filter((name) => /^(Requires|Requisite|BindsTo|PartOf|StopPropagatedFrom)$/.test(name))).toEqual([]);
+  });
+
+  test('stays active after its start, so that there is something to stop, and gives guests their time', () => {
+    expect(service).toMatchObject({ Type: 'oneshot', RemainAfterExit: 'yes' });
+    const [, limit] = / host stop-guests --limit (\d+)$/.exec(service['ExecStop']!)!;
+    expect(Number(limit)).toBe(STOP_LIMIT_SECONDS.default);
+    expect(Number(service['TimeoutStopSec'])).toBeGreaterThanOrEqual(Number(limit) + 60);
+    expect(service['ExecStart']).toMatch(/ host start-guests$/);
+  });
+
+  test('runs the program that is built', () => {
+    for (const command of [service['ExecStart']!, service['ExecStop']!]) {
+      const source = command.split(' ')[1]!.replace('/usr/lib/vmstorage/dist', repository).replace(/\.js$/, '.ts');
+      expect(existsSync(source)).toBe(true);
+    }
   });
 });
