@@ -6,13 +6,13 @@ import { parseInteger } from './literal/numbers.js';
 import { refuse } from './refuse.js';
 
 /** Resolves with the exit code: that of the first guest that could not be stopped. */
-export async function hostGuests(action: 'stop-guests' | 'start-guests', limit: unknown, json: boolean): Promise<number> {
+export async function hostGuests(action: 'stop-guests' | 'start-guests', limitSeconds: number, json: boolean): Promise<number> {
   const told: string[] = [];
   const errors: VmStorageError[] = [];
   await invoke(
     {
       cmdlet: action === 'stop-guests' ? STOP_GUESTS : START_GUESTS,
-      records: [{ parameterSet: '', bound: action === 'stop-guests' ? { limitSeconds: limitSeconds(limit) } : {} }],
+      records: [{ parameterSet: '', bound: action === 'stop-guests' ? { limitSeconds } : {} }],
       client: 'cli',
     },
     {
@@ -33,8 +33,10 @@ export async function hostGuests(action: 'stop-guests' | 'start-guests', limit: 
   return errors[0]?.exitCode ?? 0;
 }
 
-function limitSeconds(given: unknown): number {
+/** `--limit`, read before anything is begun. */
+export function readLimit(action: string, given: unknown): number {
   if (given === undefined) return STOP_LIMIT_SECONDS.default;
+  if (action !== 'stop-guests') refuse(`--limit is of 'host stop-guests' alone.`);
   const seconds = parseInteger(String(given));
   if (seconds === undefined || seconds < 1n || seconds > BigInt(STOP_LIMIT_SECONDS.most)) {
     return refuse(`--limit takes whole seconds from 1 to ${STOP_LIMIT_SECONDS.most}, not '${String(given)}'.`);

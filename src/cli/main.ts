@@ -11,7 +11,7 @@ import { hostAddress } from '../client/address.js';
 import { errorTable, VmStorageError } from '../model/errors.js';
 import { asksForHelp } from './bind.js';
 import { runInForeground } from './foreground.js';
-import { hostGuests } from './host-guests.js';
+import { hostGuests, readLimit } from './host-guests.js';
 import { askHost, hostProgram, startHost, stopHost } from './host-process.js';
 import { offers } from './offers.js';
 import { STOP_LIMIT_SECONDS } from '../protocol/host-commands.js';
@@ -84,6 +84,7 @@ function normalise(words: readonly string[]): { words: string[]; rest: string[] 
 
 async function hostCommand(action: string, json: boolean, limit: unknown): Promise<number> {
   const say = (text: string, document: object): void => console.log(json ? JSON.stringify(document) : text);
+  const limitSeconds = readLimit(action, limit);
   const address = hostAddress();
   switch (action) {
     case 'start': {
@@ -119,7 +120,7 @@ async function hostCommand(action: string, json: boolean, limit: unknown): Promi
     case 'start-guests':
       // Where no host runs there may still be guests, which only a host finds.
       await startHost();
-      return hostGuests(action, limit, json);
+      return hostGuests(action, limitSeconds, json);
     default:
       return runInForeground(hostProgram, []);
   }

@@ -157,6 +157,8 @@ describe('vmstorage', () => {
     [['Start-VM', 'x', '--no.such'], 2, /^Start-VM has no parameter --no.such/],
     [['--nonsense', 'Start-VM', 'x'], 2, /Unknown arguments: nonsense, x/],
     [['host', 'status', '--nonsense'], 2, /Unknown argument: nonsense/],
+    [['host', 'stop-guests', '--limit', 'soon'], 2, /--limit takes whole seconds from 1 to 3600, not 'soon'/],
+    [['host', 'stop', '--limit', '5'], 2, /--limit is of 'host stop-guests' alone/],
     [['Move-VMStorage', 'x', '-Vhds', "@{SourceFilePath='/a';SourceFilePath='/b'}"], 2, /given twice/],
     [['Move-VMStorage', 'x', '-DestinationStoragePath', '-WhatIf'], 2, /looks like a parameter/],
   ])('%j exits with %i and says why', async (words, code, why) => {
@@ -253,6 +255,21 @@ describe('vmstorage', () => {
   it.each(['--json=true', '-Json:$true', '--JS'])('%s is --json', async (word) => {
     host.scripts['Get-VM'] = (call) => call.output(vm());
     expect(JSON.parse((await vmstorage(['Get-VM', word])).stdout)).toMatchObject({ ok: true });
+  });
+
+  it('host stop-guests asks the host, tells each guest as it ends, and its exit code is that of the first that could not be stopped', async () => {
+    host.scripts['host stop-guests'] = async (call) => {
+      await call.text('information', 'The virtual machine "a" was shut down.');
+      await call.error({ message: 'b does not end', code: 'HypervisorFailure' });
+    };
+    expect(await vmstorage(['host', 'stop-guests', '--limit', '5'])).toEqual({
+      code: 16,
+      stdout: 'The virtual machine "a" was shut down.\n',
+      stderr: 'vmstorage: b does not end\n',
+    });
+    expect(host.heard.at(-1)).toMatchObject({ cmdlet: 'host stop-guests', bound: { limitSeconds: 5 } });
+    expect(await vmstorage(['host', 'start-guests'])).toMatchObject({ code: 0, stdout: '' });
+    expect(host.heard.at(-1)).toMatchObject({ cmdlet: 'host start-guests', bound: {} });
   });
 
   it('host status shows a running one', async () => {
