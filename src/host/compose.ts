@@ -2,7 +2,7 @@
  * The one place that constructs the host's parts and connects them. A host that is closed, or dies, leaves workers and guests as they are;
  * the next one finds them.
  */
-import { chmod, stat } from 'node:fs/promises';
+import { chmod, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { definitionsHash } from '../../cmdlets/hash.js';
@@ -66,6 +66,8 @@ export async function startHost(options: HostOptions): Promise<RunningHost> {
       ...host,
       async close() {
         await host.close();
+        // A folder in memory outside the instance's own is not left behind without need.
+        await rmdir(paths.marksFolder).catch(() => {});
         await lock.release();
       },
     };
@@ -152,7 +154,8 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
  * who need it try again, and say so if it fails.
  */
 async function makeFolders(paths: InstancePaths): Promise<readonly string[]> {
-  for (const folder of new Set([paths.stateFolder, paths.runFolder, dirname(paths.hostSocket)])) {
+  // A marks folder that somebody else has put into /dev/shm cannot be made ours, and is refused here.
+  for (const folder of new Set([paths.stateFolder, paths.runFolder, dirname(paths.hostSocket), paths.marksFolder])) {
     await makeFolder(folder).catch((cause: unknown) => {
       throw notMade(folder, cause);
     });

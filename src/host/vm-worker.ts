@@ -44,6 +44,7 @@ export interface VmWorkerOptions extends WorkerStarterOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly journalPath: string;
+  readonly marksPath: string;
   /** Disks as the registry has them now; asked before each `serve`. */
   readonly disks: () => readonly ServedDisk[];
 }
@@ -186,7 +187,13 @@ export class VmWorker implements WorkerClient {
       if (!reached.found || status.disks.length === 0) {
         status = await link.call(
           'serve',
-          { vmId: this.vmId, disks: this.options.disks(), journalPath: this.options.journalPath, ...how },
+          {
+            vmId: this.vmId,
+            disks: this.options.disks(),
+            journalPath: this.options.journalPath,
+            marksPath: this.options.marksPath,
+            ...how,
+          },
           { timeoutMs: SERVE_LIMIT_MS, signal: this.#gone.signal },
         );
       }

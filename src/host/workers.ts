@@ -134,6 +134,7 @@ export class HostWorkers implements Workers {
       {
         ...this.options,
         journalPath: paths.journal(vmId),
+        marksPath: paths.marks(vmId),
         disks: () => {
           const vm = registry.byId(vmId);
           if (!vm)

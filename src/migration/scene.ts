@@ -55,6 +55,10 @@ export class Scene {
     return this.ports.paths.journal(this.plan.vmId);
   }
 
+  get marksPath(): string {
+    return this.ports.paths.marks(this.plan.vmId);
+  }
+
   /** Changes the durable record; nothing that depends on it may happen before this resolves. */
   async record(change: Partial<Omit<LedgerEntry, 'schema' | 'state'>> & { state?: LedgerState }): Promise<void> {
     await this.gate();

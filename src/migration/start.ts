@@ -15,13 +15,13 @@ export async function startEngine(scene: Scene): Promise<void> {
 }
 
 async function startOnce(scene: Scene): Promise<void> {
-  const { plan, journalPath } = scene;
+  const { plan, journalPath, marksPath } = scene;
   for (let attempt = 1; ; attempt++) {
     const worker = await scene.needWorker();
     refuseStopped(scene);
     try {
       // No limit, and a stop has to wait for the answer: a start that was abandoned might still succeed, and then move on unwatched.
-      await scene.fromWorker(worker.call('startMove', { plan, journalPath }, { timeoutMs: 0 }));
+      await scene.fromWorker(worker.call('startMove', { plan, journalPath, marksPath }, { timeoutMs: 0 }));
       return;
     } catch (cause) {
       if (!isLost(cause)) throw cause;

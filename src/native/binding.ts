@@ -35,11 +35,14 @@ export interface NativeServedDisk {
 /** One engine: a reactor thread with the disks of one VM. Every method may reject with a NativeFailure. */
 export interface NativeEngine {
   readonly io: string;
-  /** Opens (a journal at `journalPath` outranks `disks`), locks and exports. Resolves when every disk is served. */
-  serve(disks: readonly NativeServedDisk[], journalPath: string, lockWaitMs: number): Promise<void>;
+  /**
+   * Opens (a journal at `journalPath` outranks `disks`), locks and exports. Resolves when every disk is served. `marksPath`: a file in
+   * memory for what the move notes per write; without it, beside the journal.
+   */
+  serve(disks: readonly NativeServedDisk[], journalPath: string, lockWaitMs: number, marksPath?: string | null): Promise<void>;
   /** JSON of WorkerStatus without pid and vmId. */
   status(): Promise<string>;
-  startMove(planJson: string, journalPath: string): Promise<void>;
+  startMove(planJson: string, journalPath: string, marksPath?: string | null): Promise<void>;
   /** False when the move is past the point of no return and goes on. */
   stopMove(): Promise<boolean>;
   releaseMove(): Promise<void>;

@@ -6,8 +6,11 @@
  * <state>/registry.json  settings.json  running.json  accelerator.json  host.token
  *         moves/<vm id>.journal    firmware/<vm id>.vars.fd    logs/host.log    logs/<vm id>/{worker,qemu,console,guest}.log
  * <run>/host.sock    <first 8 hex of vm id>/{worker,qmp,guest,d0,d1...}.sock, qemu.pid    tool-<pid>-<n>.sock
+ * <marks>/<vm id>.marks    in memory: <run>/marks, or with VMSTORAGE_HOME /dev/shm/vmstorage-<hash of that folder> where there is a /dev/shm
  * ```
  */
+import { createHash } from 'node:crypto';
+import { statfsSync } from 'node:fs';
 import { isAbsolute, join, resolve } from 'node:path';
 import { VmStorageError } from '../model/errors.js';
 
@@ -28,10 +31,13 @@ export interface InstancePaths {
   /** Random, made once: names the lock that keeps a second host away. */
   readonly tokenFile: string;
   readonly movesFolder: string;
+  /** Only for what a `kill -9` must not lose and a power cut may (native/engine/src/mirror/marks.rs). */
+  readonly marksFolder: string;
   readonly firmwareFolder: string;
   readonly logsFolder: string;
   readonly hostLog: string;
   journal(vmId: string): string;
+  marks(vmId: string): string;
   firmwareVariables(vmId: string): string;
   vmRunFolder(vmId: string): string;
   workerSocket(vmId: string): string;
@@ -59,6 +65,7 @@ export function instancePaths(environment: { readonly [name: string]: string | u
       `The folder '${runFolder}' is too long for socket names (${longestBytes} of at most ${SOCKET_PATH_MAX_BYTES} bytes). Set VMSTORAGE_HOME to a shorter path.`,
     );
   }
+  const marksFolder = home ? marksFolderOf(stateFolder) : join(runFolder, 'marks');
   const vmRunFolder = (vmId: string): string => join(runFolder, runName(vmId));
   const vmLogFolder = (vmId: string): string => join(stateFolder, 'logs', vmId);
   return {
@@ -71,10 +78,12 @@ export function instancePaths(environment: { readonly [name: string]: string | u
     acceleratorFile: join(stateFolder, 'accelerator.json'),
     tokenFile: join(stateFolder, 'host.token'),
     movesFolder: join(stateFolder, 'moves'),
+    marksFolder,
     firmwareFolder: join(stateFolder, 'firmware'),
     logsFolder: join(stateFolder, 'logs'),
     hostLog: join(stateFolder, 'logs', 'host.log'),
     journal: (vmId) => join(stateFolder, 'moves', `${vmId}.journal`),
+    marks: (vmId) => join(marksFolder, `${vmId}.marks`),
     firmwareVariables: (vmId) => join(stateFolder, 'firmware', `${vmId}.vars.fd`),
     vmRunFolder,
     workerSocket: (vmId) => join(vmRunFolder(vmId), 'worker.sock'),
@@ -86,6 +95,23 @@ export function instancePaths(environment: { readonly [name: string]: string | u
     vmLogFolder,
     vmLog: (vmId, which) => join(vmLogFolder(vmId), `${which}.log`),
   };
+}
+
+/** The same for every host of the instance. Without a /dev/shm the run folder has to do: it is right there too, and may be slow. */
+function marksFolderOf(stateFolder: string): string {
+  const hash = createHash('sha256').update(stateFolder).digest('hex').slice(0, 16);
+  return isTmpfs('/dev/shm') ? `/dev/shm/vmstorage-${hash}` : join(stateFolder, 'run', 'marks');
+}
+
+/** TMPFS_MAGIC of statfs(2). */
+const TMPFS = 0x01021994;
+
+function isTmpfs(folder: string): boolean {
+  try {
+    return statfsSync(folder).type === TMPFS;
+  } catch {
+    return false;
+  }
 }
 
 /** The name of a VM's run folder. 32 bits of a random id: New-VM draws again when another VM has the same (registry.add refuses it). */

@@ -96,13 +96,17 @@ export interface WorkerMethods {
   /**
    * Opens (journal first: it outranks `disks`), locks and serves. Idempotent for the same list, also while the first call is under way;
    * another list is refused (InvalidState). `lockWaitMs`: how long whoever holds a lock is waited for; default: as long as it takes.
+   * `marksPath`: where in memory a move keeps what has to survive a kill only; default: beside the journal.
    */
-  serve: { params: { vmId: string; disks: readonly ServedDisk[]; journalPath: string; lockWaitMs?: number }; result: WorkerStatus };
+  serve: {
+    params: { vmId: string; disks: readonly ServedDisk[]; journalPath: string; marksPath?: string; lockWaitMs?: number };
+    result: WorkerStatus;
+  };
   /**
    * Creates the targets (exclusively, with owner, mode and xattrs of their sources), the journal, and starts. Returns when the journal's `started` record is durable. When it rejects, no
    * target of its making is left; when the worker dies in it, the host removes what is there (by identity or birth time) and asks again.
    */
-  startMove: { params: { plan: MovePlan; journalPath: string }; result: Record<string, never> };
+  startMove: { params: { plan: MovePlan; journalPath: string; marksPath?: string }; result: Record<string, never> };
   /**
    * Cancels before COMMITTED and returns when the targets are closed and their names gone; after it `stopped` is false and the move goes on.
    * Idempotent: `stopped` is true as well for a move that failed or was stopped before. The journal stays until `endMove`.

@@ -7,7 +7,7 @@ import { callNative, fromNative } from '../native/errors.js';
 import { encodeFrame, FrameDecoder } from '../protocol/frames.js';
 import type { MoveStatus } from '../model/move.js';
 import { toWireError } from '../protocol/wire-error.js';
-import type { ServedDisk, WorkerEvent, WorkerMethod, WorkerMethods, WorkerStatus } from '../protocol/worker.js';
+import type { WorkerEvent, WorkerMethod, WorkerMethods, WorkerStatus } from '../protocol/worker.js';
 import { imageMethods } from './images.js';
 
 /** One host, perhaps its successor, and a test or two: more is a mistake. */
@@ -120,9 +120,9 @@ export class WorkerServer {
     return this.#engine;
   }
 
-  async #open(disks: readonly ServedDisk[], journalPath: string, lockWaitMs: number): Promise<void> {
+  async #open({ disks, journalPath, marksPath, lockWaitMs = LOCK_WAIT_MS }: WorkerMethods['serve']['params']): Promise<void> {
     try {
-      await callNative(this.#start().serve(disks, journalPath, lockWaitMs));
+      await callNative(this.#start().serve(disks, journalPath, lockWaitMs, marksPath));
     } catch (error) {
       this.#served = null;
       throw error;
@@ -159,7 +159,8 @@ export class WorkerServer {
 
   readonly #handlers: Handlers = {
     status: () => this.#status(),
-    serve: async ({ vmId, disks, journalPath, lockWaitMs = LOCK_WAIT_MS }) => {
+    serve: async (params) => {
+      const { vmId, disks } = params;
       if (vmId !== this.#options.vmId) {
         throw new VmStorageError('InvalidParameter', `This worker is of VM ${this.#options.vmId}, not of ${vmId}.`);
       }
@@ -170,12 +171,12 @@ export class WorkerServer {
           `This worker serves other disks already (${this.#served.asked}) than it is asked to (${asked}). End it; another one serves the new list.`,
         );
       }
-      this.#served ??= { asked, done: this.#open(disks, journalPath, lockWaitMs) };
+      this.#served ??= { asked, done: this.#open(params) };
       await this.#served.done;
       return this.#status();
     },
-    startMove: async ({ plan, journalPath }) => {
-      await callNative(this.#start().startMove(JSON.stringify(plan), journalPath));
+    startMove: async ({ plan, journalPath, marksPath }) => {
+      await callNative(this.#start().startMove(JSON.stringify(plan), journalPath, marksPath));
       this.#lastSent = '';
       this.#follow();
       return {};

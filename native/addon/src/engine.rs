@@ -8,6 +8,7 @@ use napi::Status;
 use napi::bindgen_prelude::{Either, Null};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode, UnknownReturnValue};
 use napi_derive::napi;
+use vmstorage_engine::mirror::JournalPlace;
 use vmstorage_engine::worker::{ServeDisk, Worker};
 
 use crate::error::{blocking, to_napi};
@@ -68,6 +69,7 @@ impl NativeEngine {
         disks: Vec<NativeServedDisk>,
         journal_path: String,
         lock_wait_ms: u32,
+        marks_path: Option<String>,
     ) -> napi::Result<()> {
         let mut wanted = Vec::with_capacity(disks.len());
         for disk in disks {
@@ -83,7 +85,7 @@ impl NativeEngine {
         }
         let worker = Arc::clone(&self.worker);
         let wait = Duration::from_millis(u64::from(lock_wait_ms));
-        blocking(move || worker.serve(&wanted, &PathBuf::from(journal_path), wait)).await
+        blocking(move || worker.serve(&wanted, place_of(journal_path, marks_path), wait)).await
     }
 
     /// JSON of a worker's status, without pid and VM id.
@@ -95,9 +97,14 @@ impl NativeEngine {
     }
 
     #[napi]
-    pub async fn start_move(&self, plan_json: String, journal_path: String) -> napi::Result<()> {
+    pub async fn start_move(
+        &self,
+        plan_json: String,
+        journal_path: String,
+        marks_path: Option<String>,
+    ) -> napi::Result<()> {
         let worker = Arc::clone(&self.worker);
-        blocking(move || worker.start_move(&plan_json, &PathBuf::from(journal_path))).await
+        blocking(move || worker.start_move(&plan_json, place_of(journal_path, marks_path))).await
     }
 
     /// False when the move is past COMMITTED and goes on.
@@ -134,5 +141,14 @@ impl NativeEngine {
             Ok(())
         })
         .await
+    }
+}
+
+/// Without a place of their own the marks are beside the journal.
+fn place_of(journal: String, marks: Option<String>) -> JournalPlace {
+    let beside = JournalPlace::from(&PathBuf::from(journal));
+    match marks {
+        Some(marks) => JournalPlace { marks: marks.into(), ..beside },
+        None => beside,
     }
 }

@@ -13,7 +13,9 @@ use vmstorage_engine::disk::{DiskError, Errno, ErrorKind};
 use vmstorage_engine::file::LockWait;
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{OpenImage, open_image};
-use vmstorage_engine::mirror::{CHUNK_BYTES, DiskSetup, Event, JournalPhase, Move, MoveLimits, SavedMap, SharedWords};
+use vmstorage_engine::mirror::{
+    CHUNK_BYTES, DiskSetup, Event, JournalPhase, Move, MoveLimits, Revocation, SavedMap, SharedWords,
+};
 use vmstorage_engine::service::{DiskId, now_us};
 
 const DISK_BYTES: u64 = 8 << 20;
@@ -24,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn machine() -> Move {
     let words = || SharedWords::in_memory(DISK_BYTES / CHUNK_BYTES);
     let setup = DiskSetup { size_bytes: DISK_BYTES, dirty: words(), intent: words() };
-    Move::new(MoveLimits::default(), vec![setup]).unwrap()
+    Move::new(MoveLimits::default(), Revocation::in_memory(), vec![setup]).unwrap()
 }
 
 fn new_disk(path: &Path) {
@@ -83,7 +85,8 @@ fn a_write_between_the_reading_of_the_bitmaps_and_the_beginning_is_left_to_copy(
     let tracked = SavedMap::new(dirty.clone(), chunks).unwrap();
     disk.engine.call(move |service| service.track(DiskId(0), tracked)).unwrap();
     let setup = DiskSetup { size_bytes: DISK_BYTES, dirty, intent };
-    let machine = Move::resume(MoveLimits::default(), JournalPhase::Copy, vec![setup]).unwrap();
+    let machine =
+        Move::resume(MoveLimits::default(), JournalPhase::Copy, Revocation::in_memory(), vec![setup]).unwrap();
     disk.write(3 * CHUNK_BYTES, &pattern(0, 512), 0, 1, false).unwrap();
     let path = folder.path().join("target");
     let request = OpenImage { path: &path, format: Format::Raw, writable: true, wait: LockWait::No };

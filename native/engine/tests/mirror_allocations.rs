@@ -69,7 +69,7 @@ fn a_warm_mirror_of_a_tib_allocates_nothing_in_copy_and_in_mirror() {
     let chunks = DISK_BYTES / CHUNK_BYTES;
     let words = || SharedWords::in_memory(chunks);
     let setup = DiskSetup { size_bytes: DISK_BYTES, dirty: words(), intent: words() };
-    let mut machine = Move::new(MoveLimits::default(), vec![setup]).expect("a machine");
+    let mut machine = Move::new(MoveLimits::default(), Revocation::in_memory(), vec![setup]).expect("a machine");
     let (mut out, mut again) = (Vec::with_capacity(4096), Vec::with_capacity(4096));
     let mut now_us = 1_000_000;
     for phase in [Phase::Copy, Phase::Verify] {

@@ -14,7 +14,7 @@ use vmstorage_engine::file::LockWait;
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{Image, OpenImage, open_image};
 use vmstorage_engine::mirror::{
-    CHUNK_BYTES, DiskSetup, Event, JournalPhase, Move, MoveLimits, RecordResult, SharedWords,
+    CHUNK_BYTES, DiskSetup, Event, JournalPhase, Move, MoveLimits, RecordResult, Revocation, SharedWords,
 };
 use vmstorage_engine::service::{DiskId, MoveFigures, Notice, Service};
 
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn machine() -> Move {
     let words = || SharedWords::in_memory(DISK_BYTES / CHUNK_BYTES);
     let setup = DiskSetup { size_bytes: DISK_BYTES, dirty: words(), intent: words() };
-    Move::new(MoveLimits::default(), vec![setup]).unwrap()
+    Move::new(MoveLimits::default(), Revocation::in_memory(), vec![setup]).unwrap()
 }
 
 struct Place {

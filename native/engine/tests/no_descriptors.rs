@@ -9,7 +9,7 @@ use support::export::TestDisk;
 use vmstorage_engine::file::LockWait;
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{OpenImage, open_image};
-use vmstorage_engine::mirror::{CHUNK_BYTES, DiskSetup, Move, MoveLimits, SharedWords};
+use vmstorage_engine::mirror::{CHUNK_BYTES, DiskSetup, Move, MoveLimits, Revocation, SharedWords};
 use vmstorage_engine::service::DiskId;
 
 const DISK_BYTES: u64 = 8 << 20;
@@ -24,7 +24,7 @@ fn every_disk_is_scanned_or_copied_whole_even_when_its_file_cannot_be_opened_onc
     let disk = TestDisk::open(&path("source"));
     let words = || SharedWords::in_memory(DISK_BYTES / CHUNK_BYTES);
     let setup = DiskSetup { size_bytes: DISK_BYTES, dirty: words(), intent: words() };
-    let machine = Move::new(MoveLimits::default(), vec![setup]).unwrap();
+    let machine = Move::new(MoveLimits::default(), Revocation::in_memory(), vec![setup]).unwrap();
     let target = path("target");
     let request = OpenImage { path: &target, format: Format::Raw, writable: true, wait: LockWait::No };
     let targets = vec![(DiskId(0), open_image(&request).unwrap())];

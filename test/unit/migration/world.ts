@@ -298,7 +298,12 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
       },
       pathHolder: (one) => paths.get(one) ?? null,
     },
-    paths: { stateFolder: world.state, movesFolder: path.join(world.state, 'moves'), journal: (id) => world.journal(id) },
+    paths: {
+      stateFolder: world.state,
+      movesFolder: path.join(world.state, 'moves'),
+      journal: (id) => world.journal(id),
+      marks: (id) => `${world.journal(id)}.marks`,
+    },
     settings: {
       get current() {
         return { maximumStorageMigrations: world.limit, virtualHardDiskPath: world.slow, virtualMachinePath: world.slow };

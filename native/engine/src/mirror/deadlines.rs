@@ -29,17 +29,22 @@ impl Move {
             halves.target == Half::Open && !halves.abandoned && now_us.saturating_sub(since_us) > limit
         };
         if self.stage.needs_both() {
-            // Nothing may be given up before the journal has forgotten COMMITTED, but that can be begun.
             let late = self.disks.iter().any(|disk| {
                 disk.writes.iter().any(|entry| !entry.waiting && is_late(&entry.halves, entry.submitted_us))
                     || disk.flushes.iter().any(|flush| is_late(&flush.halves, flush.submitted_us))
             });
-            if late {
-                self.revert(None, true, out);
+            // What only the target got waits for COMMITTED, but not longer than for anything else.
+            let held_long = |due_us: Option<u64>| due_us.is_some_and(|due_us| now_us.saturating_sub(due_us) > limit);
+            let held = self.disks.iter().any(|disk| {
+                disk.writes.iter().any(|entry| !entry.acknowledged && held_long(entry.due_us))
+                    || disk.flushes.iter().any(|flush| !flush.acknowledged && held_long(flush.due_us))
+            });
+            if !late && !held {
+                return;
             }
-            return;
+            self.revert(None, late, now_us, out);
         }
-        if !self.stage.tracks() {
+        if !self.stage.source_decides() {
             return;
         }
         let mut fell_behind = false;
@@ -66,7 +71,11 @@ impl Move {
             }
         }
         if fell_behind {
-            self.fall_back(now_us, out);
+            if self.stage == Stage::Reverting {
+                self.fell_behind_while_reverting = true;
+            } else {
+                self.fall_back(now_us, out);
+            }
             self.settle_all(now_us, out);
         }
     }
@@ -126,7 +135,7 @@ impl Move {
 
     /// A target with something in flight that answers nothing at all.
     fn check_silence(&mut self, now_us: u64, out: &mut Vec<Action>) {
-        if !self.stage.tracks() && !self.stage.needs_both() {
+        if !self.stage.source_decides() && !self.stage.needs_both() {
             return;
         }
         let limit = self.limits.silence_limit_us;

@@ -31,14 +31,14 @@ impl Move {
     pub(super) fn fail(&mut self, reason: EndReason, now_us: u64, out: &mut Vec<Action>) {
         if self.stage.tracks() {
             self.begin_ending(reason, now_us, out);
-        } else if self.stage.needs_both() {
-            self.revert(Some(reason), false, out);
+        } else if matches!(self.stage, Stage::Committing | Stage::Reverting) {
+            self.revert(Some(reason), false, now_us, out);
         }
     }
 
     /// The target refused something; what it was about is dirty.
     pub(super) fn target_failed(&mut self, errno: Errno, now_us: u64, out: &mut Vec<Action>) {
-        if !self.stage.tracks() && !self.stage.needs_both() {
+        if !self.stage.source_decides() && !self.stage.needs_both() {
             return;
         }
         self.target_retries += 1;
@@ -49,7 +49,7 @@ impl Move {
             self.copy_after_us =
                 now_us + (self.limits.target_retry_pause_us << self.target_retries.min(8).saturating_sub(1));
             if self.stage == Stage::Committing {
-                self.revert(None, false, out);
+                self.revert(None, false, now_us, out);
             }
         }
     }

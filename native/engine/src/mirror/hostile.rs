@@ -43,9 +43,10 @@ pub fn journal_file(folder: &Path, data: &[u8]) {
         return;
     }
     if let Ok((journal, writer)) = Journal::open(&path) {
-        let setups = journal.setups();
-        assert_eq!(setups.len(), journal.disk_bytes().len());
-        drop(Move::resume(MoveLimits::default(), journal.phase(), setups));
+        if let (Some(setups), Some(revocation)) = (journal.setups(), journal.revocation()) {
+            assert_eq!(setups.len(), journal.disk_bytes().len());
+            drop(Move::resume(MoveLimits::default(), journal.phase(), revocation, setups));
+        }
         drop((journal, writer));
     }
     drop(fs::remove_file(&path));

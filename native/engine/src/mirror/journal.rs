@@ -1,53 +1,76 @@
-//! The journal of one move: its plan, its phase, and what differs between the sides. In the state folder, never on the
-//! destination.
+//! The journal of one move: its plan and its phase. In the state folder, never on the destination; what differs between the sides is in
+//! its marks (`marks.rs`), in memory.
 //!
-//! It outlives the process (bitmaps are a shared mapping) and the power (records are synced). Preallocated with
-//! written zeros, because a store into a mapping whose block cannot be allocated is a SIGBUS, not an error. Layout:
-//! `journal_layout.rs`. While it is open the file is locked (flock), by the description that the writer shares.
+//! It outlives the power: records are synced, each in both slots (`journal_layout.rs`). While it is open the file is locked (flock), by the
+//! description that the writer shares.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-use memmap2::{MmapOptions, MmapRaw};
-use rustix::fs::{FallocateFlags, FlockOperation, RenameFlags};
+use rustix::fs::{FlockOperation, RenameFlags};
 use zerocopy::IntoBytes;
 
 use super::disk_state::DiskSetup;
 use super::journal_layout::*;
 use super::journal_writer::JournalWriter;
-use super::saved_map::SharedWords;
+use super::marks::{Marks, MarksFound};
+use super::revocation::Revocation;
 use super::vocabulary::JournalPhase;
 use crate::disk::{DiskError, ErrorKind};
 
-/// Zeros are written in pieces of this size.
-const ZERO_PIECE_BYTES: usize = 1024 * 1024;
-/// ... and synced after so many: what waits to be written back when a guest on the same file system flushes, that guest waits for.
-const ZERO_SYNC_BYTES: u64 = 4 * 1024 * 1024;
+/// Where the record of a move is: what has to survive a power cut, and what only a kill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalPlace {
+    pub journal: PathBuf,
+    /// In a folder in memory that holds nothing but marks.
+    pub marks: PathBuf,
+}
 
-/// An open journal. The bitmaps stay mapped as long as any [`SharedWords`] of it lives.
+/// With the marks beside the journal: for tests, and where there is no folder in memory.
+impl From<&Path> for JournalPlace {
+    fn from(journal: &Path) -> Self {
+        let mut marks = journal.as_os_str().to_owned();
+        marks.push(".marks");
+        Self { journal: journal.to_owned(), marks: marks.into() }
+    }
+}
+
+impl From<&JournalPlace> for JournalPlace {
+    fn from(place: &JournalPlace) -> Self {
+        place.clone()
+    }
+}
+
+impl From<&PathBuf> for JournalPlace {
+    fn from(journal: &PathBuf) -> Self {
+        journal.as_path().into()
+    }
+}
+
+/// An open journal. Its marks stay mapped as long as any word of them lives.
 pub struct Journal {
     path: PathBuf,
     facts: Facts,
     plan: Vec<u8>,
-    bitmaps: Arc<MmapRaw>,
+    marks: Option<Marks>,
 }
 
 impl Journal {
     /// Makes the journal of a new move, in phase `Started`, and returns when it and its name are durable.
     /// `disk_bytes`: guest bytes of each disk.
     ///
-    /// It appears under `path` complete or not at all. Refused: a file that is there already (`AlreadyExists`), too
+    /// It appears under its path complete or not at all. Refused: a file that is there already (`AlreadyExists`), too
     /// many disks or too large a plan (`InvalidArgument`); no space is found out here and not later (`NoSpace`).
     pub fn create(
-        path: &Path,
+        place: impl Into<JournalPlace>,
         plan: &[u8],
         disk_bytes: &[u64],
         boot_id: [u8; 16],
     ) -> Result<(Journal, JournalWriter), DiskError> {
+        let place = place.into();
+        let path = place.journal.as_path();
         let refuse = |what: &str| DiskError::new(ErrorKind::InvalidArgument, format!("cannot keep a journal: {what}"));
         if disk_bytes.len() > JOURNAL_DISKS_MAX {
             return Err(refuse("a move has at most 256 disks").at(path));
@@ -58,6 +81,11 @@ impl Journal {
         if plan.len() as u64 > JOURNAL_PLAN_MAX {
             return Err(refuse("its plan is larger than 16 MiB").at(path));
         }
+        if path.symlink_metadata().is_ok() {
+            // Its marks are not to be replaced.
+            let message = format!("there is a journal '{}' already", path.display());
+            return Err(DiskError::new(ErrorKind::AlreadyExists, message).at(path));
+        }
         let facts = Facts {
             sequence: 1,
             phase: JournalPhase::Started,
@@ -65,6 +93,7 @@ impl Journal {
             plan_bytes: plan.len() as u64,
             plan_checksum: crc32c(plan),
             disk_bytes: disk_bytes.to_vec(),
+            id: uuid::Uuid::new_v4().into_bytes(),
         };
         let draft = draft_of(path);
         // One that was left behind was never a journal.
@@ -74,6 +103,7 @@ impl Journal {
             }
             _ => {}
         }
+        let marks = Marks::create(&place.marks, facts.id, boot_id, disk_bytes)?;
         let made = write_new(&draft, plan, &facts).and_then(|file| {
             rustix::fs::renameat_with(rustix::fs::CWD, &draft, rustix::fs::CWD, path, RenameFlags::NOREPLACE)
                 .map_err(|errno| DiskError::io("create the journal", path, errno.into()))?;
@@ -82,17 +112,22 @@ impl Journal {
         });
         let file = made.inspect_err(|_| {
             // The error that counts is the one above.
-            drop(std::fs::remove_file(&draft));
+            drop((std::fs::remove_file(&draft), Marks::remove(&place.marks)));
         })?;
-        Self::with(path, file, facts, plan.to_vec(), 1)
+        marks.recorded(facts.sequence);
+        let writer =
+            JournalWriter { file, path: path.to_owned(), facts: facts.clone(), slot: 0, marks: Some(marks.clone()) };
+        Ok((Journal { path: path.to_owned(), facts, plan: plan.to_vec(), marks: Some(marks) }, writer))
     }
 
-    /// Opens a journal that was left behind. What it says is durable when this returns: a record that was only in the
-    /// page cache must not be acted upon and then be lost.
+    /// Opens a journal that was left behind. What it says is durable in both slots when this returns: a record that was only in the page
+    /// cache, or in one slot, must not be acted upon and then be lost.
     ///
     /// `Locked`: its move still runs (or its process is still dying). `Corrupt`: names the rule that is broken.
     /// `Unsupported`: by a newer version.
-    pub fn open(path: &Path) -> Result<(Journal, JournalWriter), DiskError> {
+    pub fn open(place: impl Into<JournalPlace>) -> Result<(Journal, JournalWriter), DiskError> {
+        let place = place.into();
+        let path = place.journal.as_path();
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -105,7 +140,7 @@ impl Journal {
         if length < PLAN_OFFSET {
             return Err(corrupt(path, "it begins with two superblocks of 4096 bytes"));
         }
-        let (facts, slot) = newest(&file, path)?;
+        let Newest { facts, slot, in_both } = newest(&file, path)?;
         if facts.file_bytes() != length {
             return Err(corrupt(path, "its length is what the superblock says"));
         }
@@ -114,25 +149,25 @@ impl Journal {
         if crc32c(&plan) != facts.plan_checksum {
             return Err(corrupt(path, "the checksum of the plan is in the superblock"));
         }
-        Self::with(path, file, facts, plan, slot ^ 1)
-    }
-
-    fn with(
-        path: &Path,
-        file: File,
-        facts: Facts,
-        plan: Vec<u8>,
-        next_slot: u64,
-    ) -> Result<(Journal, JournalWriter), DiskError> {
-        let offset = facts.bitmaps_offset();
-        let bytes = (facts.file_bytes() - offset) as usize;
-        let bitmaps = MmapOptions::new()
-            .offset(offset)
-            .len(bytes)
-            .map_raw(&file)
-            .map_err(|error| DiskError::io("map the bitmaps of", path, error))?;
-        let journal = Journal { path: path.to_owned(), facts: facts.clone(), plan, bitmaps: Arc::new(bitmaps) };
-        Ok((journal, JournalWriter { file, path: path.to_owned(), facts, slot: next_slot }))
+        let marks = Marks::open(&place.marks, facts.id, &facts.disk_bytes)?;
+        if let Some(marks) = marks.as_ref().filter(|marks| marks.sequence() > facts.sequence) {
+            let message = format!(
+                "the journal '{}' is an older copy: it holds record {}, and record {} was written",
+                path.display(),
+                facts.sequence,
+                marks.sequence()
+            );
+            return Err(DiskError::new(ErrorKind::Corrupt, message).at(path));
+        }
+        let mut writer =
+            JournalWriter { file, path: path.to_owned(), facts: facts.clone(), slot: slot ^ 1, marks: marks.clone() };
+        if !in_both {
+            writer.write_both().map_err(|(_, error)| error)?;
+            if let Some(marks) = &marks {
+                marks.recorded(facts.sequence);
+            }
+        }
+        Ok((Journal { path: path.to_owned(), facts, plan, marks }, writer))
     }
 
     /// The phase when it was opened.
@@ -145,7 +180,7 @@ impl Journal {
         &self.plan
     }
 
-    /// False after a reboot: the bitmaps are then not to be trusted, the move is rolled back or completed.
+    /// False after a reboot: the marks are then gone, the move is rolled back or completed.
     pub fn is_of_boot(&self, boot_id: [u8; 16]) -> bool {
         self.facts.boot_id == boot_id
     }
@@ -158,33 +193,33 @@ impl Journal {
         &self.path
     }
 
-    /// The disks with their bitmaps, for `Move::new` or `Move::resume`. Only one machine may use them at a time.
-    pub fn setups(&self) -> Vec<DiskSetup> {
-        let mut at = 0;
-        let mut words = |size: u64| {
-            // SAFETY: `with` mapped `file_bytes - bitmaps_offset` bytes, which is the sum of all bitmaps; `at` stays
-            // below it. The mapping is page aligned and every bitmap a multiple of 4096, so words are aligned. It
-            // lives as long as the Arc, and all access is atomic.
-            let words = unsafe {
-                let start = self.bitmaps.as_mut_ptr().add(at).cast::<AtomicU64>();
-                SharedWords::from_raw(self.bitmaps.clone(), start, bitmap_words(size))
-            };
-            at += bitmap_bytes(size) as usize;
-            words
-        };
-        let setup = |size: &u64| DiskSetup { size_bytes: *size, dirty: words(*size), intent: words(*size) };
-        self.facts.disk_bytes.iter().map(setup).collect()
+    /// The disks with their bitmaps, for `Move::new` or `Move::resume`; only one machine may use them at a time. `None` without marks.
+    pub fn setups(&self) -> Option<Vec<DiskSetup>> {
+        self.marks.as_ref().map(|marks| marks.setups(&self.facts.disk_bytes))
     }
 
-    /// Removes a journal, durably. No error if it is gone already.
-    pub fn remove(path: &Path) -> Result<(), DiskError> {
-        match std::fs::remove_file(path) {
+    /// Whether COMMITTED counts, for the same machine. `None` without marks.
+    pub fn revocation(&self) -> Option<Revocation> {
+        self.marks.as_ref().and_then(Marks::revocation)
+    }
+
+    /// What stands at the place of the marks of a journal that is not there.
+    pub fn missing(place: &JournalPlace, boot_id: [u8; 16]) -> Result<MarksFound, DiskError> {
+        Marks::find(&place.marks, boot_id)
+    }
+
+    /// Removes a journal, durably, and its marks behind it. No error if it is gone already.
+    pub fn remove(place: impl Into<JournalPlace>) -> Result<(), DiskError> {
+        let place = place.into();
+        Marks::begin_ending(&place.marks)?;
+        match std::fs::remove_file(&place.journal) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(DiskError::io("remove the journal", path, error));
+                return Err(DiskError::io("remove the journal", &place.journal, error));
             }
             _ => {}
         }
-        sync_folder(path)
+        sync_folder(&place.journal)?;
+        Marks::remove(&place.marks)
     }
 }
 
@@ -221,25 +256,12 @@ fn write_new(path: &Path, plan: &[u8], facts: &Facts) -> Result<File, DiskError>
         .open(path)
         .map_err(failed)?;
     lock(&file, path)?;
-    let length = facts.file_bytes();
-    match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, length) {
-        // The zeros below allocate just as well.
-        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
-        Err(errno) => return Err(failed(errno.into())),
-    }
-    // Written, not only reserved: unwritten extents are converted at write-back, and that may want space.
-    let zeros = vec![0; ZERO_PIECE_BYTES];
-    let mut left = length;
-    while left > 0 {
-        let piece = left.min(ZERO_PIECE_BYTES as u64);
-        file.write_all(&zeros[..piece as usize]).map_err(failed)?;
-        left -= piece;
-        if (length - left).is_multiple_of(ZERO_SYNC_BYTES) {
-            file.sync_data().map_err(failed)?;
-        }
-    }
+    // Small and written whole: what lacks space is found out here.
+    file.write_all(&vec![0; facts.file_bytes() as usize]).map_err(failed)?;
     file.write_all_at(plan, PLAN_OFFSET).map_err(failed)?;
-    file.write_all_at(facts.encode().as_bytes(), 0).map_err(failed)?;
+    for slot in 0..2 {
+        file.write_all_at(facts.encode().as_bytes(), slot * SLOT_BYTES).map_err(failed)?;
+    }
     file.sync_all().map_err(failed)?;
     Ok(file)
 }
@@ -254,22 +276,37 @@ fn sync_folder(path: &Path) -> Result<(), DiskError> {
         .map_err(|error| DiskError::io("sync the folder", folder, error))
 }
 
-/// The newest valid superblock and its slot. A torn one falls back to the other; two bad ones are an error.
-fn newest(file: &File, path: &Path) -> Result<(Facts, u64), DiskError> {
-    let mut best: Option<(Facts, u64)> = None;
+struct Newest {
+    facts: Facts,
+    slot: u64,
+    /// False: the other slot is damaged, or holds the record before.
+    in_both: bool,
+}
+
+/// The newest valid superblock. One that is damaged or torn leaves the other; two are an error. Why the other is right:
+/// docs/design/0007-records.md.
+fn newest(file: &File, path: &Path) -> Result<Newest, DiskError> {
+    let mut best: Option<Newest> = None;
     let mut flaw = Flaw::Empty;
     for slot in 0..2 {
         let mut bytes = vec![0; SLOT_BYTES as usize];
         file.read_exact_at(&mut bytes, slot * SLOT_BYTES)
             .map_err(|error| DiskError::io("read a superblock of", path, error))?;
         match Facts::decode(&bytes) {
-            Ok(facts) if best.as_ref().is_none_or(|(found, _)| facts.sequence > found.sequence) => {
-                best = Some((facts, slot));
-            }
-            Ok(_) => {}
+            Ok(facts) => match &mut best {
+                Some(found) if found.facts == facts => found.in_both = true,
+                Some(found) if found.facts.id != facts.id => {
+                    return Err(corrupt(path, "both superblocks are of one journal"));
+                }
+                Some(found) if found.facts.sequence == facts.sequence => {
+                    return Err(corrupt(path, "two superblocks of one number say the same"));
+                }
+                Some(found) if found.facts.sequence > facts.sequence => {}
+                _ => best = Some(Newest { facts, slot, in_both: false }),
+            },
             // A newer program's record may be the newest: the older slot must not be believed then.
             Err(Flaw::Version(version)) => {
-                let message = format!("the journal '{}' has version {version}; this program reads 1", path.display());
+                let message = format!("the journal '{}' has version {version}; this program reads 2", path.display());
                 return Err(DiskError::new(ErrorKind::Unsupported, message).at(path));
             }
             Err(found) => {

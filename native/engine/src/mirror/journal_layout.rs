@@ -1,12 +1,11 @@
 //! The journal's bytes.
 //!
 //! ```text
-//!   0        superblock slot 0 │ written in turn, newest valid one counts: a torn write leaves the other
-//!   4096     superblock slot 1 │
+//!   0        superblock slot 0 │ every record in both, one after the other: a torn write leaves the one before,
+//!   4096     superblock slot 1 │ and damage to one slot costs nothing
 //!   8192     plan (JSON, written once), padded to 4096
-//!   ...      disk 0: dirty bitmap, intent bitmap; disk 1: ...        each padded to 4096, mapped
 //! ```
-//! Little-endian. One bit per 64 KiB chunk, bit n of 64-bit word n/64 first.
+//! Little-endian. The bitmaps are not here but in memory (`marks.rs`): one bit per 64 KiB chunk, bit n of 64-bit word n/64 first.
 
 use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -19,7 +18,8 @@ pub(super) const PLAN_OFFSET: u64 = 2 * SLOT_BYTES;
 
 /// "VMSTMOVE"
 const MAGIC: [u8; 8] = *b"VMSTMOVE";
-const VERSION: u32 = 1;
+/// 2: every record in both slots, bitmaps elsewhere.
+const VERSION: u32 = 2;
 
 /// Disks of one VM: four SCSI controllers of 64 is what Hyper-V allows, and fits the slot.
 pub const JOURNAL_DISKS_MAX: usize = 256;
@@ -49,7 +49,9 @@ pub(super) struct Superblock {
     /// Length of the whole file.
     file_bytes: U64,
     disk_bytes: [U64; JOURNAL_DISKS_MAX],
-    padding: [u8; 1976],
+    /// Random; the marks of this journal have the same.
+    id: [u8; 16],
+    padding: [u8; 1960],
 }
 
 const _: () = assert!(size_of::<Superblock>() as u64 == SLOT_BYTES);
@@ -63,12 +65,13 @@ pub(super) struct Facts {
     pub plan_bytes: u64,
     pub plan_checksum: u32,
     pub disk_bytes: Vec<u64>,
+    pub id: [u8; 16],
 }
 
 /// Why a slot does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// Never written.
+    /// All zeros. Both are written before the journal has its name.
     Empty,
     Rule(&'static str),
     /// Valid, but by a newer program.
@@ -98,7 +101,8 @@ impl Facts {
             reserved: U32::new(0),
             file_bytes: U64::new(self.file_bytes()),
             disk_bytes,
-            padding: [0; 1976],
+            id: self.id,
+            padding: [0; 1960],
         };
         block.checksum.set(crc32c(block.as_bytes()));
         block
@@ -140,24 +144,20 @@ impl Facts {
             plan_bytes: block.plan_bytes.get(),
             plan_checksum: block.plan_checksum.get(),
             disk_bytes,
+            id: block.id,
         };
         if facts.file_bytes() != block.file_bytes.get() {
-            return Err(Flaw::Rule("the length of the file follows from the plan and the disks"));
+            return Err(Flaw::Rule("the length of the file follows from the plan"));
         }
         Ok(facts)
     }
 
-    /// Where the bitmaps begin.
-    pub(super) fn bitmaps_offset(&self) -> u64 {
-        PLAN_OFFSET + self.plan_bytes.next_multiple_of(SLOT_BYTES)
-    }
-
     pub(super) fn file_bytes(&self) -> u64 {
-        self.bitmaps_offset() + self.disk_bytes.iter().map(|size| 2 * bitmap_bytes(*size)).sum::<u64>()
+        PLAN_OFFSET + self.plan_bytes.next_multiple_of(SLOT_BYTES)
     }
 }
 
-/// Bytes of one bitmap in the file.
+/// Bytes of one bitmap in the file of marks.
 pub(super) fn bitmap_bytes(disk_bytes: u64) -> u64 {
     (bitmap_words(disk_bytes) as u64 * 8).next_multiple_of(SLOT_BYTES)
 }

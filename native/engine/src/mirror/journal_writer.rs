@@ -1,5 +1,4 @@
-//! Writes the journal's records. Lives on the driver's helper thread: shares nothing with the mapped bitmaps but the
-//! file.
+//! Writes the journal's records, each into both slots. Lives on the driver's helper thread.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -8,6 +7,7 @@ use std::path::PathBuf;
 use zerocopy::IntoBytes;
 
 use super::journal_layout::{Facts, SLOT_BYTES};
+use super::marks::Marks;
 use super::vocabulary::{JournalPhase, RecordResult};
 use crate::disk::DiskError;
 
@@ -18,28 +18,46 @@ pub struct JournalWriter {
     pub(super) path: PathBuf,
     /// Of the newest record that may be in the file.
     pub(super) facts: Facts,
-    /// Where the next record goes: never onto the newest one known to be good.
+    /// Where the next record goes first: never onto the newest one known to be good.
     pub(super) slot: u64,
+    pub(super) marks: Option<Marks>,
 }
 
 impl JournalWriter {
-    /// Writes a record and waits until it is on stable storage. On an error the result says what whoever opens the
-    /// journal may see, and the next record goes to the same slot, so that the last good one stays.
+    /// Writes a record and waits until it is on stable storage in both slots. On an error the result says what whoever opens the
+    /// journal may see, and the next record begins with the slot that failed, so that the last good one stays.
     pub fn record(&mut self, phase: JournalPhase) -> (RecordResult, Option<DiskError>) {
         self.facts.sequence += 1;
         self.facts.phase = phase;
+        let first = self.slot;
+        match self.write_both() {
+            Ok(()) => {
+                if let Some(marks) = &self.marks {
+                    marks.recorded(self.facts.sequence);
+                }
+                (RecordResult::Durable, None)
+            }
+            // In the page cache, or on the disk, of one slot at least.
+            Err((_, error)) if self.slot != first => (RecordResult::Unknown, Some(error)),
+            Err((true, error)) if !self.is_seen(first * SLOT_BYTES) => (RecordResult::Failed, Some(error)),
+            Err((_, error)) => (RecordResult::Unknown, Some(error)),
+        }
+    }
+
+    /// The record as it stands, slot after slot; never both at once, so that one is whole at every moment. The error says whether it
+    /// was the write that failed, or the sync behind it.
+    pub(super) fn write_both(&mut self) -> Result<(), (bool, DiskError)> {
         let block = self.facts.encode();
-        let at = self.slot * SLOT_BYTES;
-        if let Err(error) = self.file.write_all_at(block.as_bytes(), at) {
-            let result = if self.is_seen(at) { RecordResult::Unknown } else { RecordResult::Failed };
-            return (result, Some(DiskError::io("write a record of the move to", &self.path, error)));
+        for _ in 0..2 {
+            self.file
+                .write_all_at(block.as_bytes(), self.slot * SLOT_BYTES)
+                .map_err(|error| (true, DiskError::io("write a record of the move to", &self.path, error)))?;
+            self.file
+                .sync_data()
+                .map_err(|error| (false, DiskError::io("sync a record of the move to", &self.path, error)))?;
+            self.slot ^= 1;
         }
-        if let Err(error) = self.file.sync_data() {
-            // In the page cache, and perhaps on the disk.
-            return (RecordResult::Unknown, Some(DiskError::io("sync a record of the move to", &self.path, error)));
-        }
-        self.slot ^= 1;
-        (RecordResult::Durable, None)
+        Ok(())
     }
 
     /// The phase of the newest record that was tried.

@@ -5,7 +5,7 @@
 //!   machine ─┬─ requests   guest writes and flushes: where they go, when they are answered
 //!            ├─ dirtying   the one way a chunk becomes dirty
 //!            ├─ copier     picks runs, takes locks          ├─ verifier   compares units, but those in holes (holes)
-//!            ├─ switch     PREPARED, flip, COMMITTED, and back   ├─ ending     stop and failure
+//!            ├─ switch     PREPARED, COMMITTED, flip, and back   ├─ ending     stop and failure
 //!            ├─ recorder   one journal record at a time     └─ deadlines  everything that depends on the clock
 //!            └─ tables: disk_state, writes, chunk_map, saved_map
 //! ```
@@ -19,6 +19,7 @@ use super::disk_state::{DiskSetup, DiskState};
 use super::limits::MoveLimits;
 use super::progress::Counters;
 use super::recorder::Recorder;
+use super::revocation::Revocation;
 use super::saved_map::SavedMap;
 use super::stage::{Stage, SwitchStep};
 use super::switch::OwnFlush;
@@ -55,6 +56,7 @@ pub struct Move {
     pub(super) own_flushes: Vec<OwnFlush>,
     pub(super) next_own_flush: u32,
     pub(super) recorder: Recorder,
+    pub(super) revocation: Revocation,
 
     /// Number of the attempt to switch; records and flushes of earlier ones count for nothing.
     pub(super) attempt: u32,
@@ -79,21 +81,27 @@ pub struct Move {
 
 impl Move {
     /// A move that begins. The journal holds `Started` and zeroed bitmaps; what is allocated comes as events.
-    pub fn new(limits: MoveLimits, disks: Vec<DiskSetup>) -> Result<Self, DiskError> {
+    pub fn new(limits: MoveLimits, revocation: Revocation, disks: Vec<DiskSetup>) -> Result<Self, DiskError> {
         let disks = disks.into_iter().map(DiskState::new).collect::<Result<Vec<_>, _>>()?;
         for disk in &disks {
             disk.saved_dirty.clear_all();
             disk.saved_intent.clear_all();
         }
-        Ok(Self::with(limits, disks))
+        Ok(Self::with(limits, revocation, disks))
     }
 
     /// A move whose process died (kill -9, not a power cut) while its journal was in `phase`. The bitmaps are the
     /// journal's. Requests the dead process had not answered come again as events.
     ///
     /// In `Started` allocation has to be told again. Refused with `InvalidState` when there is nothing to resume:
-    /// after `Committed` the target is served without a machine, after `Cancelled` the targets are deleted.
-    pub fn resume(limits: MoveLimits, phase: JournalPhase, disks: Vec<DiskSetup>) -> Result<Self, DiskError> {
+    /// after `Committed` the target is served without a machine, after `Cancelled` the targets are deleted. A `Committed` that was
+    /// revoked has to be replaced by another record first.
+    pub fn resume(
+        limits: MoveLimits,
+        phase: JournalPhase,
+        revocation: Revocation,
+        disks: Vec<DiskSetup>,
+    ) -> Result<Self, DiskError> {
         if phase.authority() == Side::Target || phase == JournalPhase::Cancelled {
             return Err(DiskError::new(ErrorKind::InvalidState, format!("a move in phase {phase:?} is not resumed")));
         }
@@ -105,7 +113,7 @@ impl Move {
             // The first sweep is done when mirroring had begun.
             disk.swept = known && phase != JournalPhase::Copy;
         }
-        let mut machine = Self::with(limits, disks);
+        let mut machine = Self::with(limits, revocation, disks);
         machine.recorder.found(phase);
         Ok(machine)
     }
@@ -123,8 +131,10 @@ impl Move {
         }
     }
 
-    fn with(limits: MoveLimits, disks: Vec<DiskState>) -> Self {
+    fn with(limits: MoveLimits, revocation: Revocation, disks: Vec<DiskState>) -> Self {
+        revocation.clear();
         Self {
+            revocation,
             stage: Stage::Copy,
             announced: false,
             copies: vec![CopySlot::default(); limits.copy_slots() as usize],
@@ -268,7 +278,7 @@ impl Move {
             self.begin_switch(now_us, out);
         }
         if self.stage == Stage::Switch(SwitchStep::Ready) {
-            self.try_flip(now_us, out);
+            self.try_commit(now_us, out);
         }
         if self.stage.copies() && !is_arrival {
             if self.stage == Stage::Verify {

@@ -5,7 +5,7 @@
 //!   driver ──Event──▶ Move::on ──Action──▶ driver          no I/O, no clock, no thread in here
 //!                        │ stores
 //!                        ▼
-//!              SavedMap: dirty, intent ── the journal's mapped bitmaps      JournalWriter: phases, on a helper thread
+//!              SavedMap: dirty, intent; Revocation ── Marks, mapped memory      JournalWriter: phases, on a helper thread
 //! ```
 
 mod chunk_map;
@@ -22,9 +22,11 @@ mod journal_layout;
 mod journal_writer;
 mod limits;
 mod machine;
+mod marks;
 mod progress;
 mod recorder;
 mod requests;
+mod revocation;
 mod saved_map;
 mod stage;
 mod switch;
@@ -34,12 +36,14 @@ mod writes;
 
 pub use chunk_map::{ChunkMap, word_count};
 pub use disk_state::DiskSetup;
-pub use journal::Journal;
+pub use journal::{Journal, JournalPlace};
 pub use journal_layout::{JOURNAL_DISK_BYTES_MAX, JOURNAL_DISKS_MAX, JOURNAL_PLAN_MAX};
 pub use journal_writer::JournalWriter;
 pub use limits::MoveLimits;
 pub use machine::Move;
+pub use marks::MarksFound;
 pub use progress::Progress;
+pub use revocation::Revocation;
 pub use saved_map::{SavedMap, SharedWords};
 pub use vocabulary::*;
 

@@ -63,7 +63,7 @@ pub struct Progress {
     pub switch_attempts: u32,
     /// Longest time a request was held for the switch's sake, microseconds: its I/O was done, its answer had to wait
     /// for a record.
-    /// `None` before reads were flipped.
+    /// `None` before COMMITTED was asked for.
     pub held_max_us: Option<u64>,
     /// Longest time a guest flush waited for the target after the source had done it (from PREPARED-begin both are
     /// flushed).
@@ -80,7 +80,7 @@ impl Move {
                 verified_bytes -= VERIFY_UNIT_BYTES - disk.unit_bytes(disk.units - 1).len;
             }
         }
-        let switched = self.stage.needs_both() || self.stage.target_alone();
+        let switched = matches!(self.stage, Stage::Committing | Stage::Reverting) || self.stage.target_alone();
         Progress {
             phase: self.stage.phase(),
             total_bytes: self.disks.iter().map(|disk| disk.size_bytes).sum(),
@@ -105,7 +105,6 @@ impl Move {
     /// Where the guest's reads go, the same for all disks.
     pub fn read_side(&self) -> Side {
         match self.stage {
-            Stage::Committing => Side::Target,
             stage if stage.target_alone() => Side::Target,
             _ => Side::Source,
         }

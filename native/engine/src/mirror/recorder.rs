@@ -98,7 +98,7 @@ impl Move {
             (Stage::Committing, JournalPhase::Committed) => match result {
                 RecordResult::Durable => self.committed(now_us, out),
                 RecordResult::Failed if !self.committed_may_be_seen => {
-                    self.revert(Some(EndReason::JournalFailed { phase }), false, out);
+                    self.revert(Some(EndReason::JournalFailed { phase }), false, now_us, out);
                     self.leave_revert(now_us, out);
                 }
                 RecordResult::Failed | RecordResult::Unknown => {
@@ -111,7 +111,7 @@ impl Move {
                 self.un_commit(now_us, out);
             }
             (Stage::Reverting, _) if durable => self.leave_revert(now_us, out),
-            // Nothing may be answered before the journal has forgotten COMMITTED.
+            // No flush may be answered before the journal has forgotten COMMITTED.
             (Stage::Reverting, _) => self.recorder.again(done, now_us, pause_us),
             (Stage::Ending, JournalPhase::Cancelled) if !durable => {
                 if self.recorder.failures < CANCEL_RECORD_TRIES {

@@ -307,7 +307,7 @@ impl Move {
         let entry = &mut state.flushes[place];
         let id = entry.id;
         if !entry.acknowledged {
-            match stage.verdict(&entry.halves) {
+            match stage.flush_verdict(&entry.halves) {
                 Some(result) => {
                     entry.acknowledged = true;
                     if let Some(due_us) = entry.due_us {

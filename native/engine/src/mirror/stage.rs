@@ -5,9 +5,9 @@
 //!              ┌───────────────┬──────────────────┐            ┌──────────────┐
 //!              ▼               │                  │            ▼              │
 //!   start ──▶ Copy ──────▶ Mirror ──────────▶ Verify ─────▶ Switch(Flush ▶ Record ▶ Ready)
-//!              ▲   swept       ▲    all clean        all verified             │ flip reads, all disks in one call
+//!              ▲   swept       ▲    all clean        all verified             │ equal, still: COMMITTED is asked for
 //!              │               │                                              ▼
-//!              │               └───── un-committed ─── Reverting ◀──────── Committing ── COMMITTED durable ──▶ Release ──▶ Done
+//!              │               └───── un-committed ─── Reverting ◀──────── Committing ── COMMITTED durable, reads flip ──▶ Release ──▶ Done
 //!              └────── fell behind ───────┘      target error, late
 //!
 //!   Copy, Mirror, Verify, Switch, Reverting ── stop or failure ──▶ Ending ── target quiet ──▶ Done
@@ -17,9 +17,12 @@
 //! | Copy       | source, chunk dirty                  | source                     | source       |
 //! | Mirror, Verify | both; source alone if all dirty or copying | source, target may make it wait 250 ms | source |
 //! | Switch     | as Mirror                            | as Mirror                  | both         |
-//! | Committing, Reverting | both                      | both with success, else held | both       |
+//! | Committing | both                                 | both with success, else held | both       |
+//! | Reverting  | source, chunk dirty                  | source                     | source, held until un-committed |
 //! | Release    | target                               | target                     | target       |
 //! | Ending     | source                               | source                     | source       |
+//!
+//! Reads are the source's in every stage but Release and Done(Target).
 
 use super::vocabulary::{Phase, Side};
 use crate::disk::Errno;
@@ -40,7 +43,9 @@ pub(super) enum Stage {
     Mirror,
     Verify,
     Switch(SwitchStep),
+    /// COMMITTED is on its way to the journal.
     Committing,
+    /// COMMITTED was revoked ([`super::revocation::Revocation`]), and the journal has not forgotten it yet.
     Reverting,
     Release,
     Ending,
@@ -80,7 +85,12 @@ impl Stage {
 
     /// A restart may choose either side: nothing is answered that only one of them holds.
     pub(super) fn needs_both(self) -> bool {
-        matches!(self, Stage::Committing | Stage::Reverting)
+        self == Stage::Committing
+    }
+
+    /// What is asked for may still be taken back, and what the target lacks is kept in the bitmaps.
+    pub(super) fn source_decides(self) -> bool {
+        self.tracks() || self == Stage::Reverting
     }
 
     pub(super) fn flushes_both(self) -> bool {
@@ -129,9 +139,15 @@ impl Stage {
             return if held(source) || held(target) { None } else { Some(Ok(())) };
         }
         match source {
-            Done(result) if !self.tracks() || target != Open || abandoned => Some(result),
+            Done(result) if !self.source_decides() || target != Open || abandoned => Some(result),
             _ => None,
         }
+    }
+
+    /// The same for a flush of the guest. Only a write may be answered on the word of a revocation: that does not survive a power cut,
+    /// and what was flushed has to.
+    pub(super) fn flush_verdict(self, halves: &Halves) -> Option<Result<(), Errno>> {
+        if self == Stage::Reverting { None } else { self.verdict(halves) }
     }
 
     /// True when nothing of the request can still change a side that matters: requests it overlaps may start.
@@ -139,7 +155,7 @@ impl Stage {
         let Halves { source, target, abandoned } = *halves;
         if self.target_alone() {
             target != Half::Open && (target != Half::Absent || source != Half::Open)
-        } else if self.tracks() {
+        } else if self.source_decides() {
             source != Half::Open && (target != Half::Open || abandoned)
         } else if self.needs_both() {
             source != Half::Open && target != Half::Open
@@ -211,12 +227,10 @@ mod tests {
 
     #[test]
     fn until_the_record_is_durable_an_error_of_either_side_is_held() {
-        for stage in [Stage::Committing, Stage::Reverting] {
-            for (source, target) in [(OK, BAD), (BAD, OK), (BAD, BAD), (OK, Half::Open), (Half::Open, OK)] {
-                assert_eq!(stage.verdict(&halves(source, target)), None);
-            }
-            assert_eq!(stage.verdict(&halves(OK, OK)), Some(Ok(())));
+        for (source, target) in [(OK, BAD), (BAD, OK), (BAD, BAD), (OK, Half::Open), (Half::Open, OK)] {
+            assert_eq!(Stage::Committing.verdict(&halves(source, target)), None);
         }
+        assert_eq!(Stage::Committing.verdict(&halves(OK, OK)), Some(Ok(())));
         assert_eq!(Stage::Release.verdict(&halves(BAD, OK)), Some(Ok(())));
         assert_eq!(Stage::Release.verdict(&halves(OK, BAD)), Some(Err(5)));
     }
@@ -228,7 +242,18 @@ mod tests {
     }
 
     #[test]
-    fn reads_can_flip_only_from_ready_and_commit_only_from_committing() {
+    fn once_committed_is_revoked_the_source_answers_writes_and_flushes_are_held() {
+        for (source, target, write) in [(OK, BAD, Some(Ok(()))), (BAD, OK, Some(Err(5))), (OK, Half::Open, None)] {
+            assert_eq!(Stage::Reverting.verdict(&halves(source, target)), write);
+            assert_eq!(Stage::Reverting.flush_verdict(&halves(source, target)), None);
+        }
+        let given_up = Halves { abandoned: true, ..halves(OK, Half::Open) };
+        assert_eq!(Stage::Reverting.verdict(&given_up), Some(Ok(())));
+        assert_eq!(Stage::Reverting.flush_verdict(&halves(OK, Half::Absent)), None);
+    }
+
+    #[test]
+    fn committed_is_asked_for_only_from_ready_and_reached_only_from_committing() {
         let all = [
             Stage::Copy,
             Stage::Mirror,

@@ -1,18 +1,20 @@
 //! The switch of all disks together, without draining:
 //!
 //! ```text
-//!   equal, verified ─▶ flush both ─▶ PREPARED durable ─▶ [equal, still] flip reads of all disks, still writing both
+//!   equal, verified ─▶ flush both ─▶ PREPARED durable ─▶ [equal, still] COMMITTED asked for; both are written, the source is read
 //!                                                              │
 //!                            ┌─────────────────────────────────┴───────────┐
 //!                            ▼ COMMITTED durable                           ▼ the target fails or falls behind
-//!                     write the target only                   flip back in the same call; nothing half done is answered
-//!                                                             until a record has taken COMMITTED's place
+//!                     reads of all disks flip, in one call:     COMMITTED is revoked in the same call: writes are the source's again;
+//!                     the target alone is written               flushes wait until a record has taken COMMITTED's place
 //! ```
+//! No answer to a guest depends on a read of the target before COMMITTED is durable.
+//!
 //! Why the flushes suffice: they begin when everything is equal, and from that moment guest flushes go to both sides.
-//! The copier stands still meanwhile, and if anything becomes dirty before the flip the attempt is given up: so no
+//! The copier stands still meanwhile, and if anything becomes dirty before COMMITTED is asked for the attempt is given up: so no
 //! copy can reach the target behind the flush. After a power cut the side the journal names therefore holds every
-//! flushed write; after kill -9 it holds every acknowledged one, because between flip and COMMITTED a write is
-//! acknowledged only when both sides have it.
+//! flushed write; after kill -9 it holds every acknowledged one, because until COMMITTED is durable a write is
+//! acknowledged only when both sides have it, or when COMMITTED was revoked (docs/design/0007-records.md).
 
 use super::machine::Move;
 use super::stage::{Half, Halves, Stage, SwitchStep};
@@ -133,9 +135,9 @@ impl Move {
         self.switch_failures += 1;
     }
 
-    /// PREPARED is durable and both sides are equal (the caller looked in this very call): flips all disks in this
-    /// call, or none.
-    pub(super) fn try_flip(&mut self, now_us: u64, out: &mut Vec<Action>) {
+    /// PREPARED is durable and both sides are equal (the caller looked in this very call): asks for COMMITTED, for all
+    /// disks together.
+    pub(super) fn try_commit(&mut self, now_us: u64, out: &mut Vec<Action>) {
         let waited_us = now_us - self.ready_since_us.min(now_us);
         // A moment without overlapping writes is preferred. It is not needed: those that wait have been submitted to
         // neither side, and a guest that overlaps all the time must not keep the move from ending.
@@ -146,14 +148,16 @@ impl Move {
         self.committed_may_be_seen = false;
         self.end_after_revert = None;
         self.fell_behind_while_reverting = false;
-        for disk in 0..self.disks.len() as DiskIndex {
-            out.push(Action::SetReadSide { disk, side: Side::Target });
-        }
         self.recorder.want(JournalPhase::Committed, self.attempt);
         self.settle_all(now_us, out);
     }
 
+    /// The target is the VM's disk, on all disks in this call. A read the source has not answered yet is as good as any: the guest has
+    /// not been told of a write that only the target got.
     pub(super) fn committed(&mut self, now_us: u64, out: &mut Vec<Action>) {
+        for disk in 0..self.disks.len() as DiskIndex {
+            out.push(Action::SetReadSide { disk, side: Side::Target });
+        }
         self.enter(Stage::Release, out);
         if self.stop_asked {
             self.stop_asked = false;
@@ -162,22 +166,22 @@ impl Move {
         self.settle_all(now_us, out);
     }
 
-    /// The target failed between the flip and COMMITTED: reads go back at once, for all disks.
-    pub(super) fn revert(&mut self, end: Option<EndReason>, fell_behind: bool, out: &mut Vec<Action>) {
+    /// The target failed before COMMITTED was durable: the source decides at once, for all disks, whatever the journal's disk does.
+    pub(super) fn revert(&mut self, end: Option<EndReason>, fell_behind: bool, now_us: u64, out: &mut Vec<Action>) {
         self.end_after_revert = self.end_after_revert.or(end);
         self.fell_behind_while_reverting |= fell_behind;
         if self.stage != Stage::Committing {
             return;
         }
+        // Before anything is answered: a successor must not believe a COMMITTED that lands after this.
+        self.revocation.set();
         self.enter(Stage::Reverting, out);
-        for disk in 0..self.disks.len() as DiskIndex {
-            out.push(Action::SetReadSide { disk, side: Side::Source });
-        }
         if !self.recorder.is_writing() {
             // COMMITTED was to be asked for again.
             self.recorder.forget_queue();
             self.record_un_commit();
         }
+        self.settle_all(now_us, out);
     }
 
     fn record_un_commit(&mut self) {
@@ -194,8 +198,9 @@ impl Move {
         }
     }
 
-    /// The journal names the source again: what was held is answered by it.
+    /// The journal names the source again: flushes that were held are answered by it.
     pub(super) fn leave_revert(&mut self, now_us: u64, out: &mut Vec<Action>) {
+        self.revocation.clear();
         let stopped = self.stop_asked.then_some(EndReason::Stopped);
         self.postpone_switch(now_us);
         if let Some(reason) = self.end_after_revert.or(stopped) {

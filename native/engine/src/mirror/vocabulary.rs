@@ -15,8 +15,7 @@
 //!   memory of our own);
 //! * a write with FUA is a write, and then (at its `Acknowledge` with success) a [`Event::GuestFlush`]; the guest is
 //!   answered after that;
-//! * guest reads are no business of the machine: they go to the side of the last [`Action::SetReadSide`] (at first the
-//!   source).
+//! * guest reads are no business of the machine: they go to the source until [`Action::SetReadSide`] says otherwise.
 
 use crate::disk::{ByteRange, Errno};
 
@@ -169,7 +168,7 @@ pub enum Phase {
     Verify,
     /// Equal and verified; the switch begins as soon as nothing stands in its way.
     Synchronized,
-    /// From the flushes before PREPARED until COMMITTED is durable.
+    /// From the flushes before PREPARED until COMMITTED is durable. Reads are the source's.
     Switch,
     /// COMMITTED is durable: the target serves, what was in flight to the source drains.
     Release,
@@ -361,7 +360,7 @@ pub enum Action {
         disk: DiskIndex,
         from: u64,
     },
-    /// From now on the guest reads from `side`.
+    /// From now on the guest reads from `side`. Only ever the target, once COMMITTED is durable, for all disks in one call.
     SetReadSide {
         disk: DiskIndex,
         side: Side,

@@ -161,7 +161,7 @@ impl Moving {
         let space = std::mem::take(&mut *lock(&self.space));
         space.wait();
         kill_point("before:end");
-        Journal::remove(self.journal_path())?;
+        Journal::remove(self.place())?;
         kill_point("after:end");
         receipt::remove(self.journal_path())
     }

@@ -32,7 +32,8 @@ use crate::file::{FileIdentity, SpaceReturn, delete_gradually};
 use crate::image::Image;
 use crate::kill_point::kill_point;
 use crate::mirror::{
-    EndReason, Event, Journal, JournalPhase, JournalWriter, Move, MoveLimits, Outcome, Phase, RecordResult,
+    DiskSetup, EndReason, Event, Journal, JournalPhase, JournalPlace, JournalWriter, Move, MoveLimits, Outcome, Phase,
+    RecordResult, Revocation,
 };
 use crate::service::{DiskId, Engine, MoveFigures, Notice};
 use crate::vital_thread::spawn_vital;
@@ -63,7 +64,7 @@ pub struct Moving {
     pub(super) engine: Engine,
     pub(super) plan: Plan,
     plan_json: String,
-    journal_path: PathBuf,
+    place: JournalPlace,
     /// The reactor's number of this move; `NO_DRIVER` while a resumed move waits for its targets, and when nothing is left to drive.
     driver: AtomicU32,
     /// A stop that came before there was a machine to stop.
@@ -88,7 +89,7 @@ impl Moving {
     pub fn begin(
         engine: &Engine,
         plan_json: &str,
-        journal_path: &Path,
+        place: &JournalPlace,
         on_notice: OnNotice,
     ) -> Result<Arc<Self>, DiskError> {
         let plan = parse_plan(plan_json.as_bytes())?;
@@ -109,14 +110,14 @@ impl Moving {
             }
             sizes.push(served.size_bytes);
         }
-        let (journal, writer) = Journal::create(journal_path, plan_json.as_bytes(), &sizes, boot_id()?)?;
+        let (journal, writer) = Journal::create(place, plan_json.as_bytes(), &sizes, boot_id()?)?;
         kill_point("after:started");
         let mut made = Made::default();
         let started = make_targets(&plan, &mut made).and_then(|targets| {
             kill_point("targets");
-            let machine = Move::new(MoveLimits::default(), journal.setups())?;
-            let moving =
-                Arc::new(Self::assemble(engine, plan.clone(), plan_json.to_owned(), journal_path, writer, on_notice));
+            let (revocation, setups) = marks_of(&journal)?;
+            let machine = Move::new(MoveLimits::default(), revocation, setups)?;
+            let moving = Arc::new(Self::assemble(engine, plan.clone(), plan_json.to_owned(), place, writer, on_notice));
             let notices = moving.install(machine, targets)?;
             moving.spawn(move |this| this.follow(&notices))?;
             Ok(moving)
@@ -137,7 +138,7 @@ impl Moving {
                         .push_str(&format!("; what was made before could not be deleted: {}", describe(&left)));
                 }
                 // Also then: with it the next worker would begin again with what was refused. The host knows what was to be made.
-                Journal::remove(journal_path)?;
+                Journal::remove(place)?;
                 space.wait();
                 Err(error)
             }
@@ -148,7 +149,7 @@ impl Moving {
         engine: &Engine,
         plan: Plan,
         plan_json: String,
-        journal_path: &Path,
+        place: &JournalPlace,
         writer: JournalWriter,
         on_notice: OnNotice,
     ) -> Self {
@@ -157,7 +158,7 @@ impl Moving {
             engine: engine.clone(),
             plan,
             plan_json,
-            journal_path: journal_path.to_owned(),
+            place: place.clone(),
             driver: AtomicU32::new(NO_DRIVER),
             stop_early: AtomicBool::new(false),
             state: Mutex::new(State {
@@ -201,7 +202,7 @@ impl Moving {
         let engine = self.engine.clone();
         // It ends when the driver, and with it the last who could ask, is gone.
         spawn_vital("holes", move || find_holes(&engine, &asked))
-            .map_err(|e| DiskError::io("start a thread for the move in", &self.journal_path, e))?;
+            .map_err(|e| DiskError::io("start a thread for the move in", self.journal_path(), e))?;
         // The reactor only queues the notice; a gone receiver means that the worker is ending.
         let notify = Box::new(move |notice: &Notice| match notice {
             Notice::FindHoles(holes) => drop(ask.send(*holes)),
@@ -219,7 +220,7 @@ impl Moving {
     pub(super) fn spawn(self: &Arc<Self>, body: impl FnOnce(&Arc<Self>) + Send + 'static) -> Result<(), DiskError> {
         let this = Arc::clone(self);
         let spawned = spawn_vital("move", move || body(&this));
-        spawned.map(drop).map_err(|e| DiskError::io("start a thread for the move in", &self.journal_path, e))
+        spawned.map(drop).map_err(|e| DiskError::io("start a thread for the move in", self.journal_path(), e))
     }
 
     /// Tells the machine which parts of the sources hold data. A hole is never copied: a new target reads as zeros.
@@ -245,8 +246,11 @@ impl Moving {
                 // Those go to a thread of their own.
                 Ok(Notice::FindHoles(_)) => {}
                 Ok(Notice::Phase(phase)) => {
-                    if phase == Phase::Synchronized {
-                        lock(&self.state).verified_at = Some(SystemTime::now());
+                    let mut state = lock(&self.state);
+                    match phase {
+                        Phase::Synchronized => state.verified_at = Some(SystemTime::now()),
+                        Phase::Release => state.journal_phase = JournalPhase::Committed,
+                        _ => {}
                     }
                 }
                 Ok(Notice::Ending(reason)) => {
@@ -294,7 +298,8 @@ impl Moving {
         } else {
             self.write_record(phase)
         };
-        if result == RecordResult::Durable {
+        // COMMITTED may have been revoked meanwhile: the machine says whether it counts.
+        if result == RecordResult::Durable && phase != JournalPhase::Committed {
             lock(&self.state).journal_phase = phase;
         }
         kill_point(&format!("after:{}", record_name(phase)));
@@ -330,7 +335,7 @@ impl Moving {
                 switched_at: iso_time(d.switched_at.unwrap_or_else(SystemTime::now)),
             })
             .collect();
-        receipt::save(&self.journal_path, &receipts)?;
+        receipt::save(self.journal_path(), &receipts)?;
         lock(&self.state).receipts = Some(receipts);
         Ok(())
     }
@@ -403,12 +408,23 @@ impl Moving {
     }
 
     pub fn journal_path(&self) -> &Path {
-        &self.journal_path
+        &self.place.journal
+    }
+
+    pub(super) fn place(&self) -> &JournalPlace {
+        &self.place
     }
 
     pub fn journal_phase(&self) -> &'static str {
         record_name(lock(&self.state).journal_phase)
     }
+}
+
+pub(super) fn marks_of(journal: &Journal) -> Result<(Revocation, Vec<DiskSetup>), DiskError> {
+    journal.revocation().zip(journal.setups()).ok_or_else(|| {
+        let message = format!("the marks of the journal '{}' are not there", journal.path().display());
+        DiskError::new(ErrorKind::InvalidState, message)
+    })
 }
 
 /// The name of a record, as src/model/move.ts spells it.

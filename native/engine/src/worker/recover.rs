@@ -3,14 +3,15 @@
 //! | journal says            | this boot                                   | another boot (power cut, restart)        |
 //! | ----------------------- | ------------------------------------------- | ---------------------------------------- |
 //! | started                 | targets made anew, move begins again        | rolled back                              |
-//! | copy .. prepared        | resumed: dirty and intent bits say what is left | rolled back                          |
-//! | committed .. deleted    | the targets are served, the host finishes   | the same                                 |
+//! | copy .. prepared        | resumed: dirty and intent bits say what is left; without marks rolled back | rolled back |
+//! | committed, revoked      | un-committed, then resumed                  | (the revocation is gone) the targets     |
+//! | committed               | the targets are served, the host finishes; without marks refused | the targets       |
+//! | released, deleted       | the targets are served, the host finishes   | the same                                 |
 //! | cancelled               | targets deleted                             | the same                                 |
 //!
 //! The source serves at once. Only mirroring waits for the targets' locks: a dead predecessor's writes may still be on their way
 //! there. Meanwhile every guest write marks its chunks dirty in the journal's own bitmap.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +27,8 @@ use crate::disk::{DiskError, ErrorKind};
 use crate::file::LockWait;
 use crate::kill_point::kill_point;
 use crate::mirror::{
-    DiskSetup, EndReason, Journal, JournalPhase, JournalWriter, Move, MoveLimits, RecordResult, SavedMap, Side,
-    chunk_count,
+    DiskSetup, EndReason, Journal, JournalPhase, JournalPlace, JournalWriter, Move, MoveLimits, RecordResult,
+    Revocation, SavedMap, Side, chunk_count,
 };
 use crate::service::{DiskId, Engine};
 
@@ -40,48 +41,84 @@ pub struct Rolled {
     pub plan_json: String,
     pub phase: JournalPhase,
     pub authority: Side,
-    path: PathBuf,
+    place: JournalPlace,
+    /// Bitmaps and revocation of this boot; without them nothing is resumed.
+    marks: Option<(Revocation, Vec<DiskSetup>)>,
     same_boot: bool,
 }
 
 impl Rolled {
-    pub fn read(journal: &Journal, path: &Path) -> Result<Self, DiskError> {
+    /// Replaces a COMMITTED that was revoked, so that nobody believes it after a power cut: before anything is served.
+    pub fn read(journal: &Journal, writer: &mut JournalWriter, place: &JournalPlace) -> Result<Self, DiskError> {
         let plan = parse_plan(journal.plan())?;
         let plan_json = String::from_utf8_lossy(journal.plan()).into_owned();
-        let phase = journal.phase();
+        let mut phase = journal.phase();
         let same_boot = journal.is_of_boot(boot_id()?);
-        Ok(Self { plan, plan_json, phase, authority: phase.authority(), path: path.to_owned(), same_boot })
+        let marks = journal.revocation().zip(journal.setups()).filter(|_| same_boot);
+        if phase == JournalPhase::Committed && same_boot {
+            let Some((revocation, _)) = &marks else {
+                let message = format!(
+                    "the journal '{}' says that the move has switched to the destination, but '{}', which would say whether that was taken back, is missing or another move's",
+                    place.journal.display(),
+                    place.marks.display()
+                );
+                return Err(DiskError::new(ErrorKind::Corrupt, message).at(&place.marks));
+            };
+            if revocation.is_set() {
+                kill_point("before:un-committed");
+                un_commit(writer, place)?;
+                kill_point("after:un-committed");
+                phase = JournalPhase::Mirror;
+            }
+        }
+        Ok(Self { plan, plan_json, phase, authority: phase.authority(), place: place.clone(), marks, same_boot })
+    }
+}
+
+fn un_commit(writer: &mut JournalWriter, place: &JournalPlace) -> Result<(), DiskError> {
+    match writer.record(JournalPhase::Mirror) {
+        (RecordResult::Durable, _) => Ok(()),
+        (_, Some(error)) => Err(error),
+        (_, None) => Err(DiskError::new(
+            ErrorKind::Io,
+            format!("the journal '{}' could not be written", place.journal.display()),
+        )),
     }
 }
 
 /// Goes on with what a journal says. The authoritative images are attached, their exports are not open yet.
 pub fn recover(
     engine: &Engine,
-    journal: &Journal,
     writer: JournalWriter,
     rolled: Rolled,
     on_notice: OnNotice,
 ) -> Result<Arc<Moving>, DiskError> {
-    let setups = journal.setups();
-    let path = rolled.path.clone();
-    let moving = Arc::new(Moving::assemble(engine, rolled.plan, rolled.plan_json, &path, writer, on_notice));
+    let place = rolled.place;
+    let moving = Arc::new(Moving::assemble(engine, rolled.plan, rolled.plan_json, &place, writer, on_notice));
     if rolled.authority == Side::Target {
-        lock(&moving.state).receipts = receipt::load(&path);
+        lock(&moving.state).receipts = receipt::load(&place.journal);
         let message = "The virtual machine runs on the destination.".to_owned();
         moving.set_outcome(OutcomeStatus { ok: true, code: "", message });
         return Ok(moving);
     }
-    if rolled.phase == JournalPhase::Cancelled || !rolled.same_boot {
+    let resumed = rolled.marks.filter(|_| rolled.phase != JournalPhase::Cancelled);
+    let Some((revocation, setups)) = resumed else {
         let mut outcome = failed(EndReason::Stopped, &moving.plan);
         if rolled.phase != JournalPhase::Cancelled {
+            let why = if rolled.same_boot {
+                format!("'{}', which said what was left to copy, is gone", place.marks.display())
+            } else {
+                "The machine was restarted before the switch".to_owned()
+            };
             outcome.code = "OperationFailed";
-            outcome.message = "The machine was restarted before the switch; the move was rolled back. The virtual machine stays on its source files.".to_owned();
+            outcome.message =
+                format!("{why}; the move was rolled back. The virtual machine stays on its source files.");
         }
         let phase = rolled.phase;
         moving.spawn(move |this| roll_back(this, phase, outcome))?;
         moving.wait_for_outcome(ROLL_BACK_PATIENCE);
         return Ok(moving);
-    }
+    };
     for (disk, setup) in moving.plan.disks.iter().zip(&setups) {
         let id = DiskId(disk.disk);
         let full = || DiskError::new(ErrorKind::Corrupt, "the journal's bitmaps are too small for its disks");
@@ -89,12 +126,12 @@ pub fn recover(
         engine.call(move |s| s.track(id, dirty))?;
     }
     let phase = rolled.phase;
-    moving.spawn(move |this| resume(this, phase, setups))?;
+    moving.spawn(move |this| resume(this, phase, revocation, setups))?;
     Ok(moving)
 }
 
 /// On the thread of the move: waits for the targets, puts the machine in place, follows it.
-fn resume(moving: &Arc<Moving>, phase: JournalPhase, setups: Vec<DiskSetup>) {
+fn resume(moving: &Arc<Moving>, phase: JournalPhase, revocation: Revocation, setups: Vec<DiskSetup>) {
     let mut made = Made::default();
     let targets = moving.plan.disks.iter().map(|disk| {
         if phase == JournalPhase::Started {
@@ -104,7 +141,7 @@ fn resume(moving: &Arc<Moving>, phase: JournalPhase, setups: Vec<DiskSetup>) {
     });
     let installed = targets.collect::<Result<Vec<_>, DiskError>>().and_then(|targets| {
         kill_point("before:resumed");
-        let machine = Move::resume(MoveLimits::default(), phase, setups)?;
+        let machine = Move::resume(MoveLimits::default(), phase, revocation, setups)?;
         let notices = moving.install(machine, targets);
         kill_point("after:resumed");
         notices

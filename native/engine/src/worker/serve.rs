@@ -1,9 +1,10 @@
 //! A worker's disks: opened as the journal or the host says, locked, exported. And the verbs of a move, one at a time.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::boot_id::boot_id;
 use super::moving::Moving;
 use super::receipt;
 use super::recover::{Rolled, recover};
@@ -15,7 +16,7 @@ use crate::exports::{ExportDoor, call_export};
 use crate::file::LockWait;
 use crate::formats::Format;
 use crate::image::{OpenImage, open_image};
-use crate::mirror::{Journal, JournalWriter, Side};
+use crate::mirror::{Journal, JournalPlace, JournalWriter, MarksFound, Side};
 use crate::service::{DiskId, Engine, Service};
 
 #[derive(Clone, Debug)]
@@ -62,19 +63,39 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The journal at `path`, if there is one. A predecessor that is still dying may hold it for a moment.
-fn find_journal(path: &Path, wait: Duration) -> Result<Option<(Journal, JournalWriter)>, DiskError> {
-    if path.as_os_str().is_empty() || !path.exists() {
+fn find_journal(place: &JournalPlace, wait: Duration) -> Result<Option<(Journal, JournalWriter)>, DiskError> {
+    if place.journal.as_os_str().is_empty() {
         return Ok(None);
+    }
+    match place.journal.symlink_metadata() {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        // A folder that cannot be looked into is no proof that nothing is in it.
+        Err(error) => return Err(DiskError::io("look for the journal", &place.journal, error)),
     }
     let deadline = Instant::now() + wait;
     loop {
-        match Journal::open(path) {
+        match Journal::open(place) {
             Err(error) if error.kind == ErrorKind::Locked && Instant::now() < deadline => {
                 std::thread::sleep(JOURNAL_RETRY)
             }
             other => return other.map(Some),
         }
     }
+}
+
+/// Removes what a worker that was killed in the end of a move has left beside its journal. Refused where a journal has to be.
+fn forget_move(place: &JournalPlace) -> Result<(), DiskError> {
+    if Journal::missing(place, boot_id()?)? == MarksFound::OfAJournal {
+        let message = format!(
+            "the journal '{}' is missing: '{}' shows that a move was under way",
+            place.journal.display(),
+            place.marks.display()
+        );
+        return Err(DiskError::new(ErrorKind::Corrupt, message).at(&place.journal));
+    }
+    receipt::remove(&place.journal)?;
+    Journal::remove(place)
 }
 
 impl Worker {
@@ -93,17 +114,18 @@ impl Worker {
 
     /// Opens, locks and exports every disk. A journal outranks `disks`: after COMMITTED the targets are opened, before it the sources
     /// and the move is resumed (or rolled back after a restart of the machine).
-    pub fn serve(&self, disks: &[ServeDisk], journal_path: &Path, wait: Duration) -> Result<(), DiskError> {
+    pub fn serve(&self, disks: &[ServeDisk], place: impl Into<JournalPlace>, wait: Duration) -> Result<(), DiskError> {
+        let place = place.into();
         let _verb = lock(&self.verbs);
         if !lock(&self.served).is_empty() {
             return Err(DiskError::new(ErrorKind::InvalidState, "this worker serves its disks already"));
         }
-        let journal = find_journal(journal_path, wait)?;
-        let rolled = match &journal {
-            Some((journal, _)) => Some(Rolled::read(journal, journal_path)?),
-            None if journal_path.as_os_str().is_empty() => None,
+        let mut journal = find_journal(&place, wait)?;
+        let rolled = match &mut journal {
+            Some((journal, writer)) => Some(Rolled::read(journal, writer, &place)?),
+            None if place.journal.as_os_str().is_empty() => None,
             None => {
-                receipt::remove(journal_path)?;
+                forget_move(&place)?;
                 None
             }
         };
@@ -133,8 +155,8 @@ impl Worker {
             return Err(error);
         }
         // The machine that mirrors has to be in place before the first guest request: exports come last.
-        if let (Some((journal, writer)), Some(rolled)) = (journal, rolled) {
-            let moving = recover(&self.engine, &journal, writer, rolled, Arc::clone(&self.on_notice))?;
+        if let (Some((_, writer)), Some(rolled)) = (journal, rolled) {
+            let moving = recover(&self.engine, writer, rolled, Arc::clone(&self.on_notice))?;
             *lock(&self.moving) = Some(moving);
         }
         wanted.iter().try_for_each(|disk| self.export(disk))
@@ -172,12 +194,12 @@ impl Worker {
         Ok(())
     }
 
-    pub fn start_move(&self, plan_json: &str, journal_path: &Path) -> Result<(), DiskError> {
+    pub fn start_move(&self, plan_json: &str, place: impl Into<JournalPlace>) -> Result<(), DiskError> {
         let _verb = lock(&self.verbs);
         if lock(&self.moving).is_some() {
             return Err(DiskError::new(ErrorKind::InvalidState, "the storage of this VM is being moved already"));
         }
-        let moving = Moving::begin(&self.engine, plan_json, journal_path, Arc::clone(&self.on_notice))?;
+        let moving = Moving::begin(&self.engine, plan_json, &place.into(), Arc::clone(&self.on_notice))?;
         *lock(&self.moving) = Some(moving);
         Ok(())
     }

@@ -34,6 +34,10 @@ impl World {
         for op in std::mem::take(&mut self.ops) {
             op.orphaned(&mut self.pairs, &mut self.superblock, &mut self.random);
         }
+        if self.superblock.visible == JournalPhase::Committed && self.revocation.is_set() {
+            // What whoever opens the journal does before anything is served.
+            (self.superblock.visible, self.superblock.durable) = (JournalPhase::Mirror, JournalPhase::Mirror);
+        }
         let phase = self.superblock.visible;
         let (bitmaps_count, rotten) = (phase != JournalPhase::Started, self.plan.rotten_copy_permille > 0);
         if phase.authority() == Side::Source && phase != JournalPhase::Cancelled && bitmaps_count && !rotten {
@@ -58,8 +62,8 @@ impl World {
         }
         self.read_side = Side::Source;
         (self.ending, self.bound) = (false, None);
-        self.machine =
-            Move::resume(self.plan.limits(), phase, setups(&self.disks)).map_err(|error| error.to_string())?;
+        self.machine = Move::resume(self.plan.limits(), phase, self.revocation.clone(), setups(&self.disks))
+            .map_err(|error| error.to_string())?;
         for disk in &mut self.disks {
             disk.scan = (phase == JournalPhase::Started).then_some(0);
         }

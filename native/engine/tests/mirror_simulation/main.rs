@@ -46,6 +46,7 @@ fn a_mirror_under_random_faults_and_crashes_never_loses_a_byte() {
         let calm = plan.is_calm();
         let guest_may_wait_us = 8 * plan.limits().target_patience_us;
         let patient = plan.record_trouble_permille > 0;
+        let hung_records = plan.committed_hangs_us > 0;
         let result = std::panic::catch_unwind(|| run(plan));
         let (world, end) = match result {
             Ok(Ok(done)) => done,
@@ -60,6 +61,11 @@ fn a_mirror_under_random_faults_and_crashes_never_loses_a_byte() {
             patient || world.longest_wait_us < guest_may_wait_us,
             "seed {seed}: the guest waited {} us for one request",
             world.longest_wait_us
+        );
+        assert!(
+            patient || hung_records || world.longest_flush_us < guest_may_wait_us,
+            "seed {seed}: the guest waited {} us for one flush",
+            world.longest_flush_us
         );
         kills += world.kills;
         let text = format!("{end:?}");
@@ -105,12 +111,32 @@ fn a_mirror_whose_target_hangs_for_10_s_keeps_no_guest_request_for_one() {
         };
         let (world, end) = run(plan).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert_eq!(end, End::Committed, "seed {seed}: {:?}", world.progress);
-        assert!(world.longest_wait_us < 1_000_000, "seed {seed}: {} us", world.longest_wait_us);
+        let longest_us = world.longest_wait_us.max(world.longest_flush_us);
+        assert!(longest_us < 1_000_000, "seed {seed}: {longest_us} us");
         let came_back = world.phases.windows(2).any(|pair| pair == [Phase::Copy, Phase::Mirror]);
         assert!(came_back, "seed {seed}: {:?}", world.phases);
         fallbacks += world.progress.map_or(0, |progress| progress.fallbacks);
     }
     assert!(fallbacks >= 5, "the hang has to hit mirroring in most runs: {fallbacks}");
+}
+
+#[test]
+fn a_target_and_a_journal_that_hang_together_in_the_switch_hold_no_write_beyond_the_patience() {
+    for seed in 0..20 {
+        // The target hangs from the moment COMMITTED is asked for, the journal's disk far longer.
+        let plan = Plan {
+            window_hang_us: 120_000,
+            committed_hangs_us: 500_000,
+            step_us: 20,
+            queue_depth: 4,
+            ..Plan::calm(seed, vec![160, 90])
+        };
+        let patience_us = plan.limits().target_patience_us;
+        let (world, end) = run(plan).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert!(matches!(end, End::Committed | End::Ended(_)), "seed {seed}: {end:?}");
+        assert!(world.longest_wait_us < 3 * patience_us, "seed {seed}: a write waited {} us", world.longest_wait_us);
+        assert!(world.longest_flush_us >= 400_000, "seed {seed}: a flush was answered before the journal was");
+    }
 }
 
 #[test]
@@ -120,6 +146,7 @@ fn a_mirror_whose_target_never_answers_again_ends_and_leaves_the_guest_on_its_so
         let (world, end) = run(plan).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         let is_silent = matches!(end, End::Ended(EndReason::TargetSilent { .. }));
         assert!(is_silent || end == End::Committed, "seed {seed}: {end:?}");
-        assert!(world.longest_wait_us < 200_000, "seed {seed}: {} us", world.longest_wait_us);
+        let longest_us = world.longest_wait_us.max(world.longest_flush_us);
+        assert!(longest_us < 200_000, "seed {seed}: {longest_us} us");
     }
 }

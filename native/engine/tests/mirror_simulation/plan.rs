@@ -8,7 +8,7 @@ use crate::random::Random;
 pub enum PowerCut {
     /// After so many steps.
     After(u64),
-    /// At some moment between the flip and the report that COMMITTED is durable.
+    /// At some moment between the request for COMMITTED and the report that it is durable.
     InWindow,
     /// So many steps after that report.
     AfterCommit(u64),
@@ -39,19 +39,21 @@ pub struct Plan {
     pub target_delay_us: u64,
     /// The target answers nothing in these intervals.
     pub hangs: Vec<(u64, u64)>,
-    /// Between the flip and COMMITTED: writes under way fail so often, of a thousand steps ...
+    /// While COMMITTED is on its way to the journal: writes under way fail so often, of a thousand steps ...
     pub window_target_error_permille: u64,
     pub window_source_error_permille: u64,
-    /// ... the target hangs ...
-    pub window_hang: bool,
+    /// ... the target hangs for so long ...
+    pub window_hang_us: u64,
     /// ... a stop arrives.
     pub window_stop: bool,
     /// A record takes so long.
     pub record_delay_us: u64,
+    /// The journal's disk hangs so long with COMMITTED.
+    pub committed_hangs_us: u64,
     pub stop_after: Option<u64>,
     /// Steps after which the process is killed, one after the other.
     pub kills: Vec<u64>,
-    /// Kill as soon as reads were flipped (in addition).
+    /// Kill while COMMITTED is on its way (in addition).
     pub kill_in_window: bool,
     pub power_cut: Option<PowerCut>,
     pub settle_every_us: u64,
@@ -94,9 +96,10 @@ impl Plan {
             },
             window_target_error_permille: sometimes(r, 400, 20),
             window_source_error_permille: sometimes(r, 200, 20),
-            window_hang: faults && r.permille(100),
+            window_hang_us: sometimes(r, 100, 60_000),
             window_stop: faults && r.permille(100),
             record_delay_us: [0, 0, 2_000, 40_000][r.below(4) as usize],
+            committed_hangs_us: sometimes(r, 200, 150_000),
             stop_after: (r.permille(150)).then(|| r.below(8000)),
             kills,
             kill_in_window: r.permille(250),
@@ -112,6 +115,7 @@ impl Plan {
         if plan.source_error_permyriad > 0 {
             // A source that fails a write during every attempt to switch never lets one succeed.
             plan.record_delay_us = plan.record_delay_us.min(100);
+            plan.committed_hangs_us = 0;
         }
         if plan.power_cut.is_some() {
             // Without flushes a power cut may leave anything: nothing could be found out.
@@ -119,6 +123,9 @@ impl Plan {
         }
         if plan.target_delay_us > 0 || plan.record_delay_us > 2_000 {
             plan.step_us = plan.step_us.max(5);
+        }
+        if plan.committed_hangs_us > 0 {
+            plan.step_us = plan.step_us.max(9);
         }
         plan
     }
@@ -140,7 +147,7 @@ impl Plan {
             && self.record_trouble_permille == 0
             && self.target_delay_us == 0
             && self.hangs.is_empty()
-            && !self.window_hang
+            && self.window_hang_us == 0
             && !self.window_stop
             && self.stop_after.is_none()
             && self.power_cut.is_none()
@@ -168,9 +175,10 @@ impl Plan {
             hangs: Vec::new(),
             window_target_error_permille: 0,
             window_source_error_permille: 0,
-            window_hang: false,
+            window_hang_us: 0,
             window_stop: false,
             record_delay_us: 0,
+            committed_hangs_us: 0,
             stop_after: None,
             kills: Vec::new(),
             kill_in_window: false,

@@ -19,8 +19,8 @@ const STEPS_MAX: u64 = 600_000;
 /// Steps the guest goes on after the end of the move.
 const AFTERMATH_STEPS: u64 = 200;
 
-/// A target that hangs in the window answers again after so long.
-const WINDOW_HANG_US: u64 = 60_000;
+/// In so many attempts to switch target and journal hang; else a run would have no end.
+const HANGING_ATTEMPTS: u64 = 3;
 /// Steps for which a move that ends bears a silent target.
 const ENDING_STEPS: u64 = 3_000;
 
@@ -76,6 +76,8 @@ pub struct World {
     pub disks: Vec<Disk>,
     pub ops: Vec<Op>,
     pub superblock: Superblock,
+    /// In memory that outlives a kill, but no power cut.
+    pub revocation: Revocation,
     pub out: Vec<Action>,
     pub now_us: u64,
     pub last_tick_us: u64,
@@ -88,10 +90,15 @@ pub struct World {
     pub stop_answered: bool,
     pub ending_steps: u64,
     pub steps_since_commit: u64,
-    pub flipped_us: u64,
+    /// When COMMITTED was last asked for.
+    pub committing_since_us: u64,
+    /// How often.
+    pub attempts: u64,
     pub bound: Option<u64>,
     pub copied_since_bound: u64,
+    /// Of a write, and of a flush, which has to wait for records too.
     pub longest_wait_us: u64,
+    pub longest_flush_us: u64,
     pub kills: u64,
     pub phases: Vec<Phase>,
     pub progress: Option<Progress>,
@@ -125,7 +132,9 @@ impl World {
             });
             pairs.push(Pair { source: SimDisk::new(content), target: SimDisk::new(vec![0; grains as usize]) });
         }
-        let machine = Move::new(plan.limits(), setups(&disks)).map_err(|error| error.to_string())?;
+        let revocation = Revocation::in_memory();
+        let machine =
+            Move::new(plan.limits(), revocation.clone(), setups(&disks)).map_err(|error| error.to_string())?;
         let mut world = Self {
             plan,
             random,
@@ -134,6 +143,7 @@ impl World {
             disks,
             ops: Vec::new(),
             superblock: Superblock { visible: JournalPhase::Started, durable: JournalPhase::Started },
+            revocation,
             out: Vec::new(),
             now_us: 1_000_000,
             last_tick_us: 0,
@@ -146,10 +156,12 @@ impl World {
             stop_answered: false,
             ending_steps: 0,
             steps_since_commit: 0,
-            flipped_us: 0,
+            committing_since_us: 0,
+            attempts: 0,
             bound: None,
             copied_since_bound: 0,
             longest_wait_us: 0,
+            longest_flush_us: 0,
             kills: 0,
             phases: Vec::new(),
             progress: None,
@@ -212,13 +224,16 @@ impl World {
             return false;
         }
         let since = self.now_us - 1_000_000;
-        let in_window = self.in_window() && self.plan.window_hang && self.now_us < self.flipped_us + WINDOW_HANG_US;
+        let in_window = self.in_window()
+            && self.attempts <= HANGING_ATTEMPTS
+            && self.now_us < self.committing_since_us + self.plan.window_hang_us;
         in_window || self.plan.hangs.iter().any(|(from, to)| (*from..*to).contains(&since))
     }
 
-    /// Reads were flipped, or the journal may say COMMITTED, and nobody knows for certain.
+    /// COMMITTED was asked for or may be in the journal, and nobody knows for certain.
     pub fn in_window(&self) -> bool {
-        !self.released && (self.read_side == Side::Target || self.superblock.visible == JournalPhase::Committed)
+        let asked = self.ops.iter().any(|op| matches!(op.work, Work::Record { phase: JournalPhase::Committed, .. }));
+        !self.released && (asked || self.superblock.visible == JournalPhase::Committed)
     }
 
     /// Trouble at the worst moment.
@@ -408,7 +423,7 @@ impl World {
                 }
                 flush.answered = true;
                 let (issued, waited) = (flush.issued, now_us - flush.since_us);
-                self.longest_wait_us = self.longest_wait_us.max(waited);
+                self.longest_flush_us = self.longest_flush_us.max(waited);
                 let state = &mut self.disks[disk as usize];
                 state.unanswered -= 1;
                 if result.is_ok() {
@@ -445,8 +460,10 @@ impl World {
             }
             Action::SetReadSide { disk, side } => {
                 self.read_side = side;
-                self.flipped_us = self.now_us;
                 if side == Side::Target {
+                    if self.superblock.durable != JournalPhase::Committed {
+                        return Err("the target is read before COMMITTED is durable".into());
+                    }
                     self.check_equal(disk as usize)?;
                 }
             }
@@ -467,6 +484,13 @@ impl World {
                     return Err(format!("{phase:?} is recorded when the move is over"));
                 }
                 self.start(0, Work::Record { phase, result, steps: 0 });
+                if phase == JournalPhase::Committed && self.superblock.visible != JournalPhase::Committed {
+                    self.committing_since_us = self.now_us;
+                    self.attempts += 1;
+                    if let Some(op) = self.ops.last_mut().filter(|_| self.attempts <= HANGING_ATTEMPTS) {
+                        op.not_before_us = op.not_before_us.max(self.now_us + self.plan.committed_hangs_us);
+                    }
+                }
             }
             Action::PhaseChanged { phase, bound_bytes } => {
                 self.released |= phase == Phase::Release;
@@ -529,7 +553,7 @@ impl World {
         Ok(())
     }
 
-    /// At the flip both sides agree wherever no write is under way.
+    /// When reads flip both sides agree wherever no write is under way.
     pub fn check_equal(&mut self, disk: usize) -> Check {
         for grain in 0..self.disks[disk].grains {
             let (source, target) =

@@ -17,8 +17,10 @@ fn a_write_already_in_flight_when_the_move_began_is_dirty_and_answered() {
 fn a_resumed_move_with_nothing_to_copy_adopts_every_write_and_each_is_answered() {
     let sizes = [64 * CHUNK, 64 * CHUNK];
     let words: Vec<_> = sizes.iter().map(|_| (SharedWords::in_memory(64), SharedWords::in_memory(64))).collect();
-    let machine = Move::resume(MoveLimits::default(), JournalPhase::Verify, setups(&sizes, &words)).expect("resumed");
-    let mut bench = Bench { machine, words, now_us: 1_000_000, out: Vec::new() };
+    let revocation = Revocation::in_memory();
+    let machine = Move::resume(MoveLimits::default(), JournalPhase::Verify, revocation.clone(), setups(&sizes, &words))
+        .expect("resumed");
+    let mut bench = Bench { machine, revocation, words, now_us: 1_000_000, out: Vec::new() };
     let writes = [(0, 0), (0, 1), (1, 0), (1, 1)];
     for (disk, id) in writes {
         bench.machine.adopt(disk, id, chunks(3, 1), bench.now_us).expect("adopted");

@@ -9,6 +9,7 @@ pub(super) const MS: u64 = 1000;
 /// A machine and the actions it gave since they were last looked at.
 pub(super) struct Bench {
     pub(super) machine: Move,
+    pub(super) revocation: Revocation,
     pub(super) words: Vec<(SharedWords, SharedWords)>,
     pub(super) now_us: u64,
     pub(super) out: Vec<Action>,
@@ -33,8 +34,9 @@ impl Bench {
         let sizes: Vec<u64> = disk_chunks.iter().map(|count| count * CHUNK).collect();
         let words: Vec<_> =
             disk_chunks.iter().map(|n| (SharedWords::in_memory(*n), SharedWords::in_memory(*n))).collect();
-        let machine = Move::new(MoveLimits::default(), setups(&sizes, &words)).expect("a machine");
-        Self { machine, words, now_us: 1_000_000, out: Vec::new() }
+        let revocation = Revocation::in_memory();
+        let machine = Move::new(MoveLimits::default(), revocation.clone(), setups(&sizes, &words)).expect("a machine");
+        Self { machine, revocation, words, now_us: 1_000_000, out: Vec::new() }
     }
 
     pub(super) fn on(&mut self, event: Event) -> &[Action] {
@@ -121,7 +123,7 @@ impl Bench {
         bench
     }
 
-    /// Reads are flipped and COMMITTED is being written.
+    /// COMMITTED is being written.
     pub(super) fn committing(disk_chunks: &[u64]) -> Self {
         let mut bench = Self::new(disk_chunks);
         let actions = bench.allocate();

@@ -11,8 +11,13 @@ fn after_a_kill_intent_becomes_dirty_and_nothing_of_the_target_is_fresh() {
     SavedMap::new(words.1.clone(), 64).expect("room").set(30..31);
     for phase in [JournalPhase::Copy, JournalPhase::Mirror, JournalPhase::Verify, JournalPhase::Prepared] {
         let sizes = [64 * CHUNK];
-        let mut machine =
-            Move::resume(MoveLimits::default(), phase, setups(&sizes, std::slice::from_ref(&words))).expect("resumed");
+        let mut machine = Move::resume(
+            MoveLimits::default(),
+            phase,
+            Revocation::in_memory(),
+            setups(&sizes, std::slice::from_ref(&words)),
+        )
+        .expect("resumed");
         let mut out = Vec::new();
         machine.on(Event::Tick, 5, &mut out);
         let copies: Vec<Action> = out.iter().copied().filter(is_copy).collect();
@@ -30,7 +35,8 @@ fn after_a_kill_intent_becomes_dirty_and_nothing_of_the_target_is_fresh() {
 fn nothing_is_resumed_after_committed_or_cancelled() {
     for phase in [JournalPhase::Committed, JournalPhase::Released, JournalPhase::Deleted, JournalPhase::Cancelled] {
         let words = (SharedWords::in_memory(64), SharedWords::in_memory(64));
-        let resumed = Move::resume(MoveLimits::default(), phase, setups(&[64 * CHUNK], &[words]));
+        let resumed =
+            Move::resume(MoveLimits::default(), phase, Revocation::in_memory(), setups(&[64 * CHUNK], &[words]));
         assert_eq!(resumed.err().map(|error| error.kind), Some(ErrorKind::InvalidState), "{phase:?}");
     }
 }
