@@ -72,6 +72,20 @@ export async function startHost(): Promise<{ readonly started: boolean; readonly
   }
 }
 
+/** Waits for a host that somebody else starts; rejects with why it cannot be reached. */
+export async function awaitHost(limitMs: number, address = hostAddress()): Promise<Greeting> {
+  const deadline = performance.now() + limitMs;
+  for (;;) {
+    try {
+      return await askHost(address);
+    } catch (error) {
+      const isComing = isAbsent(error) || (error instanceof VmStorageError && error.code === 'HostConnectionLost');
+      if (!isComing || performance.now() > deadline) throw error;
+    }
+    await delay(pollMs);
+  }
+}
+
 async function openLog(folder: string, logFile: string, address: string): Promise<number> {
   try {
     // The host would refuse it as well, but a folder would be left behind.

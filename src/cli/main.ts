@@ -12,7 +12,7 @@ import { errorTable, VmStorageError } from '../model/errors.js';
 import { asksForHelp } from './bind.js';
 import { runInForeground } from './foreground.js';
 import { hostGuests, readLimit } from './host-guests.js';
-import { askHost, hostProgram, startHost, stopHost } from './host-process.js';
+import { askHost, awaitHost, hostProgram, startHost, stopHost } from './host-process.js';
 import { offers } from './offers.js';
 import { STOP_LIMIT_SECONDS } from '../protocol/host-commands.js';
 import { runCmdlet } from './run-cmdlet.js';
@@ -20,6 +20,8 @@ import { runCmdlet } from './run-cmdlet.js';
 const all = Object.values(cmdlets) as unknown as readonly Cmdlet[];
 const serveProgram = fileURLToPath(new URL('../worker/serve.js', import.meta.url));
 const usageExit = 2;
+/** A host that was started together with this command, or is being started again. */
+const hostComesMs = 60_000;
 /** With which the script of `vmstorage completion` asks. */
 const COMPLETE = '--get-yargs-completions';
 
@@ -118,8 +120,8 @@ async function hostCommand(action: string, json: boolean, limit: unknown): Promi
     }
     case 'stop-guests':
     case 'start-guests':
-      // Where no host runs there may still be guests, which only a host finds.
-      await startHost();
+      // Never started here: what a host starts would belong to the unit that runs this command, and end with it.
+      await awaitHost(hostComesMs);
       return hostGuests(action, limitSeconds, json);
     default:
       return runInForeground(hostProgram, []);

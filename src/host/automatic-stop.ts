@@ -8,6 +8,9 @@ import { VmStorageError } from '../model/errors.js';
 import type { RunningRecord } from '../registry/running.js';
 import type { HostServices } from './services.js';
 
+/** For running.json; afterwards it is written, or not, beside the rest. */
+const RECORD_LIMIT_MS = 5_000;
+
 export interface GuestEnd {
   readonly vmId: string;
   readonly name: string;
@@ -22,15 +25,16 @@ export async function stopGuests(
   limitMs: number,
   told: (end: GuestEnd) => Promise<void>,
 ): Promise<void> {
-  const { registry, hypervisor, log } = services;
+  const { registry, hypervisor, clock, log } = services;
   const vmIds = [...registry.list().map((vm) => vm.configuration.id), ...registry.faults().map((fault) => fault.vmId)].filter(
     (vmId) => hypervisor.state(vmId) !== 'Off',
   );
-  await record.change((old) => ({
+  const written = record.change((old) => ({
     ...old,
     stopped: [...new Set([...old.stopped, ...old.running, ...old.waiting, ...vmIds])],
     waiting: [],
   }));
+  await Promise.race([written, clock.sleep(RECORD_LIMIT_MS)]); // a file system that hangs keeps no guest from being shut down
   log.info({ vmIds, limitMs }, 'the system stops: guests are shut down');
   await Promise.all(
     vmIds.map(async (vmId) => {
@@ -49,13 +53,16 @@ export async function stopGuests(
 }
 
 async function stopOne(services: HostServices, vmId: string, limitMs: number): Promise<GuestEnd['how']> {
-  const { registry, hypervisor, locks, workers } = services;
-  await locks.exclusive(vmId, async () => {}); // behind a start that is under way
+  const { registry, hypervisor, locks, workers, clock, log } = services;
+  await Promise.race([locks.exclusive(vmId, async () => {}), clock.sleep(limitMs)]); // behind a start that is under way
   if (hypervisor.state(vmId) === 'Off') return 'turned off';
   // Save is refused by Set-VM; a configuration of an earlier version may say it all the same.
   const obeyed = registry.byId(vmId)?.configuration.automaticStopAction !== 'TurnOff' && (await shutDown(services, vmId, limitMs));
   if (!obeyed) await hypervisor.turnOff(vmId);
-  await workers.release(vmId); // its disks are closed before their file systems go
+  // Its disks are closed before their file systems go.
+  await workers
+    .release(vmId)
+    .catch((error: unknown) => log.warn({ vmId, error: String(error) }, 'a guest is off, but its disk files are still in use'));
   if (obeyed) return 'shut down';
   return registry.byId(vmId)?.configuration.automaticStopAction === 'TurnOff'
     ? 'turned off'

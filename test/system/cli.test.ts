@@ -1,6 +1,6 @@
 /** The command as a process: what goes to which stream, exit codes, one JSON document, Ctrl+C, and starting the host. */
 import { execFile, spawn } from 'node:child_process';
-import { access } from 'node:fs/promises';
+import { access, mkdtemp, readdir, symlink } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -270,6 +270,17 @@ describe('vmstorage', () => {
     expect(host.heard.at(-1)).toMatchObject({ cmdlet: 'host stop-guests', bound: { limitSeconds: 5 } });
     expect(await vmstorage(['host', 'start-guests'])).toMatchObject({ code: 0, stdout: '' });
     expect(host.heard.at(-1)).toMatchObject({ cmdlet: 'host start-guests', bound: {} });
+  });
+
+  it('host start-guests waits for the host that its unit was started with, and starts none itself', async () => {
+    const home = await mkdtemp(join(host.folder, 'h-'));
+    const asked = vmstorage(['host', 'start-guests'], { VMSTORAGE_HOME: home });
+    const isAnswered = await Promise.race([asked.then(() => true), new Promise((resolve) => setTimeout(() => resolve(false), 500))]);
+    expect(isAnswered).toBe(false);
+    expect(await readdir(home)).toEqual([]);
+    await symlink(host.address, join(home, 'host.sock'));
+    expect(await asked).toMatchObject({ code: 0, stderr: '' });
+    expect(host.heard.at(-1)).toMatchObject({ cmdlet: 'host start-guests' });
   });
 
   it('host status shows a running one', async () => {

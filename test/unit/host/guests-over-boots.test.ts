@@ -241,6 +241,18 @@ describe('before the system stops', () => {
     ]);
   });
 
+  it('a state folder that hangs, and a worker that does not end, keep no guest from being shut down', async () => {
+    const vmId = await machine('web01', 'Start');
+    const { record } = await host('boot 1');
+    stage.states.set(vmId, 'Running');
+    services = { ...services, workers: { ...services.workers, release: () => Promise.reject(new Error('it does not end')) } };
+    const stopping = stop({ current: record.current, change: () => new Promise(() => {}) });
+    await until('it waits for the record', () => sleepers.at(-1)?.delayMs === 5_000 || undefined);
+    sleepers.at(-1)!.wake();
+    expect(await stopping).toMatchObject([{ name: 'web01', how: 'shut down', error: null }]);
+    expect(stage.states.get(vmId)).toBe('Off');
+  });
+
   it('which guests ran is known after the boot, though they were off when it came', async () => {
     const [ran] = [await machine('ran', 'StartIfRunning'), await machine('did not', 'StartIfRunning')];
     const { automatic, record } = await host('boot 1');
