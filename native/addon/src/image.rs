@@ -35,6 +35,9 @@ pub struct NativeImageFacts {
     pub physical_sector_bytes: u32,
     pub disk_identifier: Either<String, Null>,
     pub dirty_log: bool,
+    pub foreign_content: Either<String, Null>,
+    pub unmovable: Either<String, Null>,
+    pub warnings: Vec<String>,
 }
 
 #[napi(object, object_from_js = false)]
@@ -66,7 +69,7 @@ pub async fn create_image(
         block_bytes: block_size_bytes,
         logical_sector_bytes,
         physical_sector_bytes,
-        disk_identifier: None,
+        identity: None,
     };
     blocking(move || image::create_image(&PathBuf::from(path), &options).map(drop)).await
 }
@@ -87,7 +90,16 @@ pub async fn inspect_image(path: String, format: String) -> napi::Result<NativeI
         physical_sector_bytes: facts.geometry.physical_sector_bytes,
         disk_identifier: or_null(facts.disk_identifier),
         dirty_log: facts.dirty_log,
+        foreign_content: or_null(facts.foreign_content.map(str::to_owned)),
+        unmovable: or_null(facts.identity.err()),
+        warnings: facts.warnings,
     })
+}
+
+/// Rejects (Locked) when the kernel or another program works on the disk at this moment, and says who.
+#[napi]
+pub async fn refuse_in_use(path: String) -> napi::Result<()> {
+    blocking(move || vmstorage_engine::file::refuse_in_use(&PathBuf::from(path))).await
 }
 
 /// Names of the attributes that could not be copied.

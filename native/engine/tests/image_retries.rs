@@ -108,7 +108,7 @@ fn new_image(folder: &Path, format: Format) -> PathBuf {
         block_bytes: (format == Format::Vhdx).then_some(1 << 20),
         logical_sector_bytes: None,
         physical_sector_bytes: None,
-        disk_identifier: None,
+        identity: None,
     };
     create_image(&path, &options).unwrap();
     path

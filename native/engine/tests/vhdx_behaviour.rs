@@ -11,7 +11,9 @@ use vhdx_support::crash_file::CrashFile;
 use vhdx_support::{MIB, close, drain, new_image, pattern, perform, read_disk, write_disk};
 use vmstorage_engine::disk::{ByteRange, ErrorKind};
 use vmstorage_engine::file::{ReadAt, WriteAt};
-use vmstorage_engine::formats::vhdx::{CreateOptions, Overlay, VhdxKind, VhdxMap, inspect, open};
+use vmstorage_engine::formats::vhdx::{
+    CarriedItem, CreateOptions, Overlay, VhdxIdentity, VhdxKind, VhdxMap, inspect, open,
+};
 use vmstorage_engine::formats::{Extent, ImageMap, Mapping, MetaIo, MetaOp};
 
 fn options(kind: VhdxKind, blocks: u64) -> CreateOptions {
@@ -78,6 +80,80 @@ fn the_first_write_waits_until_the_new_header_is_durable_even_where_space_is_all
     assert_ne!(found.data_write_guid, before.data_write_guid);
     assert_eq!(found.disk_id, before.disk_id);
     assert_eq!(map_write(&mut map, block(1), 6), Ok(Mapping::Ready), "from now on at once");
+}
+
+/// A copy under way: the file bears the name of the content that is being written into it.
+fn copy(kind: VhdxKind) -> (CrashFile, VhdxMap, Uuid) {
+    let (file, mut map) = image(kind, 4);
+    map.keep_content_name();
+    write_disk(&mut map, &file, 0, &[1; 4096]);
+    let name = inspect(&file).unwrap().data_write_guid;
+    (file, map, name)
+}
+
+#[test]
+fn a_copy_keeps_the_name_of_the_content_when_it_is_written() {
+    let (before, map) = image(VhdxKind::Dynamic, 4);
+    assert_eq!(map.content_name(), Some(inspect(&before).unwrap().data_write_guid));
+    let (file, mut map, name) = copy(VhdxKind::Dynamic);
+    assert_eq!(map.content_name(), Some(name));
+    close(&mut map, &file);
+    let mut again = open(&file, true).unwrap().map;
+    assert_eq!(again.content_name(), Some(name));
+    // The session of whoever gets the copy is one like any other.
+    assert!(!again.content_changes());
+    write_disk(&mut again, &file, 0, &[2; 4096]);
+    assert_ne!(inspect(&file).unwrap().data_write_guid, name);
+}
+
+#[test]
+fn before_a_copy_is_changed_its_content_gets_a_name_of_its_own_durably() {
+    for kind in [VhdxKind::Dynamic, VhdxKind::Fixed] {
+        let (file, mut map, name) = copy(kind);
+        assert!(map.content_changes() && !map.content_changes());
+        assert_eq!(map.content_name(), None);
+        assert_eq!(map_write(&mut map, block(0), 5), Ok(Mapping::Pending), "also where space is allocated");
+        while let Some(io) = map.next_io() {
+            assert_eq!(ready(&mut map), [], "nothing is ready before the last operation");
+            map.io_done(io.id, perform(&io.op, &file));
+        }
+        assert_eq!(ready(&mut map), [(5, Ok(()))]);
+        assert_eq!(map_write(&mut map, block(0), 6), Ok(Mapping::Ready));
+        let cut = file.power_cut(&mut vhdx_support::Dice::new(1), 0);
+        let found = inspect(&cut).unwrap();
+        assert!(found.data_write_guid != name && found.dirty_log, "{found:?}");
+        assert_eq!(read_disk(&cut, &open(&cut, true).unwrap().map, &Overlay::default(), block(0)), [1; 4096]);
+        close(&mut map, &file);
+        assert_eq!(inspect(&file).unwrap().data_write_guid, found.data_write_guid);
+    }
+}
+
+#[test]
+fn a_copy_whose_original_changes_before_its_first_write_begins_with_a_new_name() {
+    let (file, mut map) = image(VhdxKind::Dynamic, 4);
+    let name = inspect(&file).unwrap().data_write_guid;
+    map.keep_content_name();
+    assert!(map.content_changes());
+    drain(&mut map, &file);
+    assert!(map.content_name().is_some_and(|now| now != name), "without waiting for a write: there may be none");
+    close(&mut map, &file);
+    assert_ne!(inspect(&file).unwrap().data_write_guid, name);
+}
+
+#[test]
+fn a_name_that_could_not_be_written_is_tried_again_by_the_next_write_and_not_in_a_loop() {
+    let (file, mut map, name) = copy(VhdxKind::Dynamic);
+    map.content_changes();
+    assert_eq!(map_write(&mut map, block(0), 5), Ok(Mapping::Pending));
+    let io = map.next_io().unwrap();
+    map.io_done(io.id, Err(libc::EIO));
+    assert_eq!(ready(&mut map), [(5, Err(libc::EIO))]);
+    assert!(map.next_io().is_none(), "a failing disk is not asked again and again");
+    assert_eq!(map_write(&mut map, block(0), 6), Ok(Mapping::Pending));
+    drain(&mut map, &file);
+    assert_eq!(ready(&mut map), [(6, Ok(()))]);
+    close(&mut map, &file);
+    assert_ne!(inspect(&file).unwrap().data_write_guid, name);
 }
 
 #[test]
@@ -340,12 +416,18 @@ fn a_dynamic_file_begins_with_four_mebibytes_and_a_fixed_one_has_its_last_size()
 fn a_moved_disk_keeps_its_identity_and_geometry() {
     let mut first = options(VhdxKind::Dynamic, 5);
     first.logical_sector_bytes = 4096;
-    first.disk_id = Some(Uuid::from_u128(0x1234));
+    let item = CarriedItem { id: Uuid::from_u128(11), flags: 1, value: b"backup-product: chain 42".to_vec() };
+    first.identity = Some(VhdxIdentity {
+        disk_id: Uuid::from_u128(0x1234),
+        data_write_guid: Uuid::from_u128(0x5678),
+        carried: vec![item],
+    });
     let facts = inspect(&new_image(&first).unwrap()).unwrap();
     assert_eq!((facts.creator.as_str(), facts.disk_id), ("behaviour test", Uuid::from_u128(0x1234)));
-    let moved = inspect(&new_image(&CreateOptions::like(&facts, "mover")).unwrap()).unwrap();
+    let moved = inspect(&new_image(&CreateOptions::like(&facts, "mover").unwrap()).unwrap()).unwrap();
     assert_eq!(moved.creator, "mover");
-    assert_ne!(moved.data_write_guid, facts.data_write_guid);
+    assert_eq!(moved.identity(), facts.identity());
+    assert_eq!(moved.identity().unwrap().carried.len(), 1);
     let same = |f: &vmstorage_engine::formats::vhdx::VhdxFacts| (f.geometry(), f.kind, f.block_bytes, f.disk_id);
     assert_eq!(same(&moved), same(&facts));
 }
@@ -364,11 +446,45 @@ fn what_no_vhdx_can_be_is_not_created() {
     assert!(refused(|o| o.size_bytes = (64 << 40) + 512).contains("64 TiB"));
     assert!(refused(|o| o.block_bytes = 3 * MIB).contains("block size"));
     assert!(refused(|o| o.logical_sector_bytes = 520).contains("logical sector size 520"));
+    assert!(
+        refused(|o| (o.logical_sector_bytes, o.physical_sector_bytes) = (4096, 512)).contains("smaller than logical")
+    );
     assert!(refused(|o| o.creator = "x".repeat(257)).contains("257 UTF-16 units"));
     let used = tempfile::tempfile().unwrap();
     used.write_at(b"x", 0).unwrap();
     let error = vmstorage_engine::formats::vhdx::create(&used, &options(VhdxKind::Dynamic, 5)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidState);
+}
+
+#[test]
+fn a_table_whose_bitmap_entries_say_zero_is_told_of_and_mended_by_the_next_write() {
+    // As QEMU left it until April 2023: blocks that read as zeros, and the entry behind the first chunk (16 blocks) like them.
+    let block = 256 * MIB;
+    let mut options = CreateOptions::new(VhdxKind::Dynamic, 40 * block, "like an early QEMU");
+    options.block_bytes = block;
+    let file = new_image(&options).unwrap();
+    let (bat, bitmap) = (3 * MIB, 16);
+    for entry in 0..=bitmap {
+        WriteAt::write_all_at(&file, &2u64.to_le_bytes(), bat + entry * 8).unwrap();
+    }
+    let entry = |file: &std::fs::File| {
+        let mut bytes = [0; 8];
+        ReadAt::read_exact_at(file, &mut bytes, bat + bitmap * 8).unwrap();
+        u64::from_le_bytes(bytes)
+    };
+    let image = open(&file, true).unwrap();
+    assert!(image.facts.warnings[0].contains("1 sector bitmap entries"), "{:?}", image.facts.warnings);
+    let mut map = image.map;
+    assert_eq!(read_disk(&file, &map, &Overlay::default(), ByteRange::new(15 * block, 4096)), [0; 4096]);
+    write_disk(&mut map, &file, 17 * block, &pattern(3, 4096));
+    close(&mut map, &file);
+    assert_eq!(entry(&file), 0);
+    let image = open(&file, false).unwrap();
+    assert_eq!(image.facts.warnings, Vec::<String>::new());
+    assert_eq!(read_disk(&file, &image.map, image.overlay(), ByteRange::new(17 * block, 4096)), pattern(3, 4096));
+    // One that places something is a block that was lost from its place.
+    WriteAt::write_all_at(&file, &((64 * MIB) | 6).to_le_bytes(), bat + bitmap * 8).unwrap();
+    assert_eq!(open(&file, false).err().unwrap().kind, ErrorKind::Corrupt);
 }
 
 #[test]

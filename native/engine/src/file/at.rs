@@ -9,8 +9,7 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::FallocateFlags;
 
-/// The most that one `write` of zeros carries where a file system cannot punch holes.
-const ZERO_CHUNK_BYTES: usize = 1 << 20;
+use super::allocate::write_zeros;
 
 /// Reads at an offset. `std::fs::File` implements it; the descriptor must not be O_DIRECT (buffers here are not aligned),
 /// set the flag by fcntl(2) afterwards.
@@ -59,18 +58,10 @@ impl WriteAt for File {
             return Ok(());
         }
         match rustix::fs::fallocate(self, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len) {
-            Ok(()) => return Ok(()),
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
-            Err(error) => return Err(error.into()),
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => write_zeros(self, offset, len),
+            Err(error) => Err(error.into()),
         }
-        let zeros = vec![0; len.min(ZERO_CHUNK_BYTES as u64) as usize];
-        let (mut at, end) = (offset, offset + len);
-        while at < end {
-            let step = (end - at).min(zeros.len() as u64);
-            FileExt::write_all_at(self, &zeros[..step as usize], at)?;
-            at += step;
-        }
-        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

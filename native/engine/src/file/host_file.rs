@@ -1,6 +1,6 @@
 //! One open image file: direct I/O where the file system promises it, identity, holes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, FileType, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, StatxFlags};
 
+use super::users::Users;
 use crate::disk::{ByteRange, DiskError, ErrorKind, FileSystemId, SECTOR_BYTES};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
+    /// To look at it, whoever uses it.
+    Examine,
     ReadOnly,
     ReadWrite,
     /// Must not exist yet: a move never overwrites.
@@ -40,16 +43,29 @@ pub struct HostFile {
 
 impl HostFile {
     /// Opens through the page cache: formats read their tables into any buffer. [`HostFile::use_direct_io`] follows for the data path.
+    ///
+    /// A block device is opened exclusively, for reading too: the kernel gives one that is mounted, swap, part of another device or whose
+    /// partition is, to nobody else (`Locked`, with who has it). Writing to it would destroy what is on it, and reading gives an image of
+    /// many moments. The claim lives as long as the descriptor.
     pub fn open(path: &Path, mode: OpenMode) -> Result<Self, DiskError> {
         let what = match mode {
-            OpenMode::ReadOnly => "open for reading",
+            OpenMode::Examine | OpenMode::ReadOnly => "open for reading",
             OpenMode::ReadWrite => "open for writing",
             OpenMode::CreateNew => "create",
         };
         let mut options = OpenOptions::new();
-        options.read(true).custom_flags(libc::O_CLOEXEC);
+        // Without O_CREAT, O_EXCL has a meaning for block devices only (open(2)).
+        let before = std::fs::metadata(path).ok().map(|found| found.file_type());
+        if let Some(kind) = before
+            && mode != OpenMode::CreateNew
+        {
+            // Before the open: that of a pipe waits for a writer, who may never come.
+            refuse_other_kinds(kind, path)?;
+        }
+        let claims = mode != OpenMode::Examine && before.is_some_and(|kind| kind.is_block_device());
+        options.read(true).custom_flags(libc::O_CLOEXEC | if claims { libc::O_EXCL } else { 0 });
         match mode {
-            OpenMode::ReadOnly => {}
+            OpenMode::Examine | OpenMode::ReadOnly => {}
             OpenMode::ReadWrite => {
                 options.write(true);
             }
@@ -57,12 +73,15 @@ impl HostFile {
                 options.write(true).create_new(true).mode(0o600);
             }
         }
-        let file = options.open(path).map_err(|e| DiskError::io(what, path, e))?;
+        let file = options
+            .open(path)
+            .map_err(|e| if claims { not_claimed(what, path, e) } else { DiskError::io(what, path, e) })?;
         let metadata = file.metadata().map_err(|e| DiskError::io("examine", path, e))?;
         let kind = metadata.file_type();
-        if !kind.is_file() && !kind.is_block_device() {
-            let message = format!("'{}' is neither a regular file nor a block device", path.display());
-            return Err(DiskError::new(ErrorKind::InvalidArgument, message).at(path));
+        refuse_other_kinds(kind, path)?;
+        if kind.is_block_device() != claims && mode != OpenMode::Examine {
+            let message = format!("'{}' became another file while it was opened", path.display());
+            return Err(DiskError::new(ErrorKind::InvalidState, message).at(path));
         }
         let block_device = kind.is_block_device();
         Ok(Self {
@@ -137,6 +156,44 @@ impl HostFile {
     /// What has to answer for its operations to end.
     pub fn file_system(&self) -> FileSystemId {
         self.file_system
+    }
+}
+
+fn refuse_other_kinds(kind: FileType, path: &Path) -> Result<(), DiskError> {
+    if kind.is_file() || kind.is_block_device() {
+        return Ok(());
+    }
+    let what = if kind.is_dir() { "a directory" } else { "neither a regular file nor a block device" };
+    Err(DiskError::new(ErrorKind::InvalidArgument, format!("'{}' is {what}", path.display())).at(path))
+}
+
+/// A device that we may not open for want of rights is also told of as in use if it is: that is the better reason.
+fn not_claimed(what: &str, path: &Path, cause: io::Error) -> DiskError {
+    let device = std::fs::metadata(path).map_or(0, |found| found.rdev());
+    let who = match Users::default().of_device(device) {
+        Some(who) => format!("it is {who}"),
+        None if cause.raw_os_error() == Some(libc::EBUSY) => {
+            "the kernel or another program has it (lsblk and fuser may say more)".to_owned()
+        }
+        None => return DiskError::io(what, path, cause),
+    };
+    let message = format!("the block device '{}' is in use: {who}", path.display());
+    DiskError { source: Some(cause), ..DiskError::new(ErrorKind::Locked, message).at(path) }
+}
+
+/// Refuses (`Locked`) a disk that the kernel or another program works on at this moment, and says who: a block device that cannot be had
+/// exclusively, a file that a loop device or swap uses. Locks on image files are asked for when they are opened to be served.
+pub fn refuse_in_use(path: &Path) -> Result<(), DiskError> {
+    let file = HostFile::open(path, OpenMode::ReadOnly)?;
+    if file.block_device {
+        return Ok(());
+    }
+    match Users::default().of_file(file.identity()) {
+        None => Ok(()),
+        Some(who) => {
+            let message = format!("the file '{}' is in use: it is {who}", path.display());
+            Err(DiskError::new(ErrorKind::Locked, message).at(path))
+        }
     }
 }
 

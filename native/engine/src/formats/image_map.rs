@@ -11,6 +11,8 @@
 
 use std::borrow::Cow;
 
+use uuid::Uuid;
+
 use crate::disk::{ByteRange, Errno, Geometry};
 
 /// A piece of a guest range. Pieces tile the range asked for, in order.
@@ -93,6 +95,19 @@ pub trait ImageMap: Send {
 
     /// The name of the format, for messages.
     fn name(&self) -> Cow<'static, str>;
+
+    /// What names the present content, for formats that have such a name (VHDX: DataWriteGuid); `None` also while it is being changed.
+    fn content_name(&self) -> Option<Uuid> {
+        None
+    }
+
+    /// For the target of a move, before its first write: what is written is the content that has this name already.
+    fn keep_content_name(&mut self) {}
+
+    /// The guest is about to change the content: a kept name has to go before. True when there is metadata I/O to do.
+    fn content_changes(&mut self) -> bool {
+        false
+    }
 
     /// A flush of the file failed outside the map: the kernel reports lost pages once, so the map must not rely on its own next flush.
     /// Reads and writes to what is allocated go on; allocation and a clean close do not.

@@ -10,6 +10,8 @@
 
 use std::os::fd::RawFd;
 
+use uuid::Uuid;
+
 use super::buffer::{AlignedBuffer, BufferPool};
 use super::iovecs::{advance_iovecs, aligned, copy_from_iovecs, copy_to_iovecs, fill_zero, slice_iovecs};
 use super::pieces::Pieces;
@@ -184,6 +186,23 @@ impl Image {
     /// Where the page of the disk that begins at `from` lies in the file: for the search of holes by a helper thread.
     pub fn pieces(&self, from: u64) -> Pieces {
         Pieces::of(self.map.as_ref(), from, !self.overlay.is_empty())
+    }
+
+    /// As [`ImageMap::content_name`].
+    pub fn content_name(&self) -> Option<Uuid> {
+        self.map.content_name()
+    }
+
+    /// For the target of a move, before its first write.
+    pub fn keep_content_name(&mut self) {
+        self.map.keep_content_name();
+    }
+
+    /// Called before a guest's write is started on this image, or on another that this one is a copy of.
+    pub fn content_changes(&mut self, reactor: &mut dyn Reactor) {
+        if self.map.content_changes() {
+            self.pump_metadata(reactor);
+        }
     }
 
     /// Starts `op` on `range`, which lies inside the disk and is whole sectors.

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use uuid::Uuid;
-
 use super::executor::Image;
 use crate::disk::{DiskError, ErrorKind, Geometry, SECTOR_BYTES};
-use crate::file::{HostFile, LockWait, OpenMode, sync_folder_of};
+use crate::file::{HostFile, LockWait, OpenMode, allocate, sync_folder_of};
 use crate::formats::raw::RawMap;
-use crate::formats::vhdx::{self, CreateOptions, Overlay, VhdxKind};
-use crate::formats::{Format, ImageMap};
+use crate::formats::vhdx::{self, CreateOptions, Overlay, VhdxIdentity, VhdxKind};
+use crate::formats::{Format, ImageMap, foreign_content};
 
+/// How `foreign_content` calls our own.
+const VHDX_CONTENT: &str = "a VHDX image";
 /// What our files say of their maker (MS-VHDX 2.2.1).
 const CREATOR: &str = concat!("vmstorage ", env!("CARGO_PKG_VERSION"));
 
@@ -33,6 +33,12 @@ pub struct ImageFacts {
     pub block_bytes: u32,
     pub disk_identifier: Option<String>,
     pub dirty_log: bool,
+    /// What makes it this disk, for formats that say so. `Err`: why a move could not carry it over.
+    pub identity: Result<Option<VhdxIdentity>, String>,
+    /// What the content is, when it is not what its name says: an image of another format.
+    pub foreign_content: Option<&'static str>,
+    /// What a person should know of it, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 pub struct OpenImage<'a> {
@@ -93,7 +99,7 @@ pub struct CreateImage {
     pub logical_sector_bytes: Option<u32>,
     pub physical_sector_bytes: Option<u32>,
     /// Kept by a move: the disk is the same disk in a new place.
-    pub disk_identifier: Option<String>,
+    pub identity: Option<VhdxIdentity>,
 }
 
 /// Creates an image file that did not exist, durably (file and folder synced). On failure nothing is left.
@@ -125,26 +131,18 @@ fn create_over(file: &HostFile, options: &CreateImage) -> Result<(), DiskError> 
             }
             file.file().set_len(options.size_bytes).map_err(|e| DiskError::io("set the length of", file.path(), e))?;
             if options.kind == ImageKind::Fixed {
-                rustix::fs::fallocate(file.file(), rustix::fs::FallocateFlags::empty(), 0, options.size_bytes)
-                    .map_err(|e| DiskError::io("allocate", file.path(), e.into()))?;
+                allocate(file.file(), 0, options.size_bytes).map_err(|e| DiskError::io("allocate", file.path(), e))?;
             }
             Ok(())
         }
         Format::Vhdx => {
-            let disk_id = match &options.disk_identifier {
-                None => None,
-                Some(text) => Some(Uuid::parse_str(text).map_err(|_| {
-                    DiskError::new(ErrorKind::InvalidArgument, format!("'{text}' is not a disk identifier"))
-                        .at(file.path())
-                })?),
-            };
             let kind = if options.kind == ImageKind::Fixed { VhdxKind::Fixed } else { VhdxKind::Dynamic };
             let plain = CreateOptions::new(kind, options.size_bytes, CREATOR);
             let options = CreateOptions {
                 block_bytes: options.block_bytes.map_or(plain.block_bytes, u64::from),
                 logical_sector_bytes: options.logical_sector_bytes.unwrap_or(plain.logical_sector_bytes),
                 physical_sector_bytes: options.physical_sector_bytes.unwrap_or(plain.physical_sector_bytes),
-                disk_id,
+                identity: options.identity.clone(),
                 ..plain
             };
             vhdx::create(file.file(), &options).map_err(|e| e.at(file.path()))
@@ -154,11 +152,17 @@ fn create_over(file: &HostFile, options: &CreateImage) -> Result<(), DiskError> 
 
 /// Examines a file without locking or changing it. Of an image in use only its worker knows the truth.
 pub fn inspect_image(path: &Path, format: Format) -> Result<ImageFacts, DiskError> {
-    let file = HostFile::open(path, OpenMode::ReadOnly)?;
+    let file = HostFile::open(path, OpenMode::Examine)?;
     let (file_bytes, allocated_bytes) = (file.len()?, file.allocated_bytes()?);
     match format {
         Format::Raw => {
-            let geometry = raw_geometry(&file)?;
+            let foreign_content = foreign_content(&file)?;
+            let geometry = raw_geometry(&file).map_err(|mut error| {
+                if let Some(what) = foreign_content {
+                    error.message.push_str(&format!("; its content is {what}"));
+                }
+                error
+            })?;
             let kind = if allocated_bytes >= geometry.size_bytes { ImageKind::Fixed } else { ImageKind::Dynamic };
             Ok(ImageFacts {
                 format,
@@ -170,10 +174,20 @@ pub fn inspect_image(path: &Path, format: Format) -> Result<ImageFacts, DiskErro
                 block_bytes: 0,
                 disk_identifier: None,
                 dirty_log: false,
+                identity: Ok(None),
+                foreign_content,
+                warnings: Vec::new(),
             })
         }
         Format::Vhdx => {
-            let facts = vhdx::inspect(file.file()).map_err(|e| e.at(path))?;
+            let facts = vhdx::inspect(file.file()).map_err(|mut error| {
+                if let Ok(Some(what)) = foreign_content(&file)
+                    && what != VHDX_CONTENT
+                {
+                    error.message.push_str(&format!("; its content is {what}"));
+                }
+                error.at(path)
+            })?;
             let kind = if facts.kind == VhdxKind::Fixed { ImageKind::Fixed } else { ImageKind::Dynamic };
             let unplaced = (facts.blocks - facts.allocated_blocks) * facts.block_bytes;
             // A fixed disk's space is there; a sparse file in fact (punched, or copied thin) may still need it.
@@ -188,6 +202,9 @@ pub fn inspect_image(path: &Path, format: Format) -> Result<ImageFacts, DiskErro
                 block_bytes: u32::try_from(facts.block_bytes).unwrap_or(u32::MAX),
                 disk_identifier: Some(facts.disk_id.hyphenated().to_string().to_uppercase()),
                 dirty_log: facts.dirty_log,
+                identity: facts.identity().map(Some),
+                foreign_content: None,
+                warnings: facts.warnings,
             })
         }
     }

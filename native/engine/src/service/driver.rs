@@ -136,7 +136,14 @@ impl Service {
         // The machine's own hold on the request, given back at Retire or RetireFlush.
         entry.parts += 1;
         let range = entry.range;
-        let event = match entry.kind {
+        let kind = entry.kind;
+        if !matches!(kind, Some(RequestKind::Flush) | None) {
+            let target = self.drivers.get(driver).map(|driver| driver.members[member as usize].target);
+            if let Some(target) = target {
+                self.images.content_changes(target);
+            }
+        }
+        let event = match kind {
             Some(RequestKind::Flush) | None => Event::GuestFlush { disk: member, id },
             Some(RequestKind::Write) => Event::GuestWrite { disk: member, id, range, kind: WriteKind::Data },
             Some(_) => Event::GuestWrite { disk: member, id, range, kind: WriteKind::Zeroes },

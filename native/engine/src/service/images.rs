@@ -110,6 +110,13 @@ impl Images {
         slot.image.take_finished(finished);
     }
 
+    /// A guest's write is about to start, on this image or on the one it is a copy of.
+    pub(super) fn content_changes(&mut self, number: u32) {
+        if let Some((slot, reactors)) = self.slot(number) {
+            slot.image.content_changes(reactors.of(slot.lane));
+        }
+    }
+
     pub(super) fn begin_close(&mut self, number: u32) {
         if let Some((slot, reactors)) = self.slot(number) {
             slot.image.begin_close(reactors.of(slot.lane));

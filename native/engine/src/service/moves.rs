@@ -99,7 +99,10 @@ impl Service {
         // Nothing fails from here on: what the machine has adopted is handed to it below.
         let driver_id = self.drivers.next_number();
         let mut members = Vec::with_capacity(targets.len());
-        for (member, (id, image)) in targets.into_iter().enumerate() {
+        for (member, (id, mut image)) in targets.into_iter().enumerate() {
+            if self.has_content_of(&image, id) {
+                image.keep_content_name();
+            }
             let Some(Some(disk)) = self.disks.get_mut(id.0 as usize) else { continue };
             let [source_lane, target_lane] = lanes_of(&mut self.images, disk.image, &image);
             let target = self.images.add(image, target_lane);
@@ -116,6 +119,13 @@ impl Service {
         debug_assert_eq!(added, driver_id);
         self.pass_on();
         Ok(driver_id)
+    }
+
+    /// Whether a target bears the name of the content that the disk has now: nothing was written since its file was made.
+    fn has_content_of(&self, target: &Image, disk: DiskId) -> bool {
+        let disk = self.disks.get(disk.0 as usize).and_then(Option::as_ref);
+        let source = disk.and_then(|disk| self.images.get(disk.image));
+        target.content_name().is_some() && source.and_then(Image::content_name) == target.content_name()
     }
 
     /// The file systems that need a lane for a move of that disk to `target`: of either side if they are two.

@@ -133,8 +133,12 @@ impl Service {
             Some(RequestKind::Discard) => ImageOp::Zero { unmap: true },
             Some(RequestKind::WriteZeroes { unmap }) => ImageOp::Zero { unmap },
         };
+        let writes = !matches!(op, ImageOp::Read | ImageOp::Flush);
+        if writes {
+            self.images.content_changes(disk.image);
+        }
         if let Some(tracking) = &mut disk.tracking
-            && !matches!(op, ImageOp::Read | ImageOp::Flush)
+            && writes
         {
             let chunks = entry.range.start / CHUNK_BYTES..entry.range.end().div_ceil(CHUNK_BYTES);
             tracking.saved.set(chunks.clone());

@@ -35,6 +35,10 @@ pub fn make_targets(plan: &Plan, made: &mut Made) -> Result<Vec<(DiskId, Image)>
 pub fn make_target(disk: &PlannedDisk, made: &mut Made) -> Result<(), DiskError> {
     let format = disk.format.into();
     let facts = inspect_image(&disk.source, format)?;
+    let identity = facts.identity.map_err(|why| {
+        let message = format!("'{}' cannot be moved: {why}", disk.source.display());
+        DiskError::new(ErrorKind::Unsupported, message).at(&disk.source)
+    })?;
     let options = CreateImage {
         format,
         kind: facts.kind,
@@ -42,7 +46,7 @@ pub fn make_target(disk: &PlannedDisk, made: &mut Made) -> Result<(), DiskError>
         block_bytes: (facts.block_bytes > 0).then_some(facts.block_bytes),
         logical_sector_bytes: Some(facts.geometry.logical_sector_bytes),
         physical_sector_bytes: Some(facts.geometry.physical_sector_bytes),
-        disk_identifier: facts.disk_identifier,
+        identity,
     };
     create_image(&disk.target, &options)?;
     made.paths.push(disk.target.clone());

@@ -68,7 +68,7 @@ impl Vm {
                 block_bytes: (format == Format::Vhdx).then_some(1 << 20),
                 logical_sector_bytes: None,
                 physical_sector_bytes: None,
-                disk_identifier: None,
+                identity: None,
             };
             create_image(&path, &image).unwrap();
             let socket = folder.path().join(format!("d{disk}.sock"));

@@ -73,6 +73,8 @@ pub struct Bat {
     /// Whole pages, so that a page can be logged and applied as it is.
     entries: Vec<u64>,
     pub allocated_blocks: u64,
+    /// Sector bitmap entries that said "zero", as QEMU wrote them until April 2023. In memory they are empty, so the next page written is right.
+    pub mended_bitmaps: u64,
     /// Behind every offset an entry names, in any state: space in front of it is not free.
     pub space_end: u64,
 }
@@ -100,7 +102,7 @@ impl Bat {
             );
             at += step as u64;
         }
-        let mut bat = Bat { geometry, entries, allocated_blocks: 0, space_end: 0 };
+        let mut bat = Bat { geometry, entries, allocated_blocks: 0, mended_bitmaps: 0, space_end: 0 };
         bat.judge(file_len, regions)?;
         Ok(bat)
     }
@@ -117,7 +119,14 @@ impl Bat {
                 return Err(Refusal::BatReserved { index, entry });
             }
             if self.geometry.is_bitmap(index) {
-                return Err(Refusal::BatState { index, state });
+                // QEMU until April 2023 moved the entries of a page by one when it changed its first: a block's "zero" came to stand
+                // here. It places nothing. An entry that does place something is a block that was lost, and no such file is opened.
+                if state != BLOCK_ZERO || offset != 0 {
+                    return Err(Refusal::BatState { index, state });
+                }
+                self.entries[index as usize] = BLOCK_NOT_PRESENT;
+                self.mended_bitmaps += 1;
+                continue;
             }
             match state {
                 BLOCK_FULLY_PRESENT => {
@@ -228,12 +237,14 @@ mod tests {
 
     fn table(entries: &[(usize, u64)], file_len: u64) -> Result<Bat, Refusal> {
         let geometry = BatGeometry::new(&metadata(10 * MIB + 512, MIB, 512));
-        let mut bat = Bat { geometry, entries: vec![0; BAT_ENTRIES_PER_PAGE], allocated_blocks: 0, space_end: 0 };
+        let entries_of_one_page = vec![0; BAT_ENTRIES_PER_PAGE];
+        let mut bat =
+            Bat { geometry, entries: entries_of_one_page, allocated_blocks: 0, mended_bitmaps: 0, space_end: 0 };
         for &(index, entry) in entries {
             bat.entries[index] = entry;
         }
         let reserved = vec![ByteRange::new(0, 4 * MIB), ByteRange::new(20 * MIB, MIB)];
-        let regions = Regions { bat: reserved[0], metadata: reserved[0], reserved };
+        let regions = Regions { bat: reserved[0], metadata: reserved[0], reserved, unknown: vec![] };
         bat.judge(file_len, &regions).map(|()| bat)
     }
 
@@ -286,6 +297,25 @@ mod tests {
             assert_eq!(table(&[(2, entry_at(5, state))], 64 * MIB).err(), Some(Refusal::BatState { index: 2, state }));
         }
         assert!(matches!(table(&[(0, (1 << 62) | 3)], 64 * MIB), Err(Refusal::BatBeyondEnd { .. })));
+    }
+
+    #[test]
+    fn a_bitmap_entry_that_says_zero_is_mended_and_one_that_places_something_is_refused() {
+        let geometry = BatGeometry::new(&metadata(40 * 256 * MIB, 256 * MIB, 512));
+        let with = |entry: u64| {
+            let mut entries = vec![0; BAT_ENTRIES_PER_PAGE];
+            (entries[16], entries[17]) = (entry, entry_at(300, 6));
+            let mut bat = Bat { geometry, entries, allocated_blocks: 0, mended_bitmaps: 0, space_end: 0 };
+            let somewhere = ByteRange::new(2 * MIB, MIB);
+            let regions = Regions { bat: somewhere, metadata: somewhere, reserved: vec![], unknown: vec![] };
+            bat.judge(TIB, &regions).map(|()| bat)
+        };
+        let bat = with(BLOCK_ZERO).unwrap();
+        assert_eq!((bat.mended_bitmaps, bat.allocated_blocks), (1, 1));
+        let image = bat.page_image(0, &[]);
+        assert_eq!(image[16 * 8..17 * 8], [0; 8]);
+        assert_eq!(with(entry_at(7, 6)).err(), Some(Refusal::BatState { index: 16, state: 6 }));
+        assert_eq!(with(entry_at(7, 2)).err(), Some(Refusal::BatState { index: 16, state: 2 }));
     }
 
     #[test]

@@ -7,7 +7,6 @@
 
 use std::fs::File;
 
-use rustix::fs::FallocateFlags;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
 
@@ -16,17 +15,16 @@ use super::error::VhdxError;
 use super::header::Header;
 use super::layout::*;
 use super::metadata::Metadata;
-use super::open::{VhdxFacts, VhdxKind};
+use super::open::{VhdxFacts, VhdxIdentity, VhdxKind};
 use super::region;
 use crate::disk::{ByteRange, DiskError, ErrorKind};
-use crate::file::WriteAt;
+use crate::file::{WriteAt, allocate};
 
 /// Hyper-V's default for dynamic disks.
 pub const DEFAULT_BLOCK_BYTES: u64 = 32 * MIB;
 /// What both Hyper-V and qemu-img make.
 const LOG: ByteRange = ByteRange::new(MIB, MIB);
-const METADATA: ByteRange = ByteRange::new(2 * MIB, MIB);
-const BAT_OFFSET: u64 = 3 * MIB;
+const METADATA_OFFSET: u64 = 2 * MIB;
 /// What one write of BAT entries carries.
 const BAT_CHUNK_ENTRIES: u64 = 1 << 16;
 
@@ -43,8 +41,8 @@ pub struct CreateOptions {
     pub physical_sector_bytes: u32,
     /// Who made the file; at most 256 UTF-16 units.
     pub creator: String,
-    /// VirtualDiskId; `None` makes a new one.
-    pub disk_id: Option<Uuid>,
+    /// Of the disk it is to be; `None` makes a new one.
+    pub identity: Option<VhdxIdentity>,
 }
 
 impl CreateOptions {
@@ -57,21 +55,23 @@ impl CreateOptions {
             logical_sector_bytes: 512,
             physical_sector_bytes: 4096,
             creator: creator.into(),
-            disk_id: None,
+            identity: None,
         }
     }
 
-    /// The same disk in another file, as a move makes it: geometry, kind and VirtualDiskId stay.
-    pub fn like(facts: &VhdxFacts, creator: impl Into<String>) -> Self {
-        Self {
+    /// The same disk in another file, as a move makes it: geometry, kind, VirtualDiskId, DataWriteGuid and a user's metadata stay.
+    /// `Unsupported` when something would be lost.
+    pub fn like(facts: &VhdxFacts, creator: impl Into<String>) -> Result<Self, DiskError> {
+        let identity = facts.identity().map_err(|why| DiskError::new(ErrorKind::Unsupported, why))?;
+        Ok(Self {
             kind: facts.kind,
             size_bytes: facts.size_bytes,
             block_bytes: facts.block_bytes,
             logical_sector_bytes: facts.logical_sector_bytes,
             physical_sector_bytes: facts.physical_sector_bytes,
             creator: creator.into(),
-            disk_id: Some(facts.disk_id),
-        }
+            identity: Some(identity),
+        })
     }
 
     fn metadata(&self) -> Metadata {
@@ -79,7 +79,7 @@ impl CreateOptions {
             block_bytes: self.block_bytes,
             fixed: self.kind == VhdxKind::Fixed,
             disk_bytes: self.size_bytes,
-            disk_id: self.disk_id.unwrap_or_else(Uuid::new_v4),
+            disk_id: self.identity.as_ref().map_or_else(Uuid::new_v4, |identity| identity.disk_id),
             logical_sector_bytes: self.logical_sector_bytes,
             physical_sector_bytes: self.physical_sector_bytes,
         }
@@ -90,6 +90,13 @@ impl CreateOptions {
         let refuse = |message: String| Err(DiskError::new(ErrorKind::InvalidArgument, message));
         if let Err(refusal) = self.metadata().check() {
             return refuse(format!("cannot create the VHDX file: {refusal}"));
+        }
+        // Valid by the letter of the format; Windows makes none and refuses them. One that exists may be moved.
+        if self.identity.is_none() && self.physical_sector_bytes < self.logical_sector_bytes {
+            return refuse(format!(
+                "cannot create the VHDX file: physical sectors of {} bytes are smaller than logical ones of {}",
+                self.physical_sector_bytes, self.logical_sector_bytes
+            ));
         }
         let units = self.creator.encode_utf16().count();
         if units > CREATOR_UNITS {
@@ -109,17 +116,21 @@ impl CreateOptions {
     fn plan(&self) -> Plan {
         let metadata = self.metadata();
         let geometry = BatGeometry::new(&metadata);
-        let bat = ByteRange::new(BAT_OFFSET, (geometry.entries() * BAT_ENTRY_BYTES).next_multiple_of(ALIGNMENT));
+        let items = metadata.to_bytes(self.identity.as_ref().map_or(&[], |identity| &identity.carried));
+        let region = ByteRange::new(METADATA_OFFSET, (items.len() as u64).next_multiple_of(ALIGNMENT));
+        let bat = ByteRange::new(region.end(), (geometry.entries() * BAT_ENTRY_BYTES).next_multiple_of(ALIGNMENT));
         let payload = match self.kind {
             VhdxKind::Fixed => geometry.blocks * geometry.block_bytes(),
             VhdxKind::Dynamic => 0,
         };
-        Plan { metadata, geometry, bat, file_len: bat.end() + payload }
+        Plan { items, region, geometry, bat, file_len: bat.end() + payload }
     }
 }
 
 struct Plan {
-    metadata: Metadata,
+    /// The metadata region's table and items.
+    items: Vec<u8>,
+    region: ByteRange,
     geometry: BatGeometry,
     bat: ByteRange,
     file_len: u64,
@@ -127,11 +138,10 @@ struct Plan {
 
 /// Makes `file` a VHDX. The caller has just created it (O_EXCL), holds it open for writing and removes it when this fails.
 ///
-/// Durable when it returns. The space of a fixed disk is allocated by fallocate(2): `NoSpace` when it is not there,
-/// `Unsupported` where the file system cannot allocate.
+/// Durable when it returns. The space of a fixed disk is allocated: `NoSpace` when it is not there.
 pub fn create(file: &File, options: &CreateOptions) -> Result<(), DiskError> {
     options.check()?;
-    let Plan { metadata, geometry, bat, file_len } = options.plan();
+    let Plan { items, region, geometry, bat, file_len } = options.plan();
     let found = file.metadata().map_err(VhdxError::io("measure"))?;
     if !found.is_file() || found.len() != 0 {
         return Err(DiskError::new(
@@ -143,20 +153,19 @@ pub fn create(file: &File, options: &CreateOptions) -> Result<(), DiskError> {
     WriteAt::set_len(file, file_len).map_err(VhdxError::io(doing))?;
     if options.kind == VhdxKind::Fixed {
         // Only what the disk uses of its last block; the rest of that block is a hole nobody reads.
-        rustix::fs::fallocate(file, FallocateFlags::empty(), bat.end(), geometry.disk_bytes)
-            .map_err(|errno| VhdxError::io("allocate the space of")(errno.into()))?;
+        allocate(file, bat.end(), geometry.disk_bytes).map_err(VhdxError::io("allocate the space of"))?;
         write_fixed_bat(file, &geometry, bat)?;
     }
     let put = |bytes: &[u8], offset: u64| file.write_all_at(bytes, offset).map_err(VhdxError::io(doing));
-    put(&metadata.to_bytes(), METADATA.start)?;
-    let table = region::build(bat, METADATA);
+    put(&items, region.start)?;
+    let table = region::build(bat, region);
     for offset in REGION_TABLE_OFFSETS {
         put(&table, offset)?;
     }
     let mut header = Header {
         sequence: 0,
         file_write_guid: Uuid::new_v4(),
-        data_write_guid: Uuid::new_v4(),
+        data_write_guid: options.identity.as_ref().map_or_else(Uuid::new_v4, |identity| identity.data_write_guid),
         log_guid: Uuid::nil(),
         log: LOG,
     };

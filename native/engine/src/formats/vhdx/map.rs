@@ -6,15 +6,17 @@
 //!      ▲                │ error          │ ▲ │
 //!      └────────────────┘   log is full  │ │ └ begin_close ──▶ CLOSE ──▶ Closed
 //!                                        ▼ │
-//!                                     CHECKPOINT        error anywhere but OPEN and Extend ──▶ Poisoned
+//!                                CHECKPOINT, RENEW      error anywhere but OPEN, RENEW and Extend ──▶ Poisoned
 //! ```
-//! One metadata operation at a time. The three scripts are in `script.rs`, the log's layout in `lap.rs`.
+//! One metadata operation at a time. The scripts are in `script.rs`, the log's layout in `lap.rs`.
 //!
 //! * New blocks come only from behind the end of the file, which reads as zeros, so a mapping may become durable before its
 //!   payload. What a crash leaves behind the last block is never used again (it may hold somebody's late write).
 //! * A block counts as present in memory, and a write to it is `Ready`, once its log entry has been written: a process killed
 //!   after that loses nothing. Allocations that wait meanwhile share the next entry.
 //! * The BAT in place changes only after a flush that made its log entries durable.
+//! * DataWriteGuid names the content. A session gives a new one before its first write, but for the target of a move, whose writes make
+//!   the content that the source's names: that one keeps it until the guest changes something (`ContentName`).
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -62,6 +64,17 @@ enum State {
     Closed,
 }
 
+/// What becomes of the DataWriteGuid the file was opened with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ContentName {
+    /// OPEN gives a new one.
+    Fresh,
+    /// OPEN leaves it: this session copies the content that has this name.
+    Kept,
+    /// It was kept and the content is about to change: no write goes on before there is a new one.
+    Due,
+}
+
 /// Why nothing is allocated any more, and what a request that needed it is told.
 struct Failure {
     why: String,
@@ -86,6 +99,11 @@ pub struct VhdxMap {
     queue: AllocationQueue,
     gate_open: bool,
     gate_waiters: Vec<u64>,
+    content_name: ContentName,
+    /// The name that a kept one gives way to; both headers get the same.
+    renewed: Uuid,
+    /// RENEW (or OPEN) is to run. One that failed waits for the next write: it would fail again at once.
+    renewal_wanted: bool,
     state: State,
     /// The operation under way.
     outstanding: Option<u32>,
@@ -122,6 +140,9 @@ impl VhdxMap {
             queue: AllocationQueue::default(),
             gate_open: false,
             gate_waiters: Vec::new(),
+            content_name: ContentName::Fresh,
+            renewed: Uuid::nil(),
+            renewal_wanted: false,
             state: State::Shut { unsure: false },
             outstanding: None,
             last_id: 0,
@@ -199,15 +220,27 @@ impl VhdxMap {
         if step == Step::FreshHeader {
             self.log.renew();
         }
-        let log_guid = self.log.guid();
+        let (log_guid, renewed) = (self.log.guid(), self.renewed);
+        let (keeps_name, name_is_due) = (self.content_name == ContentName::Kept, self.content_name == ContentName::Due);
+        if step == Step::FreshHeader && !keeps_name {
+            self.content_name = ContentName::Fresh;
+        }
         let next = self.headers.next(|header| match step {
             Step::FreshHeader => {
                 header.file_write_guid = Uuid::new_v4();
-                header.data_write_guid = Uuid::new_v4();
+                if !keeps_name {
+                    header.data_write_guid = Uuid::new_v4();
+                }
                 header.log_guid = Uuid::nil();
             }
             Step::DirtyHeader => header.log_guid = log_guid,
-            _ => header.log_guid = Uuid::nil(),
+            Step::RenewedHeader => header.data_write_guid = renewed,
+            _ => {
+                header.log_guid = Uuid::nil();
+                if name_is_due {
+                    header.data_write_guid = renewed;
+                }
+            }
         });
         self.next_headers = Some(next);
         MetaOp::Write { offset: next.offset(), data: next.current.to_bytes() }
@@ -226,7 +259,9 @@ impl VhdxMap {
     /// The operation of a step, or `None` when it has nothing to do.
     fn step_op(&mut self, step: Step) -> Option<MetaOp> {
         match step {
-            Step::FreshHeader | Step::DirtyHeader | Step::CleanHeader => Some(self.header_write(step)),
+            Step::FreshHeader | Step::DirtyHeader | Step::CleanHeader | Step::RenewedHeader => {
+                Some(self.header_write(step))
+            }
             Step::Anchor => {
                 let (offset, data) = self.log.write_anchor(self.lengths);
                 Some(MetaOp::Write { offset, data })
@@ -252,7 +287,7 @@ impl VhdxMap {
                 }
                 self.changed_pages.is_empty()
             }
-            Step::FreshHeader | Step::DirtyHeader | Step::CleanHeader | Step::Anchor => true,
+            Step::FreshHeader | Step::DirtyHeader | Step::CleanHeader | Step::RenewedHeader | Step::Anchor => true,
         }
     }
 
@@ -261,13 +296,26 @@ impl VhdxMap {
             self.state = State::Closed;
             return;
         }
-        self.log.restart();
         self.state = State::Idle;
-        if steps == script::OPEN {
+        if steps == script::RENEW {
+            self.content_name = ContentName::Fresh;
+        } else {
+            self.log.restart();
+        }
+        // What OPEN wrote may be out of date by the time it ends: RENEW follows then.
+        if steps != script::CHECKPOINT && self.content_name != ContentName::Due {
             self.gate_open = true;
             for waiter in std::mem::take(&mut self.gate_waiters) {
                 self.queue.tell(waiter, Ok(()));
             }
+        }
+    }
+
+    /// What RENEW or OPEN has failed with: nothing was promised, the next attempt writes the headers afresh.
+    fn gate_stays_shut(&mut self, errno: Errno) {
+        self.next_headers = None;
+        for waiter in std::mem::take(&mut self.gate_waiters) {
+            self.queue.tell(waiter, Err(growth_errno(errno)));
         }
     }
 
@@ -328,6 +376,7 @@ impl ImageMap for VhdxMap {
                 return Err(MapError(failure.errno));
             }
             self.gate_waiters.push(waiter);
+            self.renewal_wanted = self.content_name == ContentName::Due;
             return Ok(Mapping::Pending);
         }
         let from = out.len();
@@ -359,7 +408,8 @@ impl ImageMap for VhdxMap {
         loop {
             match std::mem::replace(&mut self.state, State::Idle) {
                 State::Shut { unsure } => {
-                    let steps = match (self.gate_waiters.is_empty(), self.closing) {
+                    let nobody_waits = self.gate_waiters.is_empty() && !std::mem::take(&mut self.renewal_wanted);
+                    let steps = match (nobody_waits, self.closing) {
                         (false, _) => script::OPEN,
                         (true, true) if unsure => script::CLOSE,
                         (true, closing) => {
@@ -379,6 +429,10 @@ impl ImageMap for VhdxMap {
                         None => self.state = State::Script { steps, at: at + 1 },
                     },
                 },
+                State::Idle if self.renewal_wanted => {
+                    self.renewal_wanted = false;
+                    self.state = State::Script { steps: script::RENEW, at: 0 };
+                }
                 State::Idle if !self.queue.is_empty() => {
                     if !self.log.fits(ENTRY_PAGES_MAX.min(self.bat.pages())) {
                         self.state = State::Script { steps: script::CHECKPOINT, at: 0 };
@@ -423,11 +477,9 @@ impl ImageMap for VhdxMap {
             // Nothing was promised yet and the headers are written afresh by the next attempt: no reason to give up.
             (State::Script { steps: script::OPEN, .. }, Err(errno)) => {
                 self.state = State::Shut { unsure: true };
-                self.next_headers = None;
-                for waiter in std::mem::take(&mut self.gate_waiters) {
-                    self.queue.tell(waiter, Err(growth_errno(errno)));
-                }
+                self.gate_stays_shut(errno);
             }
+            (State::Script { steps: script::RENEW, .. }, Err(errno)) => self.gate_stays_shut(errno),
             (State::Script { steps, at }, Err(errno)) => self.failed(steps[at].describe(), errno),
             (State::Extending(batch), Ok(())) => {
                 self.lengths.current = batch.file_len;
@@ -459,7 +511,7 @@ impl ImageMap for VhdxMap {
     }
 
     fn is_clean(&self) -> bool {
-        let quiet = self.outstanding.is_none() && self.gate_waiters.is_empty();
+        let quiet = self.outstanding.is_none() && self.gate_waiters.is_empty() && !self.renewal_wanted;
         match self.state {
             State::Closed => quiet,
             State::Shut { unsure } => quiet && !(self.closing && unsure),
@@ -482,6 +534,30 @@ impl ImageMap for VhdxMap {
 
     fn name(&self) -> Cow<'static, str> {
         Cow::Borrowed("VHDX")
+    }
+
+    fn content_name(&self) -> Option<Uuid> {
+        // While OPEN is on its way the name on disk is an old one or not durable.
+        let shut = matches!(self.state, State::Shut { .. }) && self.gate_waiters.is_empty();
+        let settled = (shut || self.gate_open) && self.next_headers.is_none();
+        settled.then_some(self.headers.current.data_write_guid)
+    }
+
+    fn keep_content_name(&mut self) {
+        if matches!(self.state, State::Shut { .. }) {
+            self.content_name = ContentName::Kept;
+        }
+    }
+
+    fn content_changes(&mut self) -> bool {
+        let kept = self.content_name == ContentName::Kept;
+        if kept {
+            self.content_name = ContentName::Due;
+            self.renewed = Uuid::new_v4();
+            self.renewal_wanted = true;
+            self.gate_open = false;
+        }
+        kept
     }
 
     fn failure(&self) -> Option<&str> {

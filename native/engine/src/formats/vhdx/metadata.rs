@@ -22,6 +22,19 @@ pub struct Metadata {
     pub physical_sector_bytes: u32,
 }
 
+/// A metadata item this engine does not know and may ignore: a user's (what Windows' SetVirtualDiskMetadata makes) or an optional one of
+/// a newer system. It belongs to the disk, so a move carries it over as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CarriedItem {
+    pub id: Uuid,
+    /// Of the table entry: user item, of the virtual disk, required.
+    pub flags: u32,
+    pub value: Vec<u8>,
+}
+
+/// All carried items of a file together; a user's items are a few kilobytes. (Our own limit: they are held in memory.)
+pub const CARRIED_BYTES_MAX: u64 = 16 * MIB;
+
 struct Item {
     id: Uuid,
     /// Inside the region.
@@ -32,7 +45,7 @@ struct Item {
 pub fn read(file: &impl ReadAt, region: ByteRange) -> Result<Metadata, VhdxError> {
     let mut table = vec![0; METADATA_TABLE_BYTES];
     file.read_exact_at(&mut table, region.start).map_err(VhdxError::io("read the metadata of"))?;
-    let items = parse_table(&table, region.len)?;
+    let (items, _) = parse_table(&table, region.len)?;
     let read = |id: Uuid, name: &'static str, expected: u64| -> Result<[u8; 16], VhdxError> {
         let item = items.iter().find(|item| item.id == id).ok_or(Refusal::MetadataMissing(name))?;
         if item.length != expected {
@@ -69,6 +82,25 @@ pub fn read(file: &impl ReadAt, region: ByteRange) -> Result<Metadata, VhdxError
     Ok(metadata)
 }
 
+/// The items beside those `read` knows, in the order of the table; `None` when they are more than [`CARRIED_BYTES_MAX`].
+pub fn read_carried(file: &impl ReadAt, region: ByteRange) -> Result<Option<Vec<CarriedItem>>, VhdxError> {
+    let mut table = vec![0; METADATA_TABLE_BYTES];
+    file.read_exact_at(&mut table, region.start).map_err(VhdxError::io("read the metadata of"))?;
+    let (_, others) = parse_table(&table, region.len)?;
+    if others.iter().map(|(item, _)| item.length).sum::<u64>() > CARRIED_BYTES_MAX {
+        return Ok(None);
+    }
+    let read = |(item, flags): &(Item, u32)| {
+        let mut value = vec![0; item.length as usize];
+        if item.length > 0 {
+            file.read_exact_at(&mut value, region.start + item.offset)
+                .map_err(VhdxError::io("read the metadata of"))?;
+        }
+        Ok(CarriedItem { id: item.id, flags: *flags, value })
+    };
+    others.iter().map(read).collect::<Result<_, VhdxError>>().map(Some)
+}
+
 impl Metadata {
     /// The rules a disk keeps, whether read or about to be created.
     pub fn check(&self) -> Result<(), Refusal> {
@@ -87,45 +119,54 @@ impl Metadata {
         Ok(())
     }
 
-    /// The region's table and items, as Hyper-V lays them out: items behind the 64 KiB table.
-    pub fn to_bytes(self) -> Vec<u8> {
+    /// The region's table and items, as Hyper-V lays them out: items behind the 64 KiB table, `carried` behind our own.
+    pub fn to_bytes(self, carried: &[CarriedItem]) -> Vec<u8> {
         let flags = if self.fixed { PARAMETER_LEAVE_BLOCKS_ALLOCATED } else { 0 };
         let parameters = RawFileParameters { block_bytes: (self.block_bytes as u32).into(), flags: flags.into() };
         let required = METADATA_IS_REQUIRED;
         let of_disk = METADATA_IS_REQUIRED | METADATA_IS_VIRTUAL_DISK;
-        let items: [(Uuid, u32, Vec<u8>); 5] = [
-            (ITEM_FILE_PARAMETERS, required, parameters.as_bytes().to_vec()),
-            (ITEM_DISK_SIZE, of_disk, self.disk_bytes.to_le_bytes().to_vec()),
-            (ITEM_DISK_ID, of_disk, self.disk_id.to_bytes_le().to_vec()),
-            (ITEM_LOGICAL_SECTOR, of_disk, self.logical_sector_bytes.to_le_bytes().to_vec()),
-            (ITEM_PHYSICAL_SECTOR, of_disk, self.physical_sector_bytes.to_le_bytes().to_vec()),
+        let disk_bytes = self.disk_bytes.to_le_bytes();
+        let disk_id = self.disk_id.to_bytes_le();
+        let (logical, physical) = (self.logical_sector_bytes.to_le_bytes(), self.physical_sector_bytes.to_le_bytes());
+        let own: [(Uuid, u32, &[u8]); 5] = [
+            (ITEM_FILE_PARAMETERS, required, parameters.as_bytes()),
+            (ITEM_DISK_SIZE, of_disk, &disk_bytes),
+            (ITEM_DISK_ID, of_disk, &disk_id),
+            (ITEM_LOGICAL_SECTOR, of_disk, &logical),
+            (ITEM_PHYSICAL_SECTOR, of_disk, &physical),
         ];
+        let items = own.into_iter().chain(carried.iter().map(|item| (item.id, item.flags, item.value.as_slice())));
         let header = RawMetadataTableHeader {
             signature: METADATA_SIGNATURE,
             reserved: 0.into(),
-            entry_count: (items.len() as u16).into(),
+            entry_count: ((own.len() + carried.len()) as u16).into(),
             reserved2: [0; 20],
         };
-        let mut bytes = vec![0; METADATA_TABLE_BYTES + PAGE_BYTES];
+        let mut bytes = vec![0; METADATA_TABLE_BYTES];
         bytes[..32].copy_from_slice(header.as_bytes());
         let mut offset = METADATA_TABLE_BYTES;
-        for (slot, (id, flags, value)) in items.into_iter().enumerate() {
+        for (slot, (id, flags, value)) in items.enumerate() {
             let entry = RawMetadataEntry {
                 item: id.to_bytes_le(),
-                offset: (offset as u32).into(),
+                // 2.6.1.2: an empty item has no place.
+                offset: if value.is_empty() { 0 } else { offset as u32 }.into(),
                 length: (value.len() as u32).into(),
                 flags: flags.into(),
                 reserved: 0.into(),
             };
             bytes[32 + 32 * slot..64 + 32 * slot].copy_from_slice(entry.as_bytes());
-            bytes[offset..offset + value.len()].copy_from_slice(&value);
+            bytes.extend_from_slice(value);
             offset += value.len();
         }
+        bytes.resize(bytes.len().next_multiple_of(PAGE_BYTES), 0);
         bytes
     }
 }
 
-fn parse_table(table: &[u8], region_len: u64) -> Result<Vec<Item>, Refusal> {
+/// The known items, and the others with their flags.
+type Parsed = (Vec<Item>, Vec<(Item, u32)>);
+
+fn parse_table(table: &[u8], region_len: u64) -> Result<Parsed, Refusal> {
     let Ok((header, rest)) = RawMetadataTableHeader::read_from_prefix(table) else {
         return Err(Refusal::MetadataSignature);
     };
@@ -143,7 +184,7 @@ fn parse_table(table: &[u8], region_len: u64) -> Result<Vec<Item>, Refusal> {
         .collect();
     let mut names: Vec<(Uuid, bool)> = Vec::with_capacity(raw.len());
     let mut taken: Vec<ByteRange> = Vec::with_capacity(raw.len());
-    let mut items = Vec::new();
+    let (mut items, mut others) = (Vec::new(), Vec::new());
     for entry in &raw {
         let id = Uuid::from_bytes_le(entry.item);
         let (offset, length) = (u64::from(entry.offset.get()), u64::from(entry.length.get()));
@@ -167,6 +208,8 @@ fn parse_table(table: &[u8], region_len: u64) -> Result<Vec<Item>, Refusal> {
             items.push(Item { id, offset, length });
         } else if entry.flags.get() & METADATA_IS_REQUIRED != 0 {
             return Err(Refusal::UnknownMetadata(id));
+        } else {
+            others.push((Item { id, offset, length }, entry.flags.get()));
         }
         names.push((id, is_user));
         if length > 0 {
@@ -181,7 +224,7 @@ fn parse_table(table: &[u8], region_len: u64) -> Result<Vec<Item>, Refusal> {
     if let Some(pair) = taken.windows(2).find(|pair| pair[0].overlaps(&pair[1])) {
         return Err(Refusal::MetadataOverlap(pair[1].start));
     }
-    Ok(items)
+    Ok((items, others))
 }
 
 /// The parent's path out of the locator (2.6.2.6), for the message only. `None` when it cannot be read.
@@ -250,7 +293,7 @@ mod tests {
 
     #[test]
     fn what_is_built_is_read_back() {
-        assert_eq!(read_back(good().to_bytes()), Ok(good()));
+        assert_eq!(read_back(good().to_bytes(&[])), Ok(good()));
     }
 
     #[test]
@@ -258,7 +301,7 @@ mod tests {
         let refused = |change: fn(&mut Metadata)| {
             let mut bad = good();
             change(&mut bad);
-            read_back(bad.to_bytes()).unwrap_err()
+            read_back(bad.to_bytes(&[])).unwrap_err()
         };
         assert_eq!(refused(|m| m.block_bytes = MIB / 2), Refusal::BlockSize(MIB / 2));
         assert_eq!(refused(|m| m.block_bytes = 3 * MIB), Refusal::BlockSize(3 * MIB));
@@ -273,7 +316,7 @@ mod tests {
     fn unknown_items_are_refused_when_required_and_ignored_when_not() {
         let unknown = Uuid::from_u128(5);
         let with_flags = |flags: u32| {
-            let mut bytes = good().to_bytes();
+            let mut bytes = good().to_bytes(&[]);
             let entry = RawMetadataEntry {
                 item: unknown.to_bytes_le(),
                 offset: 0.into(),
@@ -290,9 +333,27 @@ mod tests {
     }
 
     #[test]
+    fn carried_items_are_read_back_as_they_were() {
+        let items = [
+            CarriedItem {
+                id: Uuid::from_u128(9),
+                flags: METADATA_IS_USER,
+                value: b"backup-product: chain 42".to_vec(),
+            },
+            CarriedItem { id: Uuid::from_u128(8), flags: METADATA_IS_VIRTUAL_DISK, value: vec![] },
+            CarriedItem { id: Uuid::from_u128(7), flags: METADATA_IS_USER, value: vec![7; 70_000] },
+        ];
+        let mut file = good().to_bytes(&items);
+        file.resize(MIB as usize, 0);
+        let region = ByteRange::new(0, MIB);
+        assert_eq!(read_carried(&Bytes(file.clone()), region).unwrap().unwrap(), items);
+        assert_eq!(read_back(file), Ok(good()));
+    }
+
+    #[test]
     fn missing_doubled_overlapping_and_misplaced_items_are_refused() {
         let edited = |at: usize, value: u32| {
-            let mut bytes = good().to_bytes();
+            let mut bytes = good().to_bytes(&[]);
             bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
             read_back(bytes).unwrap_err()
         };
@@ -301,17 +362,17 @@ mod tests {
         assert!(matches!(edited(second + 16, MIB as u32), Refusal::MetadataPlacement { .. }));
         assert_eq!(edited(second + 16, 64 * 1024), Refusal::MetadataOverlap(64 * 1024));
         assert!(matches!(edited(second + 20, 7), Refusal::MetadataLength { length: 7, .. }));
-        let mut four = good().to_bytes();
+        let mut four = good().to_bytes(&[]);
         four[10..12].copy_from_slice(&4u16.to_le_bytes());
         assert_eq!(read_back(four), Err(Refusal::MetadataMissing("physical sector size")));
-        let mut twice = good().to_bytes();
+        let mut twice = good().to_bytes(&[]);
         twice.copy_within(32..48, second);
         assert_eq!(read_back(twice), Err(Refusal::MetadataTwice(ITEM_FILE_PARAMETERS)));
     }
 
     #[test]
     fn a_differencing_disk_is_named_as_such() {
-        let mut bytes = good().to_bytes();
+        let mut bytes = good().to_bytes(&[]);
         bytes[METADATA_TABLE_BYTES + 4] |= PARAMETER_HAS_PARENT as u8;
         assert_eq!(read_back(bytes), Err(Refusal::Differencing { parent: "not named".into() }));
     }

@@ -29,5 +29,6 @@ mod script;
 pub use create::{CreateOptions, DEFAULT_BLOCK_BYTES, create};
 pub use error::{Refusal, VhdxError};
 pub use map::VhdxMap;
-pub use open::{VhdxFacts, VhdxImage, VhdxKind, inspect, open};
+pub use metadata::CarriedItem;
+pub use open::{VhdxFacts, VhdxIdentity, VhdxImage, VhdxKind, inspect, open};
 pub use overlay::{Overlay, Patch};

@@ -16,7 +16,7 @@ use super::error::{Refusal, VhdxError};
 use super::header::{self, Headers};
 use super::layout::*;
 use super::map::VhdxMap;
-use super::metadata::{self, Metadata};
+use super::metadata::{self, CARRIED_BYTES_MAX, CarriedItem, Metadata};
 use super::overlay::{Overlaid, Overlay};
 use super::region::{self, Regions};
 use super::replay::{self, Replay};
@@ -51,6 +51,19 @@ pub struct VhdxFacts {
     pub blocks: u64,
     /// The program that made the file, as it called itself.
     pub creator: String,
+    /// Metadata items beside the known ones; `None`: more than a move can carry over.
+    pub carried: Option<Vec<CarriedItem>>,
+    /// What a person should know of the file, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// What makes a disk this disk, whatever file it lies in: a move keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VhdxIdentity {
+    pub disk_id: Uuid,
+    /// Names the content: children of this disk name their parent's by it.
+    pub data_write_guid: Uuid,
+    pub carried: Vec<CarriedItem>,
 }
 
 impl VhdxFacts {
@@ -60,6 +73,14 @@ impl VhdxFacts {
             logical_sector_bytes: self.logical_sector_bytes,
             physical_sector_bytes: self.physical_sector_bytes,
         }
+    }
+
+    /// `Err`: why the disk cannot be made anew in another file without a loss.
+    pub fn identity(&self) -> Result<VhdxIdentity, String> {
+        let carried = self.carried.clone().ok_or_else(|| {
+            format!("its metadata holds more than {} MiB of items that are not known here", CARRIED_BYTES_MAX / MIB)
+        })?;
+        Ok(VhdxIdentity { disk_id: self.disk_id, data_write_guid: self.data_write_guid, carried })
     }
 }
 
@@ -151,6 +172,7 @@ fn judge(file: &impl ReadAt) -> Result<Judged, VhdxError> {
     let regions = region::read(&view, overlay.file_len(), headers.current.log)?;
     let metadata = metadata::read(&view, regions.metadata)?;
     let bat = Bat::read(&view, overlay.file_len(), &regions, &metadata)?;
+    let carried = metadata::read_carried(&view, regions.metadata)?;
     let facts = VhdxFacts {
         kind: if metadata.fixed { VhdxKind::Fixed } else { VhdxKind::Dynamic },
         size_bytes: metadata.disk_bytes,
@@ -164,8 +186,26 @@ fn judge(file: &impl ReadAt) -> Result<Judged, VhdxError> {
         allocated_blocks: bat.allocated_blocks,
         blocks: bat.geometry.blocks,
         creator: creator(&id),
+        carried,
+        warnings: warnings(&regions, &bat),
     };
     Ok(Judged { headers, regions, metadata, bat, facts, replay })
+}
+
+fn warnings(regions: &Regions, bat: &Bat) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if bat.mended_bitmaps > 0 {
+        warnings.push(format!(
+            "{} sector bitmap entries of its block allocation table say 'zero', as QEMU wrote them until April 2023; they are read as empty. \
+             The same fault of QEMU could also move blocks: check the file systems inside.",
+            bat.mended_bitmaps
+        ));
+    }
+    for region in &regions.unknown {
+        warnings
+            .push(format!("It has an optional region {region} that is not known here; a move does not carry it over."));
+    }
+    warnings
 }
 
 fn creator(id: &FileId) -> String {

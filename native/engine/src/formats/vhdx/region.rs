@@ -14,6 +14,8 @@ pub struct Regions {
     pub metadata: ByteRange,
     /// Header section, log and all regions (unknown optional ones too), sorted: no block may lie in them.
     pub reserved: Vec<ByteRange>,
+    /// Optional regions of a newer system.
+    pub unknown: Vec<Uuid>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +69,7 @@ fn parse(table: &[u8]) -> Result<Option<Vec<Entry>>, Refusal> {
 fn judge(entries: &[Entry], file_len: u64, log: ByteRange) -> Result<Regions, Refusal> {
     let (mut bat, mut metadata) = (None, None);
     let mut reserved = vec![ByteRange::new(0, HEADER_SECTION_BYTES), log];
+    let mut unknown = Vec::new();
     for pair in entries.windows(2) {
         if pair[0].guid == pair[1].guid {
             return Err(Refusal::RegionTwice(pair[0].guid));
@@ -89,7 +92,7 @@ fn judge(entries: &[Entry], file_len: u64, log: ByteRange) -> Result<Regions, Re
             REGION_METADATA => metadata = Some(range),
             _ if required => return Err(Refusal::UnknownRegion(guid)),
             // Optional and unknown: kept untouched, and nothing is placed there.
-            _ => {}
+            _ => unknown.push(guid),
         }
         reserved.push(range);
     }
@@ -101,7 +104,7 @@ fn judge(entries: &[Entry], file_len: u64, log: ByteRange) -> Result<Regions, Re
     }
     let bat = bat.ok_or(Refusal::RegionMissing("BAT"))?;
     let metadata = metadata.ok_or(Refusal::RegionMissing("metadata"))?;
-    Ok(Regions { bat, metadata, reserved })
+    Ok(Regions { bat, metadata, reserved, unknown })
 }
 
 /// One region table, ready to be written at both offsets.

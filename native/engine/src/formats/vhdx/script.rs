@@ -10,6 +10,8 @@ pub enum Step {
     DirtyHeader,
     /// No log.
     CleanHeader,
+    /// New DataWriteGuid, the log as it is.
+    RenewedHeader,
     /// The entry that says: nothing before it needs replay.
     Anchor,
     /// Changed pages of the BAT, in place.
@@ -20,7 +22,7 @@ pub enum Step {
 impl Step {
     pub const fn describe(self) -> &'static str {
         match self {
-            Step::FreshHeader | Step::DirtyHeader | Step::CleanHeader => "update the header",
+            Step::FreshHeader | Step::DirtyHeader | Step::CleanHeader | Step::RenewedHeader => "update the header",
             Step::Anchor => "write the log",
             Step::Apply => "write the block allocation table",
             Step::Flush => "flush the file",
@@ -41,6 +43,16 @@ pub const OPEN: &[Step] = &[
     Step::Flush,
     // The other header too: if this one rots, the older one must still lead to the log.
     Step::DirtyHeader,
+    Step::Flush,
+];
+
+/// Before the first change of a content that had kept its DataWriteGuid.
+pub const RENEW: &[Step] = &[
+    Step::RenewedHeader,
+    // No guest data before its DataWriteGuid.
+    Step::Flush,
+    // The other header too (2.2.2.1): either alone tells the truth.
+    Step::RenewedHeader,
     Step::Flush,
 ];
 
