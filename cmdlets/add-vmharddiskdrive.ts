@@ -1,7 +1,7 @@
-import { alwaysSo, defineCmdlet, parameter, placed, t, within } from './define.js';
+import { alwaysSo, defineCmdlet, everySet, parameter, placed, t, within } from './define.js';
 import { machines, subject, vmNames } from './parameters/machine.js';
 import { cimSession, computerName, credential } from './parameters/remote.js';
-import { allowUnverifiedPaths, passthru } from './parameters/switches.js';
+import { allowForeignContent, allowUnverifiedPaths, passthru } from './parameters/switches.js';
 import { CacheAttributes, ControllerType } from './types/enums.js';
 import { HardDiskDrive } from './types/hard-disk-drive.js';
 import { VMDriveController } from './types/vm-drive-controller.js';
@@ -85,6 +85,7 @@ export default defineCmdlet({
     }),
     QoSPolicy: parameter(t.cimInstance, { help: 'Quality-of-service policy. Not implemented.', notImplemented: true }),
     Passthru: passthru,
+    AllowForeignContent: allowForeignContent({ [everySet]: {} }),
     OverrideCacheAttributes: parameter(t.nullable(t.enum(CacheAttributes)), {
       help: 'What the guest is told of the write cache.',
       inForce: alwaysSo(HardDiskDrive, 'WriteHardeningMethod'),

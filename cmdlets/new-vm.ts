@@ -2,7 +2,7 @@ import { CONFIGURATION_VERSION } from '../src/model/vm.js';
 import { defineCmdlet, parameter, placed, t, within } from './define.js';
 import { directBoot } from './parameters/direct-boot.js';
 import { remote } from './parameters/remote.js';
-import { asJob } from './parameters/switches.js';
+import { allowForeignContent, asJob } from './parameters/switches.js';
 import { BootDevice, GuestIsolationType } from './types/enums.js';
 import { VirtualMachine } from './types/virtual-machine.js';
 
@@ -89,5 +89,6 @@ export default defineCmdlet({
     AsJob: asJob,
     ...remote(),
     ...directBoot,
+    AllowForeignContent: allowForeignContent(within('Existing VHD')),
   },
 });

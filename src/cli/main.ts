@@ -137,14 +137,19 @@ function hostRefused(error: unknown, json: boolean): number {
 }
 
 /** yargs makes a list of an option that is given twice, whatever its type says. */
-function serveCommand(words: readonly string[], image: unknown, socket: unknown, readOnly: unknown): Promise<number> {
-  if (typeof image !== 'string' || typeof socket !== 'string' || typeof (readOnly ?? false) !== 'boolean') {
-    throw new VmStorageError('InvalidParameter', 'serve takes one image, one --nbd and at most one --read-only.');
+function serveCommand(words: readonly string[], args: { readonly [option: string]: unknown }): Promise<number> {
+  const { image, nbd: socket } = args;
+  const switches = ['read-only', 'allow-foreign-content'].filter((name) => args[name] !== undefined && args[name] !== false);
+  if (typeof image !== 'string' || typeof socket !== 'string' || switches.some((name) => args[name] !== true)) {
+    throw new VmStorageError('InvalidParameter', 'serve takes one image, one --nbd, and each of its switches at most once.');
   }
   // yargs takes every value but `true` for false: --read-only=yes would serve for writing.
-  const unclear = words.find((word) => /^--?read-only=/.test(word) && !/=(true|false)$/.test(word));
-  if (unclear !== undefined) throw new VmStorageError('InvalidParameter', `${unclear} is neither true nor false. Use --read-only alone.`);
-  return runInForeground(serveProgram, ['--nbd', socket, ...(readOnly ? ['--read-only'] : []), '--', image], { tied: true });
+  const unclear = words.find((word) => /^--?(read-only|allow-foreign-content)=/.test(word) && !/=(true|false)$/.test(word));
+  if (unclear !== undefined) {
+    const alone = unclear.slice(0, unclear.indexOf('='));
+    throw new VmStorageError('InvalidParameter', `${unclear} is neither true nor false. Use ${alone} alone.`);
+  }
+  return runInForeground(serveProgram, ['--nbd', socket, ...switches.map((name) => `--${name}`), '--', image], { tied: true });
 }
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -216,9 +221,13 @@ async function main(argv: readonly string[]): Promise<number> {
           .positional('image', { type: 'string', describe: 'The disk file.', demandOption: true })
           .option('nbd', { type: 'string', describe: 'Unix socket to listen on.', demandOption: true, requiresArg: true })
           .option('read-only', { type: 'boolean', describe: 'Never writes to the file.' })
+          .option('allow-foreign-content', {
+            type: 'boolean',
+            describe: 'Serves a raw disk whose content is another format or an archive.',
+          })
           // A misspelt --read-only must not serve a disk for writing.
           .strict(),
-      (args) => setExit(serveCommand(words, args.image, args.nbd, args['read-only'])),
+      (args) => setExit(serveCommand(words, args)),
     )
     .fail((message, error) => {
       throw error ?? new VmStorageError('InvalidParameter', message);

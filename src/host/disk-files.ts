@@ -24,8 +24,17 @@ export interface DiskFile {
   readonly passThrough: boolean;
 }
 
-/** Refuses what cannot be attached, and reads the image's own structures: a disk that could not be served is not attached. */
-export async function examineDisk(services: HostServices, path: string): Promise<DiskFile> {
+export interface Examined {
+  readonly file: DiskFile;
+  /** What whoever attaches it should know. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Refuses what cannot be attached: what somebody has, what could not be served, and, unless it is meant, an image of another format under
+ * the name of a raw disk.
+ */
+export async function examineDisk(services: HostServices, path: string, allowForeignContent: boolean): Promise<Examined> {
   let found;
   try {
     found = await stat(path);
@@ -43,14 +52,26 @@ export async function examineDisk(services: HostServices, path: string): Promise
   }
   const holder = services.locks.pathHolder(path);
   if (holder !== null) throw new VmStorageError('ObjectInUse', `The disk '${path}' cannot be attached now: ${holder}.`, { target: path });
-  if (found.isBlockDevice()) return { path, format: 'raw', passThrough: true };
-  if (!found.isFile())
+  const passThrough = found.isBlockDevice();
+  if (!passThrough && !found.isFile())
     throw new VmStorageError('InvalidParameter', `The disk '${path}' cannot be attached: it is neither a file nor a block device.`, {
       target: path,
     });
-  const format = formatOf(path);
-  await services.workers.tool((tool) => tool.call('inspectImage', { path, format }));
-  return { path, format, passThrough: false };
+  const format = passThrough ? 'raw' : formatOf(path);
+  const facts = await services.workers.tool(async (tool) => {
+    await tool.call('refuseInUse', { path });
+    return tool.call('inspectImage', { path, format });
+  });
+  if (facts.foreignContent && !allowForeignContent) {
+    throw new VmStorageError(
+      'ImageUnsupported',
+      `The disk '${path}' cannot be attached: ${passThrough ? 'it is a block device' : 'by its name it is a raw image'}, but its content is ${facts.foreignContent}. ` +
+        'A virtual machine would see the container instead of the disk in it, and overwrite it. ' +
+        'Convert it (qemu-img convert) or give it the extension of its format; -AllowForeignContent attaches it as it is.',
+      { target: path },
+    );
+  }
+  return { file: { path, format, passThrough }, warnings: (facts.warnings ?? []).map((text) => `'${path}': ${text}`) };
 }
 
 export type ImageKind = 'fixed' | 'dynamic';

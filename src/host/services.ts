@@ -84,7 +84,7 @@ export interface Workers {
   health(vmId: string): WorkerHealth;
   /** Ends the worker if the VM is off and not moving (so: after the move's claim was released); otherwise does nothing. */
   release(vmId: string): Promise<void>;
-  /** Runs `use` with a short-lived worker without VM (createImage, inspectImage, copyAttributes) and ends it. */
+  /** Runs `use` with a short-lived worker without VM (createImage, inspectImage, refuseInUse, copyAttributes) and ends it. */
   tool<T>(use: (tool: WorkerClient) => Promise<T>): Promise<T>;
   /** What `serve` is told for this VM. */
   servedDisks(vm: VmRecord): readonly ServedDisk[];

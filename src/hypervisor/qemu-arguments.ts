@@ -3,11 +3,12 @@
  *
  * ```text
  * q35 ── pcie.0 ── 1f: chipset   01: virtio-serial (console)   02..: root ports, 8 per slot ── rp0: disk 0 │ rp1: disk 1 │ ... │ rpN: free
- * disk: vhost-user-blk-pci ⇄ d<i>.sock ⇄ worker           pass-through disk: virtio-blk-pci ⇄ host_device
+ * disk: vhost-user-blk-pci ⇄ d<i>.sock ⇄ worker           pass-through disk: virtio-blk-pci ⇄ host_device ⇄ inherited descriptor
  * ```
  * A root port is there for each disk and a few more, since a port cannot be plugged in while the guest runs but a disk behind one can.
  */
 import type { HardDisk, VmConfiguration } from '../model/vm.js';
+import { FIRST_INHERITED } from '../os/processes.js';
 import type { Accelerator } from './accelerator.js';
 import type { Firmware } from './firmware.js';
 import type { QemuProgram } from './qemu-program.js';
@@ -110,12 +111,16 @@ function rootPorts(count: number): string[] {
 function diskArguments(vm: VmConfiguration, disk: HardDisk, index: number, files: MachineFiles, program: QemuProgram): string[] {
   const common = `id=disk${index},bus=rp${index},bootindex=${index + 1},num-queues=${vm.processorCount}`;
   if (disk.passThrough) {
+    const descriptor = FIRST_INHERITED + vm.disks.slice(0, index).filter((one) => one.passThrough).length;
     return [
+      // Opened exclusively by the host: see claimed-devices.ts. `opaque` is for whoever reads the command line or asks the monitor.
+      '-add-fd',
+      `fd=${descriptor},set=${index},opaque=${escape(disk.path)}`,
       '-blockdev',
       json({
         driver: 'host_device',
         'node-name': `node${index}`,
-        filename: disk.path,
+        filename: `/dev/fdset/${index}`,
         cache: { direct: true, 'no-flush': false },
         aio: 'threads',
       }),

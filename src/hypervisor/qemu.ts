@@ -15,6 +15,7 @@ import type { Log } from '../os/log.js';
 import type { InstancePaths } from '../os/paths.js';
 import { type ProcessIdentity, type Processes, startedAt, waitForExit } from '../os/processes.js';
 import { accelerator, type Accelerator } from './accelerator.js';
+import { withClaimedDevices } from './claimed-devices.js';
 import { machineFirmware } from './firmware.js';
 import type { Hypervisor, StartOptions, VmRuntime } from './hypervisor.js';
 import { type Machine, machineThatIsOff, MachineTable, notInThisState } from './machine-table.js';
@@ -108,7 +109,8 @@ export class QemuHypervisor implements Hypervisor {
       chosen,
       firmware,
     );
-    const child = await processes.startDetached({ command: program.path, args, logFile: paths.vmLog(vm.id, 'qemu'), cwd: '/' });
+    const command = { command: program.path, args, logFile: paths.vmLog(vm.id, 'qemu'), cwd: '/' };
+    const child = await withClaimedDevices(vm, (descriptors) => processes.startDetached({ ...command, descriptors }));
     machine.process = child.identity;
     machine.startedAt = clock.now().toISOString();
     log.info({ vmId: vm.id, qemu: child.identity.pid, args }, 'QEMU started');

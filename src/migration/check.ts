@@ -93,6 +93,10 @@ export async function checkMove(plan: MovePlan, ports: CheckPorts, before: Check
   }
   const unchanged = before !== null && JSON.stringify(before.sources) === JSON.stringify(sources);
   const images = unchanged ? before.images : await inspect(plan, ports);
+  for (const image of images) {
+    refuseUnmovable(image);
+    warnings.push(...(image.warnings ?? []).map((text) => `'${image.path}': ${text}`));
+  }
   return {
     plan: { ...plan, createdFolders: foldersToCreate(landings), keepSources },
     sources,
@@ -139,6 +143,12 @@ async function sourceFacts(move: DiskMove, plan: MovePlan, ports: CheckPorts): P
     );
   }
   return facts;
+}
+
+/** A move makes the disk anew; what it could not carry over would be lost. */
+function refuseUnmovable({ path: at, unmovable }: ImageFacts): void {
+  if (unmovable === null || unmovable === undefined) return;
+  throw new VmStorageError('ImageUnsupported', `The virtual hard disk '${at}' cannot be moved: ${unmovable}.`, { target: at });
 }
 
 // --- targets -------------------------------------------------------------------------------------------------------------------

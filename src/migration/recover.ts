@@ -13,6 +13,7 @@
  * | undoing | none or before committed | any | undo |
  * | undoing | committed or later | any | nothing: they contradict each other, a person must look |
  */
+import * as path from 'node:path';
 import { VmStorageError } from '../model/errors.js';
 import type { JournalPhase } from '../model/move.js';
 import { writeIdentity } from './identity.js';
@@ -62,13 +63,15 @@ export async function entryFromJournal(journal: JournalStatus, files: MoveFiles)
     plan.disks.map(async ({ source }) => {
       const facts = await files.facts(source);
       const real = (await files.realPath(source)) ?? source;
-      return facts ? [{ path: source, identity: writeIdentity(facts), real, device: String(facts.device) }] : [];
+      const folder = await files.facts(path.posix.dirname(real));
+      return facts ? [{ path: source, identity: writeIdentity(facts), real, device: String((folder ?? facts).device) }] : [];
     }),
   );
   const targets = await Promise.all(
     plan.disks.map(async ({ target }) => {
       const facts = await files.facts(target);
-      return { path: target, device: String(facts?.device ?? 0n), identity: facts ? writeIdentity(facts) : null };
+      const folder = await files.facts(path.posix.dirname(target));
+      return { path: target, device: String(folder?.device ?? 0n), identity: facts ? writeIdentity(facts) : null };
     }),
   );
   return {

@@ -21,12 +21,14 @@ export async function wouldBeSeen(at: string, device: string, scene: Scene): Pro
 /**
  * The first target that is not on its file system any more, or null. A worker goes on writing to a file system that was unmounted under
  * it (`umount -l`), through its open descriptors; what it would switch to there, nobody could open again. Asked by device, not by
- * inode: a worker that was started again may have made its targets anew.
+ * inode: a worker that was started again may have made its targets anew. By the device of the folder: on an overlay over two file systems
+ * a file has another one than its folder, and what was recorded is a folder's (the file was not there yet).
  */
 export async function lostTarget(scene: Scene): Promise<string | null> {
   for (const { path: at, device } of scene.entry.targets) {
     const there = await scene.ports.files.facts(at).catch(() => null);
-    if (!there || (String(there.device) !== device && scene.plan.bootId === scene.ports.bootId)) return at;
+    const folder = there && (await scene.ports.files.facts(path.posix.dirname(at)).catch(() => null));
+    if (!folder || (String(folder.device) !== device && scene.plan.bootId === scene.ports.bootId)) return at;
   }
   return null;
 }

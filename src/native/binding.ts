@@ -21,6 +21,9 @@ export interface NativeImageFacts {
   readonly physicalSectorBytes: number;
   readonly diskIdentifier: string | null;
   readonly dirtyLog: boolean;
+  readonly foreignContent: string | null;
+  readonly unmovable: string | null;
+  readonly warnings: readonly string[];
 }
 
 export interface NativeServedDisk {
@@ -142,6 +145,8 @@ export interface NativeModule {
     physicalSectorBytes: number | null,
   ): Promise<void>;
   inspectImage(path: string, format: string): Promise<NativeImageFacts>;
+  /** Rejects (Locked) when the kernel or another program works on the disk at this moment, and says who. */
+  refuseInUse(path: string): Promise<void>;
   /** Names of attributes that could not be copied. */
   copyAttributes(source: string, target: string): Promise<string[]>;
   /** Digest of an image as a receipt gives it, and its length. */

@@ -16,6 +16,9 @@ export interface ProcessIdentity {
   readonly bootId: string;
 }
 
+/** Behind standard input, output and error. */
+export const FIRST_INHERITED = 3;
+
 export interface DetachedCommand {
   readonly command: string;
   readonly args: readonly string[];
@@ -25,6 +28,8 @@ export interface DetachedCommand {
    */
   readonly logFile: string;
   readonly cwd: string;
+  /** Open descriptors it inherits, as FIRST_INHERITED and up. They stay the caller's to close. */
+  readonly descriptors?: readonly number[];
   readonly environment?: NodeJS.ProcessEnv;
 }
 
@@ -64,10 +69,11 @@ export const currentBootId = (): string => bootId;
 export const currentSystem = (): string => `${bootId}/${readStat(1)?.startTicks ?? '0'}`;
 
 export const systemProcesses: Processes = {
-  async startDetached({ command, args, logFile, cwd, environment }) {
+  async startDetached({ command, args, logFile, cwd, descriptors = [], environment }) {
     const log = openLog(logFile);
     try {
-      const child = spawn(command, args, { detached: true, cwd, env: environment ?? process.env, stdio: ['ignore', log, log] });
+      const stdio = ['ignore' as const, log, log, ...descriptors];
+      const child = spawn(command, args, { detached: true, cwd, env: environment ?? process.env, stdio });
       const exited = new Promise<{ code: number | null; signal: string | null }>((resolve) => {
         child.once('exit', (code, signal) => resolve({ code, signal }));
       });

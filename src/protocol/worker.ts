@@ -78,6 +78,13 @@ export interface ImageFacts {
   readonly diskIdentifier: string | null;
   /** True when a VHDX log has to be replayed. */
   readonly dirtyLog: boolean;
+  // A worker outlives the host that started it: one of 0.1 does not tell these.
+  /** What a raw disk's content is instead ("a qcow2 image"): a reason to ask, never a format. */
+  readonly foreignContent?: string | null;
+  /** Why a move could not carry everything over, or null. */
+  readonly unmovable?: string | null;
+  /** What a person should know of the file, a sentence each. */
+  readonly warnings?: readonly string[];
 }
 
 export interface CreateImage {
@@ -122,6 +129,8 @@ export interface WorkerMethods {
   endMove: { params: Record<string, never>; result: Record<string, never> };
   createImage: { params: CreateImage; result: ImageFacts };
   inspectImage: { params: { path: string; format: DiskFormat }; result: ImageFacts };
+  /** Rejects (ObjectInUse, with who has it) when the kernel or another program works on the disk: mounted, swap, part of another device. */
+  refuseInUse: { params: { path: string }; result: Record<string, never> };
   /** Owner, mode and xattrs from one file to another. */
   copyAttributes: { params: { source: string; target: string }; result: Record<string, never> };
   /** Closes everything cleanly and exits. Refused (InvalidState) while a VMM is connected, unless `force`. */

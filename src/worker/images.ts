@@ -1,4 +1,4 @@
-/** What a worker does to image files that it does not serve: create, examine, copy attributes. */
+/** What a worker does to image files that it does not serve: create, examine, see who has them, copy attributes. */
 import { native } from '../native/binding.js';
 import { callNative } from '../native/errors.js';
 import type { CreateImage, ImageFacts, WorkerMethods } from '../protocol/worker.js';
@@ -19,10 +19,13 @@ async function inspect(path: string, format: DiskFormat): Promise<ImageFacts> {
     physicalSectorBytes: facts.physicalSectorBytes,
     diskIdentifier: facts.diskIdentifier,
     dirtyLog: facts.dirtyLog,
+    foreignContent: facts.foreignContent,
+    unmovable: facts.unmovable,
+    warnings: facts.warnings,
   };
 }
 
-type ImageMethod = 'createImage' | 'inspectImage' | 'copyAttributes';
+type ImageMethod = 'createImage' | 'inspectImage' | 'refuseInUse' | 'copyAttributes';
 
 export const imageMethods: { [M in ImageMethod]: (params: WorkerMethods[M]['params']) => Promise<WorkerMethods[M]['result']> } = {
   createImage: async (image: CreateImage) => {
@@ -40,6 +43,10 @@ export const imageMethods: { [M in ImageMethod]: (params: WorkerMethods[M]['para
     return inspect(image.path, image.format);
   },
   inspectImage: ({ path, format }) => inspect(path, format),
+  refuseInUse: async ({ path }) => {
+    await callNative(native().refuseInUse(path));
+    return {};
+  },
   copyAttributes: async ({ source, target }) => {
     await callNative(native().copyAttributes(source, target));
     return {};

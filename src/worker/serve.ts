@@ -1,5 +1,5 @@
 /**
- * `vmstorage serve <image> --nbd <socket> [--read-only]`: qemu-nbd's job. Serves one image file to NBD clients until Ctrl+C, answers
+ * `vmstorage serve <image> --nbd <socket> [--read-only] [--allow-foreign-content]`: qemu-nbd's job. Serves one image file to NBD clients until Ctrl+C, answers
  * what they have asked by then, and closes the image cleanly. Read-only never writes the file; a dirty VHDX log is then replayed
  * in memory.
  *
@@ -8,6 +8,7 @@
  *
  * A signal while opening is obeyed when the image is open: closed in between, it would need a replay.
  */
+import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { formatOf } from '../model/disk-format.js';
@@ -22,16 +23,21 @@ const endings = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 interface Asked {
   readonly disk: NativeServedDisk;
   readonly socket: string;
+  readonly allowForeignContent: boolean;
 }
 
 function readWords(words: readonly string[]): Asked {
-  const usage = 'Usage: vmstorage serve <image> --nbd <socket> [--read-only]';
+  const usage = 'Usage: vmstorage serve <image> --nbd <socket> [--read-only] [--allow-foreign-content]';
   let parsed;
   try {
     parsed = parseArgs({
       args: [...words],
       allowPositionals: true,
-      options: { nbd: { type: 'string' }, 'read-only': { type: 'boolean', default: false } },
+      options: {
+        nbd: { type: 'string' },
+        'read-only': { type: 'boolean', default: false },
+        'allow-foreign-content': { type: 'boolean', default: false },
+      },
     });
   } catch (error) {
     throw new VmStorageError('InvalidParameter', `${(error as Error).message}. ${usage}`, { cause: error });
@@ -42,27 +48,46 @@ function readWords(words: readonly string[]): Asked {
   refuseWindowsPath(image, 'The image');
   const path = resolve(image);
   const socket = resolve(values.nbd);
-  // A block device has no extension; what lies on it is raw.
-  const format = path.startsWith('/dev/') ? 'raw' : formatOf(path);
-  return { disk: { index: 0, path, format, readOnly: values['read-only'], vhostUserSocket: null, nbdSocket: socket }, socket };
+  // What lies on a block device is raw, whatever its name; a file has the format of its name, also in /dev/shm.
+  const format = statSync(path, { throwIfNoEntry: false })?.isBlockDevice() ? 'raw' : formatOf(path);
+  return {
+    disk: { index: 0, path, format, readOnly: values['read-only'], vhostUserSocket: null, nbdSocket: socket },
+    socket,
+    allowForeignContent: values['allow-foreign-content'],
+  };
+}
+
+/** What a mounted disk gives its reader is an image of many moments, so that one is refused too, also read-only. */
+async function refuseUnservable({ disk: { path, format }, allowForeignContent }: Asked): Promise<void> {
+  await callNative(native().refuseInUse(path));
+  const { foreignContent } = await callNative(native().inspectImage(path, format));
+  if (foreignContent === null || allowForeignContent) return;
+  throw new VmStorageError(
+    'ImageUnsupported',
+    `'${path}' is not served: it would be served as a raw disk, but its content is ${foreignContent}. ` +
+      'Convert it (qemu-img convert) or give it the extension of its format; --allow-foreign-content serves it as it is.',
+    { target: path },
+  );
 }
 
 async function main(): Promise<void> {
-  const { disk, socket } = readWords(process.argv.slice(2));
+  const asked = readWords(process.argv.slice(2));
+  const { disk, socket } = asked;
   process.umask(0o077);
-  const asked = new Promise<void>((end) => {
+  const ended = new Promise<void>((end) => {
     for (const signal of endings) process.on(signal, () => end());
     // Only when a command started us: it would be gone without having passed a signal on, killed.
     if (process.connected) process.once('disconnect', () => end());
   });
   const engine = native().NativeEngine.start(() => undefined);
   try {
+    await refuseUnservable(asked);
     await callNative(engine.serve([disk], '', 0));
     const uri = `nbd+unix:///?socket=${socket.split('/').map(encodeURIComponent).join('/')}`;
     process.stdout.write(`serving ${disk.path} at ${uri}${disk.readOnly ? ' (read-only)' : ''}\n`);
     // The engine's threads serve; a pending promise alone does not keep Node running.
     const alive = setInterval(() => undefined, 1 << 30);
-    await asked;
+    await ended;
     clearInterval(alive);
   } finally {
     await callNative(engine.close());

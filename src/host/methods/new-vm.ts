@@ -50,11 +50,12 @@ export function newVm(services: HostServices, migration: Migration): CmdletHandl
           );
     if (newDisk !== null) await refuseOccupied(newDisk.path, newDisk.ownFolder);
     const oldDisk = bound.VHDPath === undefined ? null : absolutePath(bound.VHDPath, context.cwd);
-    const examined = oldDisk === null ? null : await examineDisk(services, oldDisk);
+    const examined = oldDisk === null ? null : await examineDisk(services, oldDisk, bound.AllowForeignContent === true);
+    for (const warning of examined?.warnings ?? []) await context.warning(warning);
     if (!(await context.shouldProcess(`New-VM will create a new virtual machine "${name}".`))) return;
     const claim = locks.claimPaths(oldDisk === null ? [] : [oldDisk], 'a virtual machine is being created with it');
     try {
-      const disk = newDisk === null ? examined : await makeDisk(services, newDisk, bound);
+      const disk = newDisk === null ? (examined?.file ?? null) : await makeDisk(services, newDisk, bound);
       try {
         const record = await registry.add({ ...base, disks: disk ? [firstDisk(base.generation, disk)] : [] });
         if (services.hypervisor.remark !== null) await context.verbose(services.hypervisor.remark);

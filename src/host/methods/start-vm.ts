@@ -1,5 +1,6 @@
 /** Start-VM: the worker serves first, then QEMU is made, then the peers of the sockets are compared, then the guest executes. */
 import { VmStorageError } from '../../model/errors.js';
+import type { VmConfiguration } from '../../model/vm.js';
 import { waitUntil } from '../../os/clock.js';
 import { publishMachine } from '../publish.js';
 import { selectMachines } from '../selection.js';
@@ -44,15 +45,33 @@ export async function startMachine(services: HostServices, vm: VmRecord): Promis
   let worker: WorkerClient | null = null;
   await services.hypervisor.start(configuration, {
     prepare: async () => {
+      await refuseUsedDevices(services, configuration);
       if (served === 0) return;
       worker = await services.workers.forVm(vm).catch((error: unknown) => {
         throw error instanceof VmStorageError ? notStarted(configuration.name, error) : error;
       });
       await waitForDisks(services, vm, worker);
+      for (const { path } of services.workers.servedDisks(vm)) await refuseUsed(worker, configuration.name, path);
     },
     verify: async (pid) => {
       if (worker) await comparePeers(services, vm, worker, pid);
     },
+  });
+}
+
+/** QEMU opens these itself; that it cannot have one exclusively says nothing of who has it. */
+async function refuseUsedDevices(services: HostServices, { name, disks }: VmConfiguration): Promise<void> {
+  const devices = disks.filter((disk) => disk.passThrough);
+  if (devices.length === 0) return;
+  await services.workers.tool(async (tool) => {
+    for (const { path } of devices) await refuseUsed(tool, name, path);
+  });
+}
+
+/** The kernel's own use of a disk, which no lock tells of. */
+async function refuseUsed(worker: WorkerClient, name: string, path: string): Promise<void> {
+  await worker.call('refuseInUse', { path }).catch((error: unknown) => {
+    throw error instanceof VmStorageError ? notStarted(name, error) : error;
   });
 }
 

@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import type { Bound } from '../../../cmdlets/index.js';
 import { formatOf } from '../../model/disk-format.js';
 import { VmStorageError } from '../../model/errors.js';
+import type { ImageFacts } from '../../protocol/worker.js';
 import { absolutePath, createImage, refuseOccupied } from '../disk-files.js';
 import { publishImage } from '../publish.js';
 import { list } from '../selection.js';
@@ -44,7 +45,9 @@ export function getVhd(services: HostServices): CmdletHandler {
     for (const id of list(context.bound['VMId'])) paths.push(...(await disksOf(context, services, String(id))));
     await each(context, paths, async (path) => {
       if (context.signal.aborted) return;
-      await context.output(await inspect(services, path));
+      const { facts, attached } = await inspect(services, path);
+      for (const warning of facts.warnings ?? []) await context.warning(`'${path}': ${warning}`);
+      await context.output(publishImage(facts, path, attached));
     });
   };
 }
@@ -59,7 +62,7 @@ async function disksOf(context: CmdletContext, services: HostServices, id: strin
 }
 
 /** A live image is asked about at its worker, which has it locked; any other at a tool. */
-async function inspect(services: HostServices, path: string): Promise<ReturnType<typeof publishImage>> {
+async function inspect(services: HostServices, path: string): Promise<{ facts: ImageFacts; attached: boolean }> {
   const format = formatOf(path);
   await refuseNeither(path);
   const owner = await services.registry.diskOwner(path);
@@ -68,11 +71,8 @@ async function inspect(services: HostServices, path: string): Promise<ReturnType
     const facts = worker
       ? await worker.call('inspectImage', { path: owner!.path, format })
       : await services.workers.tool((tool) => tool.call('inspectImage', { path, format }));
-    return publishImage(
-      facts,
-      path,
-      owner !== null && (services.hypervisor.state(owner.vmId) !== 'Off' || services.locks.isMoving(owner.vmId)),
-    );
+    const attached = owner !== null && (services.hypervisor.state(owner.vmId) !== 'Off' || services.locks.isMoving(owner.vmId));
+    return { facts, attached };
   } catch (error) {
     if (!(error instanceof VmStorageError) || !['ObjectNotFound', 'AccessDenied', 'StorageFailure'].includes(error.code)) throw error;
     throw new VmStorageError(error.code, `Getting the mounted storage instance for the path '${path}' failed.\n${error.message}`, {

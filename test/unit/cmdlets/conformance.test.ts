@@ -14,7 +14,8 @@ const documented = documentedCmdlets();
 
 /** Ours alone. */
 const extensions: { readonly [cmdlet: string]: readonly string[] } = {
-  'New-VM': ['KernelPath', 'InitialRamdiskPath', 'KernelArguments'],
+  'New-VM': ['KernelPath', 'InitialRamdiskPath', 'KernelArguments', 'AllowForeignContent'],
+  'Add-VMHardDiskDrive': ['AllowForeignContent'],
   'Set-VM': ['KernelPath', 'InitialRamdiskPath', 'KernelArguments'],
 };
 const ownCmdlets = ['Get-VMStorageMove', 'Stop-VMStorageMove'];

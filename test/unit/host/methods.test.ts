@@ -232,7 +232,7 @@ describe('Start-VM and Stop-VM', () => {
     const vmId = await machine('web01', 'web01.vhdx');
     stage.calls.length = 0;
     expect((await stage.run('Start-VM', { Name: ['web01'], Passthru: true })).output[0]).toMatchObject({ State: 'Running' });
-    expect(stage.calls).toEqual(['worker status', 'worker status', 'start web01']);
+    expect(stage.calls).toEqual(['worker status', 'worker refuseInUse', 'worker status', 'start web01']);
     await stage.run('Stop-VM', { Name: ['web01'], TurnOff: true });
     stage.peerPid = 666;
     const { errors } = await stage.run('Start-VM', { Name: ['web01'] });

@@ -100,6 +100,7 @@ export async function makeStage(): Promise<Stage> {
         });
         return facts(path, '1073741824');
       }
+      if (method === 'refuseInUse') return {};
       const vm = registry.byId(vmId!)!;
       return {
         pid: 1,

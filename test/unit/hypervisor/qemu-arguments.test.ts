@@ -51,9 +51,17 @@ describe('the command line of a machine', () => {
     expect(ports[8]).toBe('pcie-root-port,id=rp8,chassis=9,slot=9,bus=pcie.0,addr=3.0,multifunction=on');
   });
 
-  it('opens a pass-through disk in QEMU itself, past the page cache', () => {
+  it('has a pass-through disk from the descriptor it inherits, past the page cache', () => {
     const args = qemuArguments(machine({ disks: [disk('/dev/sdb', 0, true)] }), files, program, tcg, null);
-    expect(JSON.parse(has(args, '-blockdev')[0]!)).toMatchObject({ driver: 'host_device', filename: '/dev/sdb', cache: { direct: true } });
+    expect(has(args, '-add-fd')).toEqual(['fd=3,set=0,opaque=/dev/sdb']);
+    expect(JSON.parse(has(args, '-blockdev')[0]!)).toMatchObject({
+      driver: 'host_device',
+      filename: '/dev/fdset/0',
+      cache: { direct: true },
+    });
+    const disks = [disk('/dev/sdb', 0, true), disk('/a.vhdx', 1), disk('/dev/sdc', 2, true)];
+    const two = qemuArguments(machine({ disks }), files, program, tcg, null);
+    expect(has(two, '-add-fd')).toEqual(['fd=3,set=0,opaque=/dev/sdb', 'fd=4,set=2,opaque=/dev/sdc']);
     expect(has(args, '-device')).toContain('virtio-blk-pci,drive=node0,write-cache=on,id=disk0,bus=rp0,bootindex=1,num-queues=2');
   });
 
