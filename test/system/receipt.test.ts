@@ -47,6 +47,9 @@ describe.skipIf(lacks('qemu-img', 'qemu-io', 'xxhsum', 'split', 'perl'))('the re
 
       const [move] = await shell.run('Get-VMStorageMove', { Name: 'still' });
       expect(move).toMatchObject({ Outcome: 'Completed', Phase: 'done' });
+      // Most of these disks are holes: read unit by unit, the operations of all of them would be in one turn of the worker.
+      expect(Number(move!['LongestTurnOperations'])).toBeGreaterThan(0);
+      expect(Number(move!['LongestTurnOperations'])).toBeLessThan(1000);
       const receipts = JSON.parse(move!.Receipt as string) as DiskReceipt[];
       expect(receipts.map(({ disk }) => disk)).toEqual(disks.map((_unused, index) => index));
       for (const [index, { leaf, format, bytes }] of disks.entries()) {

@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use napi::bindgen_prelude::{Either, Null};
 use napi_derive::napi;
 use serde::{Deserialize, Serialize};
-use vmstorage_engine::image::ImageReader;
 use vmstorage_engine::testing::guest::{DiskStats, Guest, GuestHandle, GuestOptions, LedgerFile};
+use vmstorage_engine::testing::judge::judge_image;
 use vmstorage_engine::testing::latency::Histogram;
-use vmstorage_engine::testing::oracle::{InitialContent, Ledger, verify_image};
+use vmstorage_engine::testing::oracle::InitialContent;
 
 use crate::error::{blocking, invalid};
 use crate::image::{format_of, or_null};
@@ -202,13 +202,7 @@ pub async fn verify_by_ledger(path: String, format: String, ledger: String) -> n
     let format = format_of(&format)?;
     blocking(move || {
         let path = PathBuf::from(path);
-        let reader = ImageReader::open(&path, format)?;
-        let failed = |e| vmstorage_engine::disk::DiskError::io("check by its ledger", &path, e);
-        let ledger = Ledger::open(&PathBuf::from(ledger)).map_err(failed)?;
-        let verdict = verify_image(&ledger, |offset, buffer| {
-            reader.read(offset, buffer).map_err(|e| std::io::Error::other(e.to_string()))
-        })
-        .map_err(failed)?;
+        let verdict = judge_image(&path, format, &PathBuf::from(ledger))?;
         Ok(NativeVerdict {
             blocks_checked: verdict.blocks_checked,
             blocks_wrong: verdict.blocks_wrong,

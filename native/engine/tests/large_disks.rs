@@ -17,7 +17,7 @@ use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{CreateImage, ImageKind, ImageReader, create_image};
 use vmstorage_engine::service::OPERATIONS_MOST;
 use vmstorage_engine::testing::guest::{Guest, GuestHandle, GuestOptions, LedgerFile};
-use vmstorage_engine::testing::oracle::{Ledger, verify_image};
+use vmstorage_engine::testing::judge::judge_image;
 use vmstorage_engine::worker::{MoveStatus, ServeDisk, Worker, hash_image};
 
 const MIB: u64 = 1 << 20;
@@ -135,21 +135,19 @@ impl Scene {
         let turn = status.longest_turn.unwrap();
         assert!(status.outcome.as_ref().unwrap().ok, "{status:?}");
         assert!(turn.operations <= OPERATIONS_MOST, "{turn:?} with a budget of {OPERATIONS_MOST}");
+        let (small, large) = (self.path("b", "small"), self.path("b", "large"));
+        let ledger = self.path("ledger", "disk0.ledger");
         let report = self.guest.stop();
         assert!(report.is_clean(), "{} stuck, {:?}", report.stuck, report.disks[0].first_wrong);
         println!("longest turn {turn:?}; the guest waited {:?} at the longest", report.longest_wait());
         self.worker.release_move().unwrap();
         self.worker.end_move().unwrap();
         self.worker.close();
-        let large = self.folder.path().join("b/large");
         let receipts = status.receipt.as_ref().unwrap();
         let (hash, bytes) = hash_image(&large, self.large).unwrap();
         let receipt = receipts.iter().find(|receipt| receipt.disk == 1).unwrap();
         assert_eq!((&receipt.hash, &receipt.bytes), (&format!("{hash:032x}"), &bytes.to_string()));
-        let small = ImageReader::open(&self.folder.path().join("b/small"), Format::Raw).unwrap();
-        let ledger = Ledger::open(&self.folder.path().join("ledger/disk0.ledger")).unwrap();
-        let read = |at, buffer: &mut [u8]| small.read(at, buffer).map_err(|e| std::io::Error::other(e.to_string()));
-        let verdict = verify_image(&ledger, read).unwrap();
+        let verdict = judge_image(&small, Format::Raw, &ledger).unwrap();
         assert_eq!(verdict.blocks_wrong, 0, "{:?}", verdict.wrong);
     }
 }

@@ -122,6 +122,22 @@ fn out_of_order() -> Behaviour {
     Behaviour { held_at_most: Duration::from_micros(300), seed: 5, ..Behaviour::default() }
 }
 
+/// A disk that is not asked again sleeps for five seconds; then the guest would have waited for that.
+#[test]
+fn requests_that_are_not_taken_at_once_are_taken_without_another_kick() {
+    let place = Place::new();
+    let served = place.serve(1, Behaviour::default());
+    let ledger = LedgerFile::Create(place.folder.path().to_owned());
+    let options = GuestOptions { depth: 500, ring_size: 1024, ledger, ..GuestOptions::default() };
+    let guest = Guest::start(&[place.socket()], &options).unwrap();
+    run_until(&guest, 20_000);
+    let report = guest.stop();
+    assert_clean(&report);
+    assert!(report.longest_wait() < Duration::from_secs(4), "{:?}", report.longest_wait());
+    served.close();
+    place.judge_image();
+}
+
 #[test]
 fn every_byte_is_right_whatever_was_negotiated() {
     for (queues, event_idx, indirect, memory_slots, odd_splits) in [

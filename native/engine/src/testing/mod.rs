@@ -3,6 +3,7 @@
 
 pub mod block;
 pub mod guest;
+pub mod judge;
 pub mod latency;
 pub mod oracle;
 pub mod random;

@@ -50,7 +50,7 @@ pub enum InitialContent {
     Unknown,
 }
 
-/// One disk's ledger. Written by one thread.
+/// One disk's ledger, of the part of the disk that its guest uses. Written by one thread.
 pub struct Ledger {
     map: MmapRaw,
     disk: u32,
@@ -61,7 +61,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A new ledger, in `path` or (`None`) in memory only. `size_bytes` of the disk, a multiple of `block_bytes`.
+    /// A new ledger, in `path` or (`None`) in memory only. `size_bytes` of the disk are used from its beginning, a multiple of `block_bytes`.
     pub fn create(
         path: Option<&Path>,
         disk: u32,
@@ -111,6 +111,10 @@ impl Ledger {
         ledger.clock = header[5];
         ledger.initial = if header[6] == 0 { InitialContent::Zeros } else { InitialContent::Unknown };
         Ok(ledger)
+    }
+
+    pub fn initial(&self) -> InitialContent {
+        self.initial
     }
 
     pub fn disk(&self) -> u32 {
@@ -322,6 +326,16 @@ pub struct Verdict {
     pub wrong: Vec<String>,
 }
 
+impl Verdict {
+    /// One more wrong block.
+    pub(super) fn wrong(&mut self, what: String) {
+        self.blocks_wrong += 1;
+        if self.wrong.len() < DESCRIBED {
+            self.wrong.push(what);
+        }
+    }
+}
+
 /// Wrong blocks that are described, not only counted.
 const DESCRIBED: usize = 8;
 
@@ -341,10 +355,7 @@ pub fn verify_image(ledger: &Ledger, reader: impl Fn(u64, &mut [u8]) -> io::Resu
             verdict.blocks_checked += 1;
             verdict.blocks_written += u64::from(names.iter().any(|name| name & NUMBER != 0));
             if let Some(what) = ledger.first_illegal(block, content, |found| ledger.is_legal(found, &names)) {
-                verdict.blocks_wrong += 1;
-                if verdict.wrong.len() < DESCRIBED {
-                    verdict.wrong.push(format!("{what}; legal are {names:x?}"));
-                }
+                verdict.wrong(format!("{what}; legal are {names:x?}"));
             }
         }
     }

@@ -5,10 +5,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use vmstorage_engine::formats::Format;
-use vmstorage_engine::image::{CreateImage, ImageKind, ImageReader, create_image};
+use vmstorage_engine::image::{CreateImage, ImageKind, create_image};
 use vmstorage_engine::service::Engine;
 use vmstorage_engine::testing::guest::{Guest, GuestHandle, GuestOptions, LedgerFile};
-use vmstorage_engine::testing::oracle::{Ledger, verify_image};
+use vmstorage_engine::testing::judge::judge_image;
 use vmstorage_engine::worker::{MoveStatus, ServeDisk, Worker};
 
 pub const MIB: u64 = 1 << 20;
@@ -186,11 +186,7 @@ impl Vm {
 }
 
 fn judge(path: &Path, format: Format, ledger: &Path) {
-    let reader = ImageReader::open(path, format).unwrap();
-    let verdict = verify_image(&Ledger::open(ledger).unwrap(), |offset, buffer| {
-        reader.read(offset, buffer).map_err(|e| std::io::Error::other(e.to_string()))
-    })
-    .unwrap();
+    let verdict = judge_image(path, format, ledger).unwrap();
     assert_eq!(verdict.blocks_wrong, 0, "{:?}", verdict.wrong);
     assert!(verdict.blocks_written > 100);
 }

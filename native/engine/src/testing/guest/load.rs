@@ -145,8 +145,8 @@ impl DiskLoad {
         let connection = Connection::open(&self.socket, &mut machine, &mut rings, options)?;
         let block_bytes = u64::from(options.block_bytes);
         let size = connection.agreed.capacity_bytes / block_bytes * block_bytes;
-        let ledger = self.ledger(size)?;
         let span = options.span_bytes.unwrap_or(size).min(size) / block_bytes * block_bytes;
+        let ledger = self.ledger(span)?;
         let now = Instant::now();
         let slot = |_| Slot {
             work: None,
@@ -174,6 +174,7 @@ impl DiskLoad {
         })
     }
 
+    /// Of the part of the disk that is used: one for a disk of 64 TiB would have 2 TiB.
     fn ledger(&self, size: u64) -> io::Result<Ledger> {
         let name = format!("disk{}.ledger", self.disk);
         let options = &self.options;
@@ -186,7 +187,7 @@ impl DiskLoad {
             LedgerFile::Continue(folder) => {
                 let mut ledger = Ledger::open(&folder.join(name))?;
                 if ledger.size_bytes() != size || ledger.block_bytes() != u64::from(options.block_bytes) {
-                    return Err(io::Error::other("the ledger is of a disk of another size or other blocks"));
+                    return Err(io::Error::other("the ledger is of another part of the disk or of other blocks"));
                 }
                 ledger.fail_all_in_flight();
                 Ok(ledger)
