@@ -23,6 +23,8 @@ export interface ServedDisk {
   readonly path: string;
   readonly format: DiskFormat;
   readonly vhostUserSocket: string | null;
+  /** Of the vhost-user socket; 1 where nothing is said. */
+  readonly queues?: number;
 }
 
 export interface MoveTimes {
@@ -49,7 +51,7 @@ export class BenchWorker {
     const child = children.start(process.execPath, [join(repository, 'dist/src/worker/main.js'), '--socket', socket, '--vm', VM_ID]);
     // The socket is renamed into place when the worker listens on it.
     const link = await whenReady(child, START_LIMIT_MS, async () => (existsSync(socket) ? WorkerLink.open(socket) : undefined));
-    const served = { index: 0, ...disk, readOnly: false, nbdSocket: null };
+    const served = { index: 0, queues: 1, ...disk, readOnly: false, nbdSocket: null };
     const { io } = await link.call('serve', { vmId: VM_ID, disks: [served], journalPath }, { timeoutMs: SERVE_LIMIT_MS });
     return new BenchWorker(child, link, disk, io, { socket, journalPath });
   }

@@ -5,6 +5,9 @@ const LOOK_EACH_MS = 5;
 const CONNECT_LIMIT_MS = 30_000;
 
 export interface Load {
+  /** 1 where nothing is said. */
+  readonly queues?: number;
+  /** Requests in flight, over all queues. */
   readonly queueDepth: number;
   readonly writePercent: number;
   /** Requests per second; null: as many as it can. */
@@ -37,7 +40,14 @@ export class GuestLoad {
   /** Starts one; resolves when it is connected and at work. */
   static async start(socket: string, load: Load): Promise<GuestLoad> {
     const options = {
-      ...{ sockets: [socket], seed: 1, queueDepth: load.queueDepth, spanBytes: load.spanBytes, flushEvery: load.flushEvery },
+      ...{
+        sockets: [socket],
+        seed: 1,
+        queues: load.queues ?? 1,
+        queueDepth: load.queueDepth,
+        spanBytes: load.spanBytes,
+        flushEvery: load.flushEvery,
+      },
       ...{ writePercent: load.writePercent, zeroPercent: 0, longestBlocks: 1, hotPercent: 0, verifyAtEnd: false },
       // 4 KiB requests laid out as Linux lays them out, on a disk that is full of what somebody else wrote.
       ...{ plainChains: true, unknownContent: true },

@@ -27,6 +27,8 @@ export interface StorageDaemonPlace {
   readonly target: string | null;
   /** Socket of a vhost-user-blk export of the source, or null. */
   readonly vhostUserSocket: string | null;
+  /** Of that export; 1 where nothing is said. */
+  readonly queues?: number;
   readonly qmpSocket: string;
 }
 
@@ -35,7 +37,7 @@ const fileNode = (name: string, path: string): string[] => [
   ...['--blockdev', `driver=raw,node-name=${name},file=${name}-file`],
 ];
 
-export const storageDaemonArguments = ({ source, target, vhostUserSocket, qmpSocket }: StorageDaemonPlace): string[] => [
+export const storageDaemonArguments = ({ source, target, vhostUserSocket, queues = 1, qmpSocket }: StorageDaemonPlace): string[] => [
   ...['--object', 'iothread,id=io'],
   ...fileNode(SOURCE_NODE, source),
   ...(target === null ? [] : fileNode(TARGET_NODE, target)),
@@ -43,7 +45,7 @@ export const storageDaemonArguments = ({ source, target, vhostUserSocket, qmpSoc
     ? []
     : [
         '--export',
-        `type=vhost-user-blk,id=export,node-name=${SOURCE_NODE},writable=on,num-queues=1,iothread=io,addr.type=unix,addr.path=${vhostUserSocket}`,
+        `type=vhost-user-blk,id=export,node-name=${SOURCE_NODE},writable=on,num-queues=${queues},iothread=io,addr.type=unix,addr.path=${vhostUserSocket}`,
       ]),
   ...['--chardev', `socket,id=qmp,path=${qmpSocket},server=on,wait=off`, '--monitor', 'chardev=qmp'],
 ];

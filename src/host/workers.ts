@@ -1,6 +1,7 @@
 /** All workers of this host: one per VM that runs or moves, and short-lived ones without VM (see services.ts for the contract). */
 import { rm } from 'node:fs/promises';
 import { VmStorageError } from '../model/errors.js';
+import { diskQueues } from '../model/vm.js';
 import { boundLog } from '../os/bounded-logs.js';
 import { isRefusedWrite, reasonOf } from '../os/errno.js';
 import { systemFiles } from '../os/files.js';
@@ -108,6 +109,7 @@ export class HostWorkers implements Workers {
               path: disk.path,
               format: disk.format,
               readOnly: false,
+              queues: diskQueues(vm.configuration),
               vhostUserSocket: this.options.paths.diskSocket(id, index),
               nbdSocket: null,
             },

@@ -17,7 +17,7 @@
 import { VmStorageError } from '../model/errors.js';
 import type { NativeGuestOptions } from '../native/binding.js';
 
-export type BuiltInLoad = Omit<NativeGuestOptions, 'sockets' | 'ledgerFolder' | 'continueLedger'>;
+export type BuiltInLoad = Omit<NativeGuestOptions, 'sockets' | 'queues' | 'ledgerFolder' | 'continueLedger'>;
 
 const MIB = 2 ** 20;
 type NumberOption = Exclude<keyof BuiltInLoad, 'verifyAtEnd'>;

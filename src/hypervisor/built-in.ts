@@ -10,7 +10,7 @@ import { access, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { VmStorageError } from '../model/errors.js';
-import type { VmConfiguration, VmState } from '../model/vm.js';
+import { diskQueues, type VmConfiguration, type VmState } from '../model/vm.js';
 import type { NativeGuestOptions } from '../native/binding.js';
 import { boundLog } from '../os/bounded-logs.js';
 import { waitUntil } from '../os/clock.js';
@@ -96,6 +96,7 @@ export class BuiltInHypervisor implements Hypervisor {
     await Promise.all([rm(control, { force: true }), rm(guestReportFile(folder), { force: true }), boundLog(logFile)]);
     const options: NativeGuestOptions = {
       ...builtInLoad(environment, vm.directBoot?.arguments ?? ''),
+      queues: diskQueues(vm),
       sockets: vm.disks.map((_, index) => paths.diskSocket(vm.id, index)),
       ledgerFolder: ledgers,
       // What an earlier guest of this machine wrote is still on its disks.

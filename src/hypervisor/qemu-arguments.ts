@@ -7,7 +7,7 @@
  * ```
  * A root port is there for each disk and a few more, since a port cannot be plugged in while the guest runs but a disk behind one can.
  */
-import type { HardDisk, VmConfiguration } from '../model/vm.js';
+import { diskQueues, type HardDisk, type VmConfiguration } from '../model/vm.js';
 import { FIRST_INHERITED } from '../os/processes.js';
 import type { Accelerator } from './accelerator.js';
 import type { Firmware } from './firmware.js';
@@ -109,7 +109,7 @@ function rootPorts(count: number): string[] {
 }
 
 function diskArguments(vm: VmConfiguration, disk: HardDisk, index: number, files: MachineFiles, program: QemuProgram): string[] {
-  const common = `id=disk${index},bus=rp${index},bootindex=${index + 1},num-queues=${vm.processorCount}`;
+  const common = `id=disk${index},bus=rp${index},bootindex=${index + 1},num-queues=${diskQueues(vm)}`;
   if (disk.passThrough) {
     const descriptor = FIRST_INHERITED + vm.disks.slice(0, index).filter((one) => one.passThrough).length;
     return [

@@ -53,3 +53,12 @@ export interface VmConfiguration {
 
 /** Hyper-V's VMState names that can occur here. */
 export type VmState = 'Off' | 'Starting' | 'Running' | 'Paused' | 'Stopping' | 'RunningCritical';
+
+/** As the engine (exports/vhost_user_blk/mod.rs, which says why): more processors than this share queues. */
+const DISK_QUEUES_MAX = 64;
+
+/**
+ * Queues of each disk of a machine: one per processor, so that no processor waits for another's. Worker and VMM are both told this number;
+ * a VMM that asks for more than its back end has does not start.
+ */
+export const diskQueues = (vm: Pick<VmConfiguration, 'processorCount'>): number => Math.min(vm.processorCount, DISK_QUEUES_MAX);

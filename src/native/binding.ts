@@ -31,6 +31,8 @@ export interface NativeServedDisk {
   readonly path: string;
   readonly format: DiskFormat;
   readonly readOnly: boolean;
+  /** 1 to 64. */
+  readonly queues: number;
   readonly vhostUserSocket: string | null;
   readonly nbdSocket: string | null;
 }
@@ -60,7 +62,9 @@ export interface NativeGuestOptions {
   /** vhost-user sockets, one per disk, in the disks' order. */
   readonly sockets: readonly string[];
   readonly seed?: number;
-  /** Requests in flight per disk. */
+  /** Per disk. */
+  readonly queues?: number;
+  /** Requests in flight per disk, over all its queues. */
   readonly queueDepth?: number;
   readonly longestBlocks?: number;
   readonly spanBytes?: number;
@@ -90,11 +94,16 @@ export interface NativeGuestDisk {
   readonly wrongBlocks: number;
   readonly unexpectedCompletions: number;
   readonly reconnects: number;
+  /** By queue: requests that workers whose connection broke had taken and not answered. */
+  readonly leftByDead: readonly number[];
+  /** Of those connections, how many broke with such requests in every queue. */
+  readonly brokenInAllRings: number;
   readonly inFlight: number;
   readonly connected: boolean;
   readonly longestUs: number;
   readonly p50Us: number;
   readonly p99Us: number;
+  /** The longest any request now in flight has been waiting; grows while the wait goes on. */
   readonly oldestWaitUs: number;
   readonly firstWrong: string | null;
   readonly lastConnectError: string | null;

@@ -11,6 +11,8 @@ export interface ServedDisk {
   readonly path: string;
   readonly format: DiskFormat;
   readonly readOnly: boolean;
+  /** Queues offered to the VMM: as many as the VMM is told to ask for. */
+  readonly queues: number;
   /** Unix socket to listen on for the VMM, or null. */
   readonly vhostUserSocket: string | null;
   readonly nbdSocket: string | null;

@@ -64,6 +64,7 @@ describe('errors that happen', () => {
     path,
     format: 'vhdx',
     readOnly: false,
+    queues: 1,
     vhostUserSocket: null,
     nbdSocket: null,
     ...more,

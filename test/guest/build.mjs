@@ -26,11 +26,19 @@ export const guestModules = [
   'evdev',
   'button', // /dev/input/event*; the ACPI power button
 ];
-export const guestSources = ['init.c', 'keys.c', 'load.c'];
+export const guestSources = ['init.c', 'keys.c', 'load.c', 'queues.c'];
 /** Everything the initrd is made of, beside the kernel. */
-export const guestInputs = [...guestSources, 'block.h', 'console.h', 'histogram.h', 'keys.h', 'load.h', 'build.mjs', 'cpio.mjs'].map(
-  (name) => join(here, name),
-);
+export const guestInputs = [
+  ...guestSources,
+  'block.h',
+  'console.h',
+  'histogram.h',
+  'keys.h',
+  'load.h',
+  'queues.h',
+  'build.mjs',
+  'cpio.mjs',
+].map((name) => join(here, name));
 
 /**
  * @param {string} guestFolder holds kernel/; gets initrd.cpio

@@ -15,12 +15,13 @@
 //
 // What it prints (JSON lines; other lines on the console are the kernel's):
 //   {ev:"disk"} per disk, {ev:"ready"}, {t:second, disk, ...} per second, {ev:"error"}, {ev:"mismatch"}, {ev:"resized"},
-//   at the end {ev:"stopping", why}, {ev:"verified"} and {ev:"versions"}... {ev:"table"} per disk, {ev:"done"}.
+//   at the end {ev:"stopping", why}, {ev:"queues"}, {ev:"verified"} and {ev:"versions"}... {ev:"table"} per disk, {ev:"done"}.
 // test/support/guest.ts reads them and says what each field is.
 #define _GNU_SOURCE
 #include "console.h"
 #include "keys.h"
 #include "load.h"
+#include "queues.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -111,6 +112,7 @@ static void finish(enum wish wish, const char *why) {
     say("{\"ev\":\"stopping\",\"why\":\"%s\",\"then\":\"%s\"}", why, wish == WISH_REBOOT ? "reboot" : "power off");
     if (!idle) load_stop();
     for (struct disk *d = disks; d < disks + disk_count; d++) {
+        queues_tell(d->name);
         disk_verify(d);
         disk_tell_versions(d, 1);
         if (fsync(d->fd)) say("{\"ev\":\"error\",\"disk\":\"%s\",\"op\":\"fsync\",\"block\":0,\"errno\":%d}", d->name, errno);

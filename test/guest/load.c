@@ -3,6 +3,7 @@
 #include "load.h"
 #include "block.h"
 #include "console.h"
+#include "queues.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -124,6 +125,14 @@ static void *tick(void *unused) {
     return unused;
 }
 
+// A processor submits to its own queue: only writers that stay on a processor each load every queue, whatever the scheduler likes.
+static void stay_on(pthread_t thread, long number) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET((size_t)(number % sysconf(_SC_NPROCESSORS_ONLN)), &one);
+    if (pthread_setaffinity_np(thread, sizeof one, &one)) say("{\"ev\":\"fatal\",\"text\":\"a writer cannot be bound to a processor\"}");
+}
+
 void load_start(const struct load *how) {
     load = *how;
     stopping = 0;
@@ -132,6 +141,7 @@ void load_start(const struct load *how) {
         writers[writer_count].disk = &disks[writer_count / load.queue_depth];
         writers[writer_count].number = (uint64_t)(writer_count % load.queue_depth);
         pthread_create(&writers[writer_count].thread, NULL, write_blocks, (void *)(uintptr_t)writer_count);
+        stay_on(writers[writer_count].thread, (long)writers[writer_count].number);
     }
 }
 
@@ -256,8 +266,8 @@ int disk_open(const char *name, uint64_t span_bytes, int adopt) {
     close(fd);
     cache[n > 0 ? n : 0] = 0, cache[strcspn(cache, "\n")] = 0;
     say("{\"ev\":\"disk\",\"disk\":\"%s\",\"index\":%u,\"bytes\":%" PRIu64 ",\"blocks\":%" PRIu64 ",\"cache\":\"%s\",\"adopted\":%" PRIu64
-        ",\"foreign\":%" PRIu64 ",\"err\":%" PRIuFAST64 ",\"bad\":%" PRIuFAST64 ",\"hash\":\"%016" PRIx64 "\"}",
-        name, d->number, d->size_bytes, d->blocks, cache, adopted, foreign, atomic_load(&d->errors), atomic_load(&d->mismatches),
+        ",\"foreign\":%" PRIu64 ",\"queues\":%d,\"err\":%" PRIuFAST64 ",\"bad\":%" PRIuFAST64 ",\"hash\":\"%016" PRIx64 "\"}",
+        name, d->number, d->size_bytes, d->blocks, cache, adopted, foreign, queues_of(name), atomic_load(&d->errors), atomic_load(&d->mismatches),
         hash_versions(d->acknowledged, d->blocks));
     return 0;
 }

@@ -6,7 +6,7 @@
 //   load_stop    -> every writer has finished its request; nothing is in flight
 //   disk_verify, disk_tell_versions
 //
-// Writer t of a disk owns the blocks with `block % queue_depth == t`. So one version of a block is in flight at most, and a
+// Writer t of a disk stays on processor `t % processors`, so that every queue of the disk is loaded, and owns the blocks with `block % queue_depth == t`. So one version of a block is in flight at most, and a
 // read must return exactly the version that was acknowledged last.
 #pragma once
 #include <pthread.h>

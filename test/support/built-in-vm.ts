@@ -106,6 +106,7 @@ export class BuiltInVm {
       path,
       format: formatOf(path),
       readOnly: false,
+      queues: 1,
       vhostUserSocket: this.instance.paths.diskSocket(this.id, index),
       nbdSocket: null,
     }));

@@ -41,6 +41,8 @@ export interface GuestDisk {
   /** Blocks of an earlier boot found, blocks of neither us nor zero, wrong ones, and the hash of the versions found. */
   readonly adopted: number;
   readonly foreign: number;
+  /** Hardware queues the guest's kernel uses for it. */
+  readonly queues: number;
   readonly err: number;
   readonly bad: number;
   readonly hash: string;
@@ -71,6 +73,8 @@ export type GuestLine =
       readonly got: number;
     }
   | { readonly ev: 'stopping'; readonly why: string; readonly then: 'power off' | 'reboot' }
+  /** At the end: interrupts of each queue of the disk; 0 means that nobody loaded it. */
+  | { readonly ev: 'queues'; readonly disk: string; readonly interrupts: readonly number[] }
   | { readonly ev: 'verified'; readonly disk: string; readonly blocks: number; readonly err: number; readonly bad: number }
   | { readonly ev: 'versions'; readonly disk: string; readonly from: number; readonly runs: string }
   | {

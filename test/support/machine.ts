@@ -29,6 +29,8 @@ export interface MachineOptions {
   readonly disks?: readonly string[];
   /** Block devices, attached after the disks by their paths in /dev. The guest works on them too, and it alone checks them. */
   readonly devices?: readonly string[];
+  /** Default: 1. */
+  readonly processors?: number;
   /** Of the guest (test/guest/init.c); false: no seed and no kernel, for a VM that is never started. */
   readonly guest?: string;
 }
@@ -58,7 +60,7 @@ export class Machine implements AsyncDisposable {
 
   static async create(
     instance: Instance,
-    { name, folder, disks = ['system.vhdx', 'data.img'], devices = [], guest = '' }: MachineOptions,
+    { name, folder, disks = ['system.vhdx', 'data.img'], devices = [], processors = 1, guest = '' }: MachineOptions,
   ): Promise<Machine> {
     await mkdir(folder, { recursive: true });
     const paths = disks.map((leaf) => join(folder, leaf));
@@ -88,6 +90,7 @@ export class Machine implements AsyncDisposable {
       },
       { set: 'Existing VHD' },
     );
+    if (processors > 1) await instance.run('Set-VM', { Name: [name], ProcessorCount: String(processors) });
     for (const path of [...paths.slice(1), ...devices]) await instance.run('Add-VMHardDiskDrive', { VMName: [name], Path: path });
     return new Machine(instance, name, String(vm!['Id']), paths, seeds, devices);
   }

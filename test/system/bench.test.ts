@@ -38,7 +38,8 @@ describe.skipIf(lacks('qemu-img', 'qemu-storage-daemon'))('npm run bench', () =>
       'blackout',
     ])
       expect(names).toContain(wanted);
-    for (const wanted of ['memory-idle', 'memory-moving', 'vhost-4k-read-qd1', 'vhost-4k-write-qd32']) expect(names).toContain(wanted);
+    for (const wanted of ['memory-idle', 'memory-moving', 'vhost-4k-read-qd1', 'vhost-4k-mixed-qd32-queues4'])
+      expect(names).toContain(wanted);
     expect(new Set(names).size).toBe(names.length);
     for (const row of rows) {
       expect(row.peer.name).toMatch(/^qemu-(img|storage-daemon)/);

@@ -74,6 +74,8 @@ describe.skipIf(missing || lacksFirmware)('a generation 2 virtual machine', () =
       { set: 'Existing VHD' },
     );
     await instance.run('Add-VMHardDiskDrive', { VMName: [NAME], Path: at('slow/data.img') });
+    // The firmware uses one queue of two, then the kernel both.
+    await instance.run('Set-VM', { Name: [NAME], ProcessorCount: '2' });
     id = String(vm!['Id']);
     text = ConsoleText.of(vm!);
     guest = new GuestConsole(text.path);
@@ -118,7 +120,7 @@ describe.skipIf(missing || lacksFirmware)('a generation 2 virtual machine', () =
     const from = guest.here;
     await boot(2);
     const disk = guest.lines.slice(from).find((line) => line.ev === 'disk');
-    expect(disk).toMatchObject({ disk: 'vdb', err: 0, bad: 0 });
+    expect(disk).toMatchObject({ disk: 'vdb', queues: 2, err: 0, bad: 0 });
     expect(disk).toHaveProperty(
       'adopted',
       expect.toSatisfy((blocks: number) => blocks > 0),

@@ -1,5 +1,6 @@
 /**
- * kill -9 of the worker, twenty times in the life of one QEMU process, and of the host: the guest sees no error and loses nothing.
+ * kill -9 of the worker, twenty times in the life of one QEMU process with four processors and so four queues per disk, and of the host: the
+ * guest sees no error and loses nothing.
  *
  * ```text
  * idle ─ in the handshake ─┬─ copy ─ mirror ─ verify ─ after the switch ─┬─ end: every byte
@@ -17,6 +18,7 @@ import { until } from '../support/until.js';
 const KILLS_WANTED = 20;
 /** As fast as it can, so that every kill finds requests in flight. */
 const GUEST = 'w.span=64 w.qd=8 w.fsync=16';
+const PROCESSORS = 4;
 
 describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img', 'guest'))('a guest whose worker is killed', () => {
   let instance: Instance;
@@ -64,13 +66,19 @@ describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img', 'guest'))('a guest whose
 
   beforeAll(async () => {
     instance = await Instance.start('kills');
-    vm = await Machine.create(instance, { name: 'killed', folder: at('a'), guest: GUEST });
+    vm = await Machine.create(instance, { name: 'killed', folder: at('a'), processors: PROCESSORS, guest: GUEST });
     await vm.start();
     qemuPid = vm.qemuPid;
   });
   afterAll(async () => {
     await vm?.[Symbol.asyncDispose]();
     await instance?.[Symbol.asyncDispose]();
+  });
+
+  it('has a queue of each disk for each of its processors', () => {
+    expect(vm.console.lines.find((line) => line.ev === 'ready')).toMatchObject({ cpus: PROCESSORS });
+    const disks = vm.console.lines.flatMap((line) => (line.ev === 'disk' ? [{ disk: line.disk, queues: line.queues }] : []));
+    expect(disks).toEqual(['vda', 'vdb'].map((disk) => ({ disk, queues: PROCESSORS })));
   });
 
   it('goes on when it dies in quiet service', async () => {
@@ -155,6 +163,8 @@ describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img', 'guest'))('a guest whose
     expect(kills).toEqual(expect.arrayContaining(['service', 'inside the handshake', 'copy', 'after the switch']));
     expect(vm.qemuPid).toBe(qemuPid);
     await vm.stopAndCheck(disksAt(here));
+    const loaded = vm.console.lines.flatMap((line) => (line.ev === 'queues' ? [line.interrupts] : []));
+    expect(loaded.map((interrupts) => interrupts.filter((count) => count > 0).length)).toEqual([PROCESSORS, PROCESSORS]);
     for (const place of ['a', 'b', 'c'].filter((name) => name !== here)) expect(filesBelow(at(place))).toEqual([]);
   });
 });

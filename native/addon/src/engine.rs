@@ -14,8 +14,6 @@ use vmstorage_engine::worker::{ServeDisk, Worker};
 use crate::error::{blocking, to_napi};
 use crate::image::format_of;
 
-/// A guest with one or two processors on a two-core machine gains nothing from more queues.
-const QUEUES: u16 = 1;
 /// Notices only say "look again"; a full queue loses nothing.
 const NOTICES_MAX: usize = 64;
 
@@ -28,6 +26,7 @@ pub struct NativeServedDisk {
     pub path: String,
     pub format: String,
     pub read_only: bool,
+    pub queues: u16,
     pub vhost_user_socket: Either<String, Null>,
     pub nbd_socket: Either<String, Null>,
 }
@@ -80,7 +79,7 @@ impl NativeEngine {
                 read_only: disk.read_only,
                 vhost_user_socket: path_or_none(disk.vhost_user_socket),
                 nbd_socket: path_or_none(disk.nbd_socket),
-                queues: QUEUES,
+                queues: disk.queues,
             });
         }
         let worker = Arc::clone(&self.worker);

@@ -20,6 +20,7 @@ use crate::image::{format_of, or_null};
 struct Options {
     sockets: Vec<PathBuf>,
     seed: Option<u64>,
+    queues: Option<u16>,
     queue_depth: Option<usize>,
     longest_blocks: Option<u32>,
     span_bytes: Option<u64>,
@@ -50,6 +51,8 @@ struct DiskReport {
     wrong_blocks: u64,
     unexpected_completions: u64,
     reconnects: u64,
+    left_by_dead: Vec<u64>,
+    broken_in_all_rings: u64,
     in_flight: u64,
     connected: bool,
     longest_us: u64,
@@ -73,6 +76,8 @@ impl From<&DiskStats> for DiskReport {
             wrong_blocks: disk.wrong_blocks,
             unexpected_completions: disk.unexpected_completions,
             reconnects: disk.reconnects,
+            left_by_dead: disk.left_by_dead.clone(),
+            broken_in_all_rings: disk.broken_in_all_rings,
             in_flight: disk.in_flight,
             connected: disk.connected,
             longest_us: disk.latency.longest().as_micros() as u64,
@@ -137,6 +142,7 @@ impl NativeGuest {
         };
         let options = GuestOptions {
             seed: o.seed.unwrap_or(d.seed),
+            queues: o.queues.unwrap_or(d.queues),
             depth: o.queue_depth.unwrap_or(d.depth),
             longest_blocks: o.longest_blocks.unwrap_or(d.longest_blocks),
             span_bytes: o.span_bytes.or(d.span_bytes),

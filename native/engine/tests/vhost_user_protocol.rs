@@ -30,6 +30,8 @@ const USED: u64 = 0x200;
 const HEADER: u64 = 0x300;
 const STATUS: u64 = 0x400;
 const DATA: u64 = 0x1000;
+/// A second ring lies so far behind.
+const OTHER: u64 = 0x8000;
 
 struct Bench {
     disk: SingleDisk,
@@ -142,13 +144,18 @@ impl Bench {
 }
 
 fn addresses(descriptors: u64) -> VringConfigData {
+    VringConfigData { desc_table_addr: USER + descriptors, ..at(0) }
+}
+
+/// A ring that lies `offset` behind the bench's.
+fn at(offset: u64) -> VringConfigData {
     VringConfigData {
         queue_max_size: RING_SIZE,
         queue_size: RING_SIZE,
         flags: 0,
-        desc_table_addr: USER + descriptors,
-        used_ring_addr: USER + USED,
-        avail_ring_addr: USER + AVAILABLE,
+        desc_table_addr: USER + DESCRIPTORS + offset,
+        used_ring_addr: USER + USED + offset,
+        avail_ring_addr: USER + AVAILABLE + offset,
         log_addr: None,
     }
 }
@@ -251,7 +258,7 @@ fn rustix_fd(front_end: &Frontend) -> std::os::fd::BorrowedFd<'_> {
 #[test]
 fn what_breaks_the_protocol_is_refused_and_the_next_connection_is_served() {
     type Offence = fn(&Bench, &mut Frontend) -> bool;
-    let offences: [(&str, Offence); 9] = [
+    let offences: [(&str, Offence); 11] = [
         ("features that were not offered", |_, f| f.set_features(1 << 40).is_err()),
         ("a ring that is not there", |_, f| f.set_vring_num(2, 8).is_err() || f.set_vring_enable(7, true).is_err()),
         ("a ring size that is no power of two", |_, f| f.set_vring_num(0, 12).is_err()),
@@ -262,8 +269,22 @@ fn what_breaks_the_protocol_is_refused_and_the_next_connection_is_served() {
             let file = unsafe { <EventFd as std::os::fd::FromRawFd>::from_raw_fd(libc::dup(bench.memory.as_raw_fd())) };
             f.set_vring_kick(0, &file).is_err()
         }),
-        ("an inflight region of seventeen rings", |_, f| {
-            f.get_inflight_fd(&VhostUserInflight::new(0, 0, 17, 128)).is_err()
+        ("an inflight region of more rings than there are", |_, f| {
+            f.get_inflight_fd(&VhostUserInflight::new(0, 0, 3, 128)).is_err()
+        }),
+        ("an inflight region under a running ring", |bench, f| {
+            let (shape, file) = f.get_inflight_fd(&VhostUserInflight::new(0, 0, 2, 8)).unwrap();
+            f.set_inflight_fd(&shape, file.as_raw_fd()).unwrap();
+            bench.start_ring(f, 0);
+            f.set_inflight_fd(&shape, file.as_raw_fd()).is_err()
+        }),
+        ("a ring that the inflight region has no part for", |bench, f| {
+            let (shape, file) = f.get_inflight_fd(&VhostUserInflight::new(0, 0, 1, 8)).unwrap();
+            f.set_inflight_fd(&shape, file.as_raw_fd()).unwrap();
+            f.set_vring_num(1, RING_SIZE).unwrap();
+            f.set_vring_addr(1, &addresses(DESCRIPTORS)).unwrap();
+            f.set_vring_kick(1, &bench.kick).unwrap();
+            f.set_vring_enable(1, true).is_err()
         }),
         ("a foreign file as inflight region", |bench, f| {
             f.set_inflight_fd(&VhostUserInflight::new(4096, 1 << 20, 1, 128), bench.memory.as_raw_fd()).is_err()
@@ -277,6 +298,56 @@ fn what_breaks_the_protocol_is_refused_and_the_next_connection_is_served() {
         let mut next = bench.front_end();
         assert_eq!(next.get_queue_num().unwrap(), 2, "after {what}");
     }
+    bench.close();
+}
+
+#[test]
+fn a_ring_number_that_is_none_is_refused_in_every_message_that_has_one() {
+    type Offence = fn(&Bench, &mut Frontend) -> bool;
+    let offences: [(&str, Offence); 7] = [
+        ("SET_VRING_NUM", |_, f| f.set_vring_num(2, 8).is_err()),
+        ("SET_VRING_BASE", |_, f| f.set_vring_base(15, 0).is_err()),
+        ("SET_VRING_ADDR", |_, f| f.set_vring_addr(2, &addresses(DESCRIPTORS)).is_err()),
+        ("SET_VRING_KICK", |bench, f| f.set_vring_kick(2, &bench.kick).is_err()),
+        ("SET_VRING_CALL", |bench, f| f.set_vring_call(9, &bench.call).is_err()),
+        ("GET_VRING_BASE", |_, f| f.get_vring_base(2).is_err()),
+        ("SET_VRING_ENABLE", |_, f| f.set_vring_enable(2, true).is_err()),
+    ];
+    let bench = Bench::new(Duration::ZERO);
+    for (message, offence) in offences {
+        assert!(offence(&bench, &mut bench.front_end()), "{message}");
+    }
+    assert_eq!(bench.front_end().get_queue_num().unwrap(), 2, "and the next connection is served");
+    bench.close();
+}
+
+#[test]
+fn a_queue_is_stopped_alone_and_the_other_goes_on() {
+    let bench = Bench::new(Duration::ZERO);
+    let mut front_end = bench.front_end();
+    // Ring 1 in the place of the bench's ring; ring 0 beside it, started and never asked anything.
+    front_end.set_vring_num(1, RING_SIZE).unwrap();
+    front_end.set_vring_addr(1, &addresses(DESCRIPTORS)).unwrap();
+    front_end.set_vring_call(1, &bench.call).unwrap();
+    front_end.set_vring_kick(1, &bench.kick).unwrap();
+    front_end.set_vring_enable(1, true).unwrap();
+    let idle = EventFd::new(EFD_NONBLOCK).unwrap();
+    front_end.set_vring_num(0, RING_SIZE).unwrap();
+    front_end.set_vring_addr(0, &at(OTHER)).unwrap();
+    front_end.set_vring_kick(0, &idle).unwrap();
+    front_end.set_vring_enable(0, true).unwrap();
+    assert_eq!(front_end.get_vring_base(0).unwrap(), 0);
+    bench.request(0, READ, 512);
+    bench.kick.write(1).unwrap();
+    bench.until_used(1);
+    front_end.set_vring_enable(1, false).unwrap();
+    bench.request(1, READ, 512);
+    bench.kick.write(1).unwrap();
+    assert_eq!(front_end.get_queue_num().unwrap(), 2); // answered behind whatever the kick did
+    assert_eq!(bench.used(), 1);
+    front_end.set_vring_enable(1, true).unwrap();
+    bench.until_used(2);
+    assert_eq!(front_end.get_vring_base(1).unwrap(), 2);
     bench.close();
 }
 

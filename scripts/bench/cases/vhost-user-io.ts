@@ -11,23 +11,27 @@ import type { Bench, Case } from './case.js';
 
 interface Profile {
   readonly name: string;
+  readonly queues: number;
   readonly queueDepth: number;
   readonly writePercent: number;
   readonly flushEvery: number;
 }
 
 const profiles: readonly Profile[] = [
-  { name: 'read-qd1', queueDepth: 1, writePercent: 0, flushEvery: 0 },
-  { name: 'write-qd1', queueDepth: 1, writePercent: 100, flushEvery: 0 },
-  { name: 'read-qd32', queueDepth: 32, writePercent: 0, flushEvery: 0 },
-  { name: 'write-qd32', queueDepth: 32, writePercent: 100, flushEvery: 0 },
-  { name: 'mixed-qd32', queueDepth: 32, writePercent: 30, flushEvery: 64 },
+  { name: 'read-qd1', queues: 1, queueDepth: 1, writePercent: 0, flushEvery: 0 },
+  { name: 'write-qd1', queues: 1, queueDepth: 1, writePercent: 100, flushEvery: 0 },
+  { name: 'read-qd32', queues: 1, queueDepth: 32, writePercent: 0, flushEvery: 0 },
+  { name: 'write-qd32', queues: 1, queueDepth: 32, writePercent: 100, flushEvery: 0 },
+  { name: 'mixed-qd32', queues: 1, queueDepth: 32, writePercent: 30, flushEvery: 64 },
+  // Beside the row before it: what four queues of a guest with four processors cost, with as many requests in flight.
+  { name: 'mixed-qd32-queues4', queues: 4, queueDepth: 32, writePercent: 30, flushEvery: 64 },
 ];
 const WARM_UP_MS = 300;
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-async function loadOn(bench: Bench, socket: string, pid: number, { queueDepth, writePercent, flushEvery }: Profile): Promise<Figures> {
+async function loadOn(bench: Bench, socket: string, pid: number, profile: Profile): Promise<Figures> {
+  const { queues, queueDepth, writePercent, flushEvery } = profile;
   const spanBytes = bench.sizeMiB * 1024 * 1024;
   const identity = systemProcesses.identify(pid);
   const processorMs = (): number => {
@@ -35,7 +39,7 @@ async function loadOn(bench: Bench, socket: string, pid: number, { queueDepth, w
     if (time === null) throw new Error('The serving process is gone.');
     return time;
   };
-  const guest = await GuestLoad.start(socket, { queueDepth, writePercent, flushEvery, spanBytes, rate: null });
+  const guest = await GuestLoad.start(socket, { queues, queueDepth, writePercent, flushEvery, spanBytes, rate: null });
   // With many requests under way nobody waits for a wake-up; there the kernel knows best.
   if (queueDepth === 1) await putApart(bench.children, pid);
   await sleep(WARM_UP_MS);
@@ -53,7 +57,9 @@ const ours =
   (profile: Profile) =>
   async (bench: Bench): Promise<Figures> => {
     const socket = join(bench.folder, 'disk.sock');
-    const worker = await BenchWorker.start(bench.children, bench.folder, { path: bench.rawImage, format: 'raw', vhostUserSocket: socket });
+    const worker = await BenchWorker.start(bench.children, bench.folder, {
+      ...{ path: bench.rawImage, format: 'raw', vhostUserSocket: socket, queues: profile.queues },
+    });
     try {
       return await loadOn(bench, socket, worker.pid, profile);
     } finally {
@@ -66,7 +72,7 @@ const peer =
   (profile: Profile) =>
   async (bench: Bench): Promise<Figures> => {
     const [socket, qmpSocket] = [join(bench.folder, 'disk.sock'), join(bench.folder, 'qmp.sock')];
-    const place = { source: bench.rawImage, target: null, vhostUserSocket: socket, qmpSocket };
+    const place = { source: bench.rawImage, target: null, vhostUserSocket: socket, queues: profile.queues, qmpSocket };
     const daemon = await StorageDaemon.start(bench.children, place);
     try {
       return await loadOn(bench, socket, daemon.pid, profile);

@@ -144,6 +144,7 @@ export async function makeStage(): Promise<Stage> {
             path: disk.path,
             format: disk.format,
             readOnly: false,
+            queues: vm.configuration.processorCount,
             vhostUserSocket: paths.diskSocket(vm.configuration.id, index),
             nbdSocket: null,
           })),

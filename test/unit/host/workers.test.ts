@@ -110,6 +110,15 @@ describe('the worker of a VM', () => {
     expect(host.health(ID)).toMatchObject({ state: 'serving', restarts: 0, trouble: null });
   });
 
+  it('is told to offer as many queues as the VM has processors, up to 64', async () => {
+    const host = workers();
+    const queues = (processorCount: number): number[] =>
+      host.servedDisks({ ...vm, configuration: { ...vm.configuration, processorCount } }).map((served) => served.queues);
+    expect([1, 4, 64, 240].map(queues)).toEqual([[1], [4], [64], [64]]);
+    await host.forVm(await registry.update({ ...vm.configuration, processorCount: 4 }));
+    expect(await serves()).toMatchObject([{ disks: [{ queues: 4 }] }]);
+  });
+
   it('is started again when it dies, tells so, counts it, and the same object goes on', async () => {
     const host = workers();
     const client = await host.forVm(vm);

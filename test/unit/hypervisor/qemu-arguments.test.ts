@@ -42,6 +42,17 @@ describe('the command line of a machine', () => {
     expect(has(args, '-device').filter((one) => one.startsWith('pcie-root-port'))).toHaveLength(2 + SPARE_ROOT_PORTS);
   });
 
+  it('asks for a queue per processor, of each disk, and for at most as many as a worker offers', () => {
+    const queues = (processorCount: number): string[] =>
+      has(
+        qemuArguments(machine({ processorCount, disks: [disk('/a.vhdx', 0), disk('/b.vhdx', 1)] }), files, program, tcg, null),
+        '-device',
+      ).flatMap((one) => /num-queues=\d+/.exec(one) ?? []);
+    expect(queues(1)).toEqual(['num-queues=1', 'num-queues=1']);
+    expect(queues(4)).toEqual(['num-queues=4', 'num-queues=4']);
+    expect(queues(240)).toEqual(['num-queues=64', 'num-queues=64']);
+  });
+
   it('puts 8 root ports into a slot, the first of them multifunction', () => {
     const disks = Array.from({ length: 10 }, (_, at) => disk(`/${at}.vhdx`, at));
     const ports = has(qemuArguments(machine({ disks }), files, program, tcg, null), '-device').filter((one) =>

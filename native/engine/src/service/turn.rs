@@ -20,8 +20,8 @@ use crate::image::{Finished, Image, ImageOp};
 use crate::mirror::{CHUNK_BYTES, Event};
 use crate::reactor::{Completion, PollWindow, Reactor};
 
-/// Iovec lists kept for reuse: two full rings' worth.
-const IOVEC_LISTS_KEPT: usize = 512;
+/// Iovec lists kept for reuse: sixteen full rings' worth, four disks with four queues each.
+const IOVEC_LISTS_KEPT: usize = 2048;
 
 pub(super) struct ExportSlot {
     pub export: Box<dyn Export>,

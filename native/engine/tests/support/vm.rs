@@ -80,7 +80,7 @@ impl Vm {
                 read_only: false,
                 vhost_user_socket: Some(socket),
                 nbd_socket: None,
-                queues: 1,
+                queues: options.queues,
             });
         }
         worker.serve(&wanted, &folder.path().join("journal"), Duration::ZERO).unwrap();
@@ -191,6 +191,7 @@ fn judge(path: &Path, format: Format, ledger: &Path) {
     assert!(verdict.blocks_written > 100);
 }
 
+/// Of a guest with four processors.
 pub fn load() -> GuestOptions {
-    GuestOptions { depth: 32, ..GuestOptions::default() }
+    GuestOptions { depth: 32, queues: 4, ..GuestOptions::default() }
 }

@@ -83,6 +83,14 @@ impl Handler {
         self.call(|export, _| export.forget_front_end())
     }
 
+    /// A front end may use fewer queues than there are, never more.
+    fn check_queues(&self, asked: u16) -> Result<()> {
+        if asked <= self.queues {
+            return Ok(());
+        }
+        Err(failed(&format!("an inflight region for {asked} queues; this disk has {}", self.queues)))
+    }
+
     fn user_to_guest(&self, user: u64) -> Result<u64> {
         self.memory.load().guest_address(user).ok_or_else(|| failed("a ring address outside the guest's memory"))
     }
@@ -229,15 +237,17 @@ impl VhostUserBackendReqHandlerMut for Handler {
 
     fn get_inflight_fd(&mut self, wanted: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
         let (queues, ring_size) = (wanted.num_queues, wanted.queue_size);
+        self.check_queues(queues)?;
         let file = create_region(queues, ring_size).map_err(refused)?;
         Ok((VhostUserInflight::new(region_bytes(queues, ring_size), 0, queues, ring_size), file))
     }
 
     fn set_inflight_fd(&mut self, passed: &VhostUserInflight, file: File) -> Result<()> {
         let (offset, len) = (passed.mmap_offset, passed.mmap_size);
+        self.check_queues(passed.num_queues)?;
         let region =
             InflightRegion::attach(&file, offset, len, passed.num_queues, passed.queue_size).map_err(refused)?;
-        self.call(move |export, _| export.set_inflight(region))
+        self.call(move |export, _| export.set_inflight(region))?.map_err(broken)
     }
 
     fn get_max_mem_slots(&mut self) -> Result<u64> {

@@ -215,6 +215,16 @@ impl InflightRing {
     }
 }
 
+/// How many requests the region in `file` has marked, by ring: what a back end that is gone had taken and not answered.
+#[cfg(feature = "testing")]
+pub fn marked(file: &File, offset: u64, queues: u16, ring_size: u16) -> Result<Vec<u64>, DiskError> {
+    let region = InflightRegion::attach(file, offset, region_bytes(queues, ring_size), queues, ring_size)?;
+    let count = |ring: InflightRing| {
+        (0..ring_size).filter(|head| ring.entry_inflight(*head).load(Ordering::Acquire) != 0).count() as u64
+    };
+    Ok((0..queues).filter_map(|index| InflightRing::new(&region, index)).map(count).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

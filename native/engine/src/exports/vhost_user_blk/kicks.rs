@@ -23,7 +23,8 @@ pub struct Kicks {
 }
 
 /// Bit i: ring i was kicked.
-pub type Kicked = u32;
+pub type Kicked = u64;
+const _: () = assert!(MAX_QUEUES as u32 <= Kicked::BITS);
 
 impl Kicks {
     pub fn new() -> rustix::io::Result<Self> {
@@ -59,8 +60,9 @@ impl Kicks {
         let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; MAX_QUEUES as usize + 1];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let Ok(count) = epoll::wait(set, &mut events[..], Some(&now)) else { return Kicked::MAX };
-        let rings = events.iter().take(count).map(|event| event.data.u64()).filter(|ring| *ring < 32);
-        rings.fold(0, |kicked, ring| kicked | 1 << ring)
+        let rings =
+            events.iter().take(count).map(|event| event.data.u64()).filter(|ring| *ring < u64::from(MAX_QUEUES));
+        rings.fold(0, |kicked, ring| kicked | (1 as Kicked) << ring)
     }
 
     pub fn is_armed(&self) -> bool {

@@ -66,6 +66,8 @@ pub struct Ring {
     call: Option<File>,
     error: Option<File>,
     inflight: Option<InflightRing>,
+    /// The front end passed an inflight region that has no part for this ring.
+    inflight_missing: bool,
     event_idx: bool,
     next_used: u16,
     /// Heads taken and not published. The guest may use a head again only after it was published.
@@ -74,6 +76,7 @@ pub struct Ring {
     /// Completed in this turn, in order: head and bytes written.
     done: Vec<(u16, u32)>,
     muted: bool,
+    taken_in_turn: usize,
     last_error: Option<String>,
 }
 
@@ -91,12 +94,14 @@ impl Ring {
             call: None,
             error: None,
             inflight: None,
+            inflight_missing: false,
             event_idx: false,
             next_used: 0,
             taken: Vec::new(),
             in_flight: 0,
             done: Vec::new(),
             muted: false,
+            taken_in_turn: 0,
             last_error: None,
         }
     }
@@ -135,7 +140,9 @@ impl Ring {
         self.enabled = enabled;
     }
 
+    /// This ring's part of the region the front end passed; `None`: the region has none, and the ring cannot start.
     pub fn set_inflight(&mut self, inflight: Option<InflightRing>) {
+        self.inflight_missing = inflight.is_none();
         self.inflight = inflight;
     }
 
@@ -153,6 +160,10 @@ impl Ring {
 
     pub fn takes_requests(&self) -> bool {
         self.state == State::Running && self.enabled
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.state == State::Stopped
     }
 
     pub fn is_polled(&self) -> bool {
@@ -186,6 +197,10 @@ impl Ring {
         let ready = self.enabled && self.addresses.is_some() && !matches!(self.kick, Kick::Missing);
         if self.state != State::Stopped || !ready || self.in_flight > 0 {
             return Ok(Vec::new());
+        }
+        if self.inflight_missing {
+            // Served without it, its requests would die with this process, and the front end believes that they do not.
+            return Err(RingError("the inflight region has no part for this ring".into()));
         }
         self.queue.set_ready(true);
         if !self.queue.is_valid(map.guest()) {
@@ -254,6 +269,16 @@ impl Ring {
         }
         self.taken[usize::from(head)] = true;
         self.in_flight += 1;
+        self.taken_in_turn += 1;
+    }
+
+    /// Requests taken since [`Ring::begin_turn`].
+    pub fn taken_in_turn(&self) -> usize {
+        self.taken_in_turn
+    }
+
+    pub fn begin_turn(&mut self) {
+        self.taken_in_turn = 0;
     }
 
     /// The chain of the head just returned by `next_head` cannot be answered.
@@ -354,8 +379,11 @@ impl Ring {
 
     /// Whether the guest made requests available that are not taken yet.
     pub fn has_requests(&self, map: &MemoryMap) -> bool {
-        let index = self.queue.avail_idx(map.guest(), Ordering::Acquire);
-        self.takes_requests() && index.is_ok_and(|index| index.0 != self.queue.next_avail())
+        self.takes_requests()
+            && self
+                .queue
+                .avail_idx(map.guest(), Ordering::Acquire)
+                .is_ok_and(|index| index.0 != self.queue.next_avail())
     }
 
     /// Takes nothing more. What is in flight still completes and is published.

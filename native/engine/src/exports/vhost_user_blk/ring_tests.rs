@@ -48,7 +48,9 @@ impl Driver {
         let mut ring = Ring::new();
         ring.set_size(SIZE.into()).unwrap();
         ring.set_addresses(RingAddresses { descriptors: 0, available: AVAILABLE, used: USED }).unwrap();
-        ring.set_inflight(inflight);
+        if inflight.is_some() {
+            ring.set_inflight(inflight);
+        }
         ring.kick = Kick::Polled;
         ring.set_enabled(true);
         let again = ring.start_if_ready(&self.map, event_idx).unwrap();

@@ -204,7 +204,13 @@ impl Running {
     fn keep_connected(&mut self, load: &DiskLoad) {
         if self.connection.as_ref().is_some_and(Connection::is_broken) {
             self.connection = None;
-            lock(&load.stats).connected = false;
+            let left = self.machine.left_in_flight();
+            let mut stats = lock(&load.stats);
+            stats.connected = false;
+            stats.broken_in_all_rings += u64::from(!left.is_empty() && left.iter().all(|count| *count > 0));
+            stats.left_by_dead.resize(left.len(), 0);
+            stats.left_by_dead.iter_mut().zip(&left).for_each(|(sum, count)| *sum += count);
+            drop(stats);
             self.next_connect = Instant::now() + RECONNECT;
         }
         if self.connection.is_some() || Instant::now() < self.next_connect {
@@ -267,8 +273,7 @@ impl Running {
                 let step = Duration::from_secs(1) / rate.max(1);
                 self.next_due = (self.next_due + step).max(now);
             }
-            self.next_ring = (self.next_ring + 1) % self.rings.len();
-            if self.rings[self.next_ring].free_descriptors() < MOST_BUFFERS {
+            if !self.find_ring() {
                 break;
             }
             let Some((work, range)) = self.next_work(&load.options) else { break };
@@ -276,6 +281,15 @@ impl Running {
             submitted = true;
         }
         submitted
+    }
+
+    /// Goes on to the next ring with room, as a kernel does whose processors take turns: one queue for each. False: all are full.
+    fn find_ring(&mut self) -> bool {
+        let rings = self.rings.len();
+        let next = (1..=rings).map(|step| (self.next_ring + step) % rings);
+        let with_room = next.into_iter().find(|ring| self.rings[*ring].free_descriptors() >= MOST_BUFFERS);
+        self.next_ring = with_room.unwrap_or(self.next_ring);
+        with_room.is_some()
     }
 
     fn next_work(&mut self, options: &GuestOptions) -> Option<(Work, ByteRange)> {

@@ -20,6 +20,7 @@ use vhost::vhost_user::message::VhostUserInflight;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::options::GuestOptions;
+use crate::exports::vhost_user_blk::marked;
 
 const RINGS_AT: u64 = 0x1000_0000;
 const REQUESTS_AT: u64 = 0x4000_0000;
@@ -109,6 +110,13 @@ impl Machine {
             inflight: None,
             slot_bytes,
         })
+    }
+
+    /// By ring: what the worker that is gone had taken and not answered. Nothing without an inflight region.
+    pub fn left_in_flight(&self) -> Vec<u64> {
+        let Some((shape, file)) = &self.inflight else { return Vec::new() };
+        // The region is of our own making; one that cannot be read any more has nothing to tell.
+        marked(file, shape.mmap_offset, shape.num_queues, shape.queue_size).unwrap_or_default()
     }
 
     /// Offset of a request's page in the region of requests; its data follows after [`SLOT_HEAD_BYTES`].

@@ -50,6 +50,10 @@ pub struct DiskStats {
     pub lost_interrupts: u64,
     /// Times a connection was made again after it broke.
     pub reconnects: u64,
+    /// By ring: requests that workers whose connection broke had taken and not answered, all of them together.
+    pub left_by_dead: Vec<u64>,
+    /// Of those connections, how many broke with such requests in every ring.
+    pub broken_in_all_rings: u64,
     /// Requests in flight now.
     pub in_flight: u64,
     pub connected: bool,

@@ -70,7 +70,7 @@ impl GuestOptions {
     pub(super) fn check(&self) -> io::Result<()> {
         let block = u64::from(self.block_bytes);
         let wrong = [
-            (self.queues == 0 || self.queues > MAX_QUEUES, "queues: 1 to 16"),
+            (self.queues == 0 || self.queues > MAX_QUEUES, "queues: 1 to 64"),
             (!self.ring_size.is_power_of_two() || self.ring_size > 1024, "ring_size: a power of two up to 1024"),
             (usize::from(self.ring_size) < MOST_BUFFERS, "ring_size: at least 8"),
             (self.depth == 0, "depth: at least 1"),
