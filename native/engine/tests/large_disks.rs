@@ -52,7 +52,7 @@ fn create(path: &Path, format: Format, size_bytes: u64) {
         block_bytes: (format == Format::Vhdx).then_some(BLOCK_BYTES),
         logical_sector_bytes: None,
         physical_sector_bytes: None,
-        disk_identifier: None,
+        identity: None,
     };
     create_image(path, &options).unwrap();
 }
