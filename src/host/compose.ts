@@ -95,7 +95,18 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
     registry,
     inUse: (vmId) => hypervisor.state(vmId) !== 'Off' || locks.isMoving(vmId),
   });
-  const services: HostServices = { registry, workers, hypervisor, settings, locks, paths, log, clock, trouble: () => openLog.trouble() };
+  const services: HostServices = {
+    registry,
+    workers,
+    hypervisor,
+    settings,
+    running,
+    locks,
+    paths,
+    log,
+    clock,
+    trouble: () => openLog.trouble(),
+  };
   const migration = (options.migration ?? createMigration)(services);
 
   await removeDeadToolSockets(paths.runFolder);

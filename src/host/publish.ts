@@ -19,6 +19,7 @@ export function publishMachine(vm: VmRecord, services: HostServices, migration: 
     services.workers.health(configuration.id),
     migration.status(configuration.id),
     services.clock.now(),
+    !on && services.running.current?.waiting.includes(configuration.id) === true,
   );
   const memory = String(configuration.memoryStartupBytes);
   const upMs = runtime.startedAt === null ? 0 : Math.max(0, services.clock.now().getTime() - Date.parse(runtime.startedAt));
@@ -123,6 +124,7 @@ export function machineStatuses(
   worker: WorkerHealth,
   move: MoveStatus | null,
   now: Date,
+  waitsToStart = false,
 ): readonly [MachineStatus, ...MachineStatus[]] {
   const all: MachineStatus[] = [];
   if (worker.trouble !== null) {
@@ -132,6 +134,7 @@ export function machineStatuses(
   if (runtime.trouble !== null) all.push({ text: sentence(runtime.trouble), operational: 'CommunicationFailed' });
   if (move !== null && move.outcome === null)
     all.push({ text: moveText(move), operational: phaseOne.has(move.phase) ? 'StorageMigrationPhaseOne' : 'StorageMigrationPhaseTwo' });
+  if (waitsToStart) all.push({ text: 'Waiting to start', operational: 'WaitingToStart' });
   if (runtime.state === 'RunningCritical') all.push({ text: 'The guest stopped at a storage error.', operational: 'CriticalIoError' });
   const refused = runtime.state === 'Off' ? [] : worker.diskErrors.filter(({ at }) => now.getTime() - Date.parse(at) < ERROR_SHOWN_MS);
   all.push(...refused.map((error) => ({ text: refusalText(error), operational: 'Degraded' as const })));

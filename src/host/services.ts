@@ -11,6 +11,7 @@ import type { InstancePaths } from '../os/paths.js';
 import type { WireObject, WireProgress, WireValue } from '../protocol/messages.js';
 import type { JournalStatus, ServedDisk, WorkerEvent, WorkerMethod, WorkerMethods, WorkerStatus } from '../protocol/worker.js';
 import type { Registry, VmRecord } from '../registry/registry.js';
+import type { RunningRecord } from '../registry/running.js';
 import type { Settings } from '../registry/settings.js';
 
 export type { Clock } from '../os/clock.js';
@@ -111,6 +112,8 @@ export interface HostServices {
   readonly workers: Workers;
   readonly hypervisor: Hypervisor;
   readonly settings: Settings;
+  /** Which guests run, and which wait to be started after a boot. */
+  readonly running: RunningRecord;
   readonly locks: Locks;
   readonly paths: InstancePaths;
   readonly log: Log;

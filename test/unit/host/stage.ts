@@ -17,6 +17,7 @@ import { silentLog } from '../../../src/os/log.js';
 import { instancePaths } from '../../../src/os/paths.js';
 import type { WireObject, WireValue } from '../../../src/protocol/messages.js';
 import type { CreateImage, ImageFacts } from '../../../src/protocol/worker.js';
+import { openRunning } from '../../../src/registry/running.js';
 import { openRegistry } from '../../../src/registry/registry.js';
 import { openSettings } from '../../../src/registry/settings.js';
 
@@ -125,6 +126,7 @@ export async function makeStage(): Promise<Stage> {
   const services: HostServices = {
     registry,
     settings,
+    running: await openRunning(paths, systemFiles, silentLog, 'this boot'),
     locks,
     paths,
     log: silentLog,
