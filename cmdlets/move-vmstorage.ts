@@ -81,6 +81,12 @@ export default defineCmdlet({
       help: 'Deletes source disk files that no virtual machine uses any more, parents included; there are no parents yet.',
     }),
     AllowUnverifiedPaths: allowUnverifiedPaths,
+    RequireFullSize: parameter(t.switch, {
+      help:
+        'Refuses the move unless all that its disks may grow to is free at the destination. Without it the data and a reserve have to be, and ' +
+        'the rest is a warning. An extension: Hyper-V does not have it.',
+      extension: true,
+    }),
     AsJob: asJob,
   },
 });

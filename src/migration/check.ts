@@ -10,6 +10,7 @@ import type { DiskMove, MovePlan } from '../model/move.js';
 import { sameFile, writeIdentity, type KnownFile, type WrittenIdentity } from './identity.js';
 import { notLookedAt } from './move-error.js';
 import type { FileFacts, ImageFacts, MigrationPorts, MoveFiles } from './ports.js';
+import { roomOf } from './room.js';
 import type { SpaceNeed } from './space.js';
 
 export interface SourceFile {
@@ -44,7 +45,11 @@ export interface CheckedMove {
 export type CheckPorts = Pick<MigrationPorts, 'files' | 'registry' | 'locks' | 'workers'>;
 
 /** `before`: an earlier check of the same request, whose images are taken over if the files are the same ones. */
-export async function checkMove(plan: MovePlan, ports: CheckPorts, before: CheckedMove | null = null): Promise<CheckedMove> {
+export async function checkMove(
+  plan: MovePlan,
+  ports: CheckPorts,
+  { before = null, requireFullSize = false }: { before?: CheckedMove | null; requireFullSize?: boolean } = {},
+): Promise<CheckedMove> {
   const landings: Landing[] = [];
   const sources: SourceFile[] = [];
   const targets: TargetFile[] = [];
@@ -102,7 +107,7 @@ export async function checkMove(plan: MovePlan, ports: CheckPorts, before: Check
     sources,
     targets,
     configuration,
-    needs: spaceNeeds(plan, landings, images),
+    needs: spaceNeeds({ ...plan, keepSources }, { sources, landings, images }, requireFullSize),
     images,
     claims,
     warnings,
@@ -258,27 +263,27 @@ function foldersToCreate(landings: readonly Landing[]): readonly string[] {
 
 // --- space ---------------------------------------------------------------------------------------------------------------------
 
-function spaceNeeds(plan: MovePlan, landings: readonly Landing[], images: readonly ImageFacts[]): readonly SpaceNeed[] {
+function spaceNeeds(
+  plan: MovePlan,
+  { sources, landings, images }: { sources: readonly SourceFile[]; landings: readonly Landing[]; images: readonly ImageFacts[] },
+  requireFullSize: boolean,
+): readonly SpaceNeed[] {
   return plan.disks.map((move, index) => {
-    const landing = landings[index]!;
+    const { facts, folder } = landings[index]!;
     const image = images[index]!;
+    const { data, now, most } = roomOf(image);
+    const device = String(facts.device);
+    const goes = sources[index]!.device === device && !plan.keepSources.some((kept) => kept.path === move.source);
     return {
       target: move.target,
-      device: String(landing.facts.device),
-      folder: landing.folder,
-      bytes: mostBytes(image),
+      device,
+      folder,
+      bytes: requireFullSize ? most : now,
+      data,
+      most,
+      returned: goes ? BigInt(image.allocatedBytes) : 0n,
     };
   });
-}
-
-/**
- * What the image may come to occupy when every block of it is written. A dynamic VHDX becomes longer; any other file only fills its
- * holes, so its length is the bound.
- */
-export function mostBytes(image: ImageFacts): bigint {
-  const [file, allocated, growth] = [BigInt(image.fileBytes), BigInt(image.allocatedBytes), BigInt(image.growthBytes)];
-  if (image.format === 'vhdx' && image.kind === 'dynamic') return file + growth;
-  return file > allocated + growth ? file : allocated + growth;
 }
 
 /** A live image is known only to its worker; that of a VM that is off is looked at by a worker made for it, which takes half a second. */

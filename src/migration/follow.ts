@@ -6,7 +6,7 @@
  *            ┌──────── figures, fall back to copy, worker lost and restored ───────┐
  *  watching ─┴─► journal says committed or later ──► committed
  *            ├─► outcome not ok ──► failed
- *            ├─► a target is not at its path any more: stopMove ── stopped ──► failed
+ *            ├─► a target is not at its path any more, or the room runs out: stopMove ── stopped ──► failed
  *            ├─► stop asked: stopMove ── stopped ──► stopped
  *            │                       └── not stopped: too late, go on watching
  *            └─► neither journal nor move known ──► failed (it cannot go on by itself)
@@ -20,6 +20,7 @@ import { writeIdentity } from './identity.js';
 import { stopped } from './prepare.js';
 import type { WorkerClient, WorkerEvent, WorkerLifeEvent, WorkerStatus } from './ports.js';
 import type { Scene } from './scene.js';
+import { shortOfRoom } from './room.js';
 import { lostTarget } from './vanished.js';
 
 /** Silence after which the worker is asked; events come four times a second. */
@@ -35,7 +36,14 @@ export function isCommitted(phase: JournalPhase): boolean {
 export async function follow(scene: Scene): Promise<void> {
   const worker = await scene.needWorker();
   const wake = new Wake(worker, scene);
-  const targets = new TargetWatch(scene, () => wake.ring());
+  const targets = new Watch(
+    () => lostTarget(scene),
+    () => wake.ring(),
+  );
+  const room = new Watch(
+    () => shortOfRoom(scene).catch(() => null), // of a file system that does not answer, the worker tells
+    () => wake.ring(),
+  );
   let askToStop = true;
   let known = false;
   let told = 0;
@@ -52,14 +60,15 @@ export async function follow(scene: Scene): Promise<void> {
         known = await rememberTargets(scene);
         killPoint('host:targets');
       }
-      if (askToStop && targets.lost !== null) {
+      if (askToStop && (targets.found ?? room.found) !== null) {
         askToStop = false;
-        if ((await scene.ask('stopMove', {})).stopped) throw await whyLost(targets.lost, scene);
+        if ((await scene.ask('stopMove', {})).stopped) throw targets.found === null ? room.found! : await whyLost(targets.found, scene);
         scene.control.pointOfNoReturn();
         continue;
       }
       // While they are made anew after a death of the worker, one may be away for a moment.
       if (known) targets.look();
+      if (known) room.look();
       if (askToStop && scene.control.stop.aborted) {
         askToStop = false;
         const answer = await scene.ask('stopMove', {});
@@ -138,30 +147,30 @@ async function rememberTargets(scene: Scene): Promise<boolean> {
 }
 
 /**
- * Looks after the targets without being waited for: a destination that hangs would hold up the answer, and with it a stop. One look at
- * a time; what it found is told at the next turn.
+ * Asks the destination without being waited for: one that hangs would hold up the answer, and with it a stop. One look at a time; what it
+ * found is told at the next turn.
  */
-class TargetWatch {
+class Watch<Found> {
   #looking = false;
-  #lost: string | null = null;
+  #found: Found | null = null;
 
   constructor(
-    private readonly scene: Scene,
+    private readonly ask: () => Promise<Found | null>,
     private readonly tell: () => void,
   ) {}
 
-  /** The first target that was not there at the last look. */
-  get lost(): string | null {
-    return this.#lost;
+  /** What the last look found wrong. */
+  get found(): Found | null {
+    return this.#found;
   }
 
   look(): void {
-    if (this.#looking || this.#lost !== null) return;
+    if (this.#looking || this.#found !== null) return;
     this.#looking = true;
-    void lostTarget(this.scene).then((lost) => {
+    void this.ask().then((found) => {
       this.#looking = false;
-      this.#lost = lost;
-      if (lost !== null) this.tell();
+      this.#found = found;
+      if (found !== null) this.tell();
     });
   }
 }

@@ -37,8 +37,15 @@ export interface LedgerEntry {
   readonly targets: readonly LedgerTarget[];
   /** Where the configuration goes, or null when it stays. */
   readonly configuration: TargetFile | null;
-  /** Bytes promised per target (space.ts), decimal. */
-  readonly needs: readonly { readonly target: string; readonly device: string; readonly folder: string; readonly bytes: string }[];
+  /** Bytes promised per target (space.ts), decimal; `data` and `most` are room.ts's, and absent in a record of 0.1. */
+  readonly needs: readonly {
+    readonly target: string;
+    readonly device: string;
+    readonly folder: string;
+    readonly bytes: string;
+    readonly data?: string;
+    readonly most?: string;
+  }[];
   /** Why it is undone, or null. */
   readonly reason: string | null;
 }

@@ -24,8 +24,10 @@ async function moveStorage(context: CmdletContext, moves: StorageMoves, ports: M
   const request = readRequest({ parameterSet: context.parameterSet, bound: context.bound, cwd: context.cwd, hostNames: ports.hostNames });
   const vm = findOne(request.vm, ports);
   const { name, id } = vm.configuration;
-  const { checked, remarks } = await moves.look(vm, request);
+  const { checked, remarks, warnings } = await moves.look(vm, request);
   for (const remark of remarks) await context.verbose(remark);
+  // Before it is begun: whoever is asked to confirm, or asks -WhatIf, should know.
+  for (const warning of warnings) await context.warning(warning);
   if (!checked) return;
   const sentence = `Move-VMStorage will move the storage of the virtual machine "${name}" to ${destinationText(request.destination)}.`;
   if (!(await context.shouldProcess(sentence, 'Move-VMStorage'))) return;

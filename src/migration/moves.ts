@@ -49,6 +49,8 @@ export interface Looked {
   /** Null: nothing to do. */
   readonly checked: CheckedMove | null;
   readonly remarks: readonly string[];
+  /** Of the room at the destination. */
+  readonly warnings: readonly string[];
 }
 
 export class StorageMoves {
@@ -86,8 +88,8 @@ export class StorageMoves {
     if (this.ports.locks.isMoving(vm.configuration.id)) throw alreadyMoving(vm);
     try {
       const looked = await this.#look(vm.configuration.id, request, this.ports.newId());
-      if (looked.checked) await this.#space.check(looked.checked.needs);
-      return looked;
+      const warnings = looked.checked ? await this.#space.check(looked.checked.needs) : [];
+      return { ...looked, warnings };
     } catch (cause) {
       throw ofTheSystem(cause);
     }
@@ -304,7 +306,13 @@ export class StorageMoves {
   #claimTargets({ plan, needs }: LedgerEntry, claims: Claims): void {
     const targets = plan.disks.map((disk) => disk.target);
     claims.add(this.ports.locks.claimPaths(targets, holderName(plan)));
-    const wanted = needs.map((need) => ({ ...need, bytes: BigInt(need.bytes) }));
+    const wanted = needs.map(({ bytes, data = bytes, most = bytes, ...need }) => ({
+      ...need,
+      bytes: BigInt(bytes),
+      data: BigInt(data),
+      most: BigInt(most),
+      returned: 0n,
+    }));
     claims.add(this.#space.keep(plan.moveId, wanted));
   }
 
@@ -324,7 +332,7 @@ export class StorageMoves {
 
   // --- running -----------------------------------------------------------------------------------------------------------------
 
-  async #look(vmId: string, request: MoveRequest, moveId: string, before: CheckedMove | null = null): Promise<Looked> {
+  async #look(vmId: string, request: MoveRequest, moveId: string, before: CheckedMove | null = null): Promise<Omit<Looked, 'warnings'>> {
     const { registry, bootId, clock } = this.ports;
     const vm = registry.byId(vmId);
     if (!vm)
@@ -337,7 +345,7 @@ export class StorageMoves {
       bootId,
       configurationFileUnder: (folder, id) => registry.configurationFileUnder(folder, id),
     });
-    return { checked: plan ? await checkMove(plan, this.ports, before) : null, remarks };
+    return { checked: plan ? await checkMove(plan, this.ports, { before, requireFullSize: request.requireFullSize }) : null, remarks };
   }
 
   /** The move has its place. Time has passed since it was asked for: plan and check are made anew. */
@@ -431,7 +439,10 @@ function openEntry(checked: CheckedMove, now: Date): LedgerEntry {
     sources: checked.sources,
     targets: checked.targets.map((target) => ({ ...target, identity: null })),
     configuration: checked.configuration,
-    needs: checked.needs.map((need) => ({ ...need, bytes: String(need.bytes) })),
+    needs: checked.needs.map(({ target, device, folder, bytes, data, most }) => ({
+      ...{ target, device, folder },
+      ...{ bytes: String(bytes), data: String(data), most: String(most) },
+    })),
     reason: null,
   };
 }

@@ -33,6 +33,8 @@ export interface MoveRequest {
   readonly retainSources: boolean;
   readonly removeUnmanagedParents: boolean;
   readonly allowUnverifiedPaths: boolean;
+  /** All that the disks may grow to has to be free at the destination. */
+  readonly requireFullSize: boolean;
 }
 
 export interface BoundRecord {
@@ -59,6 +61,7 @@ export function readRequest(record: BoundRecord): MoveRequest {
     retainSources: bound['RetainVhdCopiesOnSource'] === true,
     removeUnmanagedParents: bound['RemoveSourceUnmanagedVhds'] === true,
     allowUnverifiedPaths: bound['AllowUnverifiedPaths'] === true,
+    requireFullSize: bound['RequireFullSize'] === true,
   };
 }
 

@@ -8,7 +8,8 @@
  *  └── left: what a new move may ask for
  * ```
  *
- * A move asks for the length of each source plus what it may still grow: the guest may write every block of it while it is moved.
+ * A move asks for what it needs now (room.ts). What its disks may come to need beyond that is a warning with both figures, because a thin
+ * disk is given away for more than there is on purpose; -RequireFullSize asks for all of it.
  * In memory only: a move that is found again after a restart of the host brings its promise with it (ledger.ts).
  */
 import { VmStorageError } from '../model/errors.js';
@@ -21,7 +22,12 @@ export interface SpaceNeed {
   readonly device: string;
   /** A folder on it that exists. */
   readonly folder: string;
+  /** What has to be free, and is promised. */
   readonly bytes: bigint;
+  readonly data: bigint;
+  readonly most: bigint;
+  /** What the deletion of the source gives back on the same file system. */
+  readonly returned: bigint;
 }
 
 export interface SpacePromise {
@@ -35,8 +41,8 @@ export class Space {
 
   constructor(private readonly files: Pick<MoveFiles, 'facts' | 'freeBytes'>) {}
 
-  /** Refuses (NoSpace) what would not fit now; promises nothing. */
-  check(needs: readonly SpaceNeed[]): Promise<void> {
+  /** Refuses (NoSpace) what would not fit now; promises nothing. Warns of what would not fit later. */
+  check(needs: readonly SpaceNeed[]): Promise<readonly string[]> {
     return this.#inTurn(() => this.#look(needs));
   }
 
@@ -54,22 +60,30 @@ export class Space {
     return { release: () => void this.#promised.delete(moveId) };
   }
 
-  async #look(needs: readonly SpaceNeed[]): Promise<void> {
+  async #look(needs: readonly SpaceNeed[]): Promise<readonly string[]> {
+    const warnings: string[] = [];
     for (const device of new Set(needs.map((need) => need.device))) {
       const mine = needs.filter((need) => need.device === device);
-      const wanted = mine.reduce((sum, need) => sum + need.bytes, 0n);
+      const [wanted, data, most, returned] = (['bytes', 'data', 'most', 'returned'] as const).map((figure) =>
+        mine.reduce((sum, need) => sum + need[figure], 0n),
+      ) as [bigint, bigint, bigint, bigint];
       const folder = mine[0]!.folder;
       const free = await this.files.freeBytes(folder);
       const promised = await this.#outstanding(device);
       const left = free > promised ? free - promised : 0n;
-      if (wanted <= left) continue;
+      if (wanted <= left) {
+        if (most > left + returned) warnings.push(overcommitted({ folder, wanted, most, left: left + returned }));
+        continue;
+      }
+      const what = wanted === data ? '' : wanted === most ? ' (with room for the disks to grow)' : ' now (the data and a reserve)';
       const others = promised > 0n ? `, of which ${bytesText(promised)} are promised to other moves` : '';
       throw new VmStorageError(
         'NoSpace',
-        `There is not enough space at '${folder}': ${bytesText(wanted)} are needed (with room for the disks to grow), ${bytesText(free)} are free${others}.`,
+        `There is not enough space at '${folder}': ${bytesText(wanted)} are needed${what}, ${bytesText(free)} are free${others}.`,
         { target: folder, recommendedAction: 'Free some space there, or name another destination.' },
       );
     }
+    return warnings;
   }
 
   async #outstanding(device: string): Promise<bigint> {
@@ -87,4 +101,11 @@ export class Space {
     this.#turn = mine.catch(() => undefined);
     return mine;
   }
+}
+
+function overcommitted({ folder, wanted, most, left }: { folder: string; wanted: bigint; most: bigint; left: bigint }): string {
+  return (
+    `The disks need ${bytesText(wanted)} at '${folder}' now and may grow to ${bytesText(most)}; there is room for ${bytesText(left)}, ` +
+    `${bytesText(most - left)} less. The move is stopped if the room runs out meanwhile; -RequireFullSize refuses it beforehand.`
+  );
 }

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { bornAfter, readIdentity, sameFile, writeIdentity } from '../../../src/migration/identity.js';
 import type { LedgerEntry } from '../../../src/migration/ledger.js';
 import { continuation } from '../../../src/migration/recover.js';
+import type { FileFacts, MoveFiles } from '../../../src/migration/ports.js';
 import { RECEIPTS_KEPT, Receipts } from '../../../src/migration/receipts.js';
 import { Tracker, freshStatus, statusLine } from '../../../src/migration/progress.js';
 import { diskFiles } from '../../../src/migration/files.js';
@@ -188,6 +189,35 @@ describe('on disk', () => {
     await allOver(moves);
     expect(world.files(world.fast)).toEqual([]);
     expect(fs.existsSync(path.join(world.root, 'third', 'Virtual Hard Disks', 'a.img'))).toBe(true);
+  });
+
+  test('a destination that others fill in mid-move fails the move before it is full, by disk and path, and a second move works', async () => {
+    const { ports: plain } = world.host();
+    let left = 2n ** 40n;
+    const thin = (facts: FileFacts | null) => facts && { ...facts, allocatedBytes: 0n };
+    const files: MoveFiles = {
+      ...plain.files,
+      // A thin disk of which nothing has reached the target yet.
+      facts: async (at) => (at.startsWith(world.fast) ? thin(await plain.files.facts(at)) : plain.files.facts(at)),
+      freeBytes: async (at) => (at.startsWith(world.fast) || at === world.root ? left : plain.files.freeBytes(at)),
+    };
+    const { moves, ports } = world.host(undefined, { files });
+    world.worker.holdAt = 'verify';
+    const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
+    await reached(() => world.worker.steps.includes('mirror'));
+    left = 100n;
+    const outcome = await job.finished();
+    expect(outcome).toMatchObject({ state: 'failed', error: { code: 'NoSpace' } });
+    const message = outcome.state === 'failed' ? outcome.error.message : '';
+    for (const word of [path.join(world.slow, 'a.img'), path.join(world.fast, 'Virtual Hard Disks', 'a.img'), '100 bytes are free'])
+      expect(message).toContain(word);
+    await allOver(moves);
+    expect(fs.existsSync(world.fast)).toBe(false);
+    expect(world.configuration().disks[0]!.path).toBe(path.join(world.slow, 'a.img'));
+    left = 2n ** 40n;
+    world.worker.holdAt = null;
+    const second = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
+    expect(await second.finished()).toMatchObject({ state: 'succeeded' });
   });
 
   test('a file system that comes back between two looks does not make its files count as deleted', async () => {

@@ -15,7 +15,10 @@ function world(freeBytes: bigint) {
   return { space, written };
 }
 
-const need = (target: string, bytes: bigint, device = '1'): SpaceNeed => ({ target, device, folder: '/mnt', bytes });
+const need = (target: string, bytes: bigint, device = '1', more: Partial<SpaceNeed> = {}): SpaceNeed => ({
+  ...{ target, device, folder: '/mnt', bytes },
+  ...{ data: bytes, most: bytes, returned: 0n, ...more },
+});
 
 describe('space', () => {
   test('two moves cannot both count on the same bytes, even when they ask at the same time', async () => {
@@ -30,6 +33,28 @@ describe('space', () => {
     await space.promise('a', [need('/mnt/a', 60n)]);
     written.set('/mnt/a', 60n);
     await expect(space.promise('b', [need('/mnt/b', 40n)])).resolves.toBeDefined();
+  });
+
+  test('what is needed now decides; what may be needed later is a warning with both figures', async () => {
+    const GB = 2n ** 30n;
+    const { space } = world(2n * GB);
+    const thin = need('/mnt/a', GB, '1', { data: GB / 2n, most: 1024n * GB });
+    const [warning] = await space.check([thin]);
+    expect(warning).toContain("need 1.0 GB at '/mnt' now and may grow to 1024.0 GB; there is room for 2.0 GB, 1022.0 GB less");
+    expect(warning).toContain('-RequireFullSize');
+    await expect(space.check([{ ...thin, bytes: thin.most }])).rejects.toMatchObject({ code: 'NoSpace' });
+    await expect(space.check([{ ...thin, bytes: 3n * GB, data: 2n * GB }])).rejects.toMatchObject({
+      code: 'NoSpace',
+      message: expect.stringContaining('3.0 GB are needed now (the data and a reserve), 2.0 GB are free') as string,
+    });
+    expect(await space.check([{ ...thin, most: 2n * GB }])).toEqual([]);
+  });
+
+  test('within one file system what the source gives back counts for later, not for now', async () => {
+    const { space } = world(100n);
+    expect(await space.check([need('/mnt/a', 60n, '1', { most: 150n, returned: 60n })])).toEqual([]);
+    expect(await space.check([need('/mnt/a', 60n, '1', { most: 161n, returned: 60n })])).toHaveLength(1);
+    await expect(space.check([need('/mnt/a', 101n, '1', { most: 150n, returned: 60n })])).rejects.toMatchObject({ code: 'NoSpace' });
   });
 
   test('other file systems do not count', async () => {

@@ -191,6 +191,7 @@ export function toFolder(folder: string, more: Partial<MoveRequest> = {}): MoveR
     retainSources: false,
     removeUnmanagedParents: false,
     allowUnverifiedPaths: false,
+    requireFullSize: false,
     ...more,
   };
 }
