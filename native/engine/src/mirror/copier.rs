@@ -247,11 +247,11 @@ impl Move {
             CopyOutcome::Copied { was_zero } => self.account_copy(disk, chunks, collided, was_zero, now_us),
             CopyOutcome::SourceError(errno) => {
                 self.mark_dirty(disk, range);
-                self.fail(EndReason::SourceFailed(errno), now_us, out);
+                self.fail(EndReason::SourceFailed { disk, errno }, now_us, out);
             }
             CopyOutcome::TargetError(errno) => {
                 self.mark_dirty(disk, range);
-                self.target_failed(errno, now_us, out);
+                self.target_failed(disk, errno, now_us, out);
             }
         }
         if let Some(lock) = lock {

@@ -149,7 +149,7 @@ impl Move {
                 .any(|entry| !entry.waiting && entry.halves.source == Half::Open && silent(entry.submitted_us));
             if state.target_open > 0 && silent(state.target_heard_us) && !source_hangs {
                 let silent_us = now_us - state.target_heard_us;
-                self.fail(EndReason::TargetSilent { silent_us }, now_us, out);
+                self.fail(EndReason::TargetSilent { disk: disk as DiskIndex, silent_us }, now_us, out);
                 return;
             }
         }

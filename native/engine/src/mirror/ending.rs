@@ -37,13 +37,13 @@ impl Move {
     }
 
     /// The target refused something; what it was about is dirty.
-    pub(super) fn target_failed(&mut self, errno: Errno, now_us: u64, out: &mut Vec<Action>) {
+    pub(super) fn target_failed(&mut self, disk: DiskIndex, errno: Errno, now_us: u64, out: &mut Vec<Action>) {
         if !self.stage.source_decides() && !self.stage.needs_both() {
             return;
         }
         self.target_retries += 1;
         if !is_transient(errno) || self.target_retries > self.limits.target_retries_max {
-            self.fail(EndReason::TargetFailed(errno), now_us, out);
+            self.fail(EndReason::TargetFailed { disk, errno }, now_us, out);
         } else {
             self.share_now_bytes = (self.share_now_bytes / 2).max(SHARE_STEP_BYTES);
             self.copy_after_us =
@@ -55,8 +55,8 @@ impl Move {
     }
 
     /// After a failed flush nothing the target has acknowledged is certain.
-    pub(super) fn target_flush_failed(&mut self, errno: Errno, now_us: u64, out: &mut Vec<Action>) {
-        self.fail(EndReason::TargetFlushFailed(errno), now_us, out);
+    pub(super) fn target_flush_failed(&mut self, disk: DiskIndex, errno: Errno, now_us: u64, out: &mut Vec<Action>) {
+        self.fail(EndReason::TargetFlushFailed { disk, errno }, now_us, out);
     }
 
     pub(super) fn begin_ending(&mut self, reason: EndReason, now_us: u64, out: &mut Vec<Action>) {

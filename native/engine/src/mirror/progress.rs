@@ -49,6 +49,8 @@ pub struct Progress {
     pub verified_bytes: u64,
     /// Read from both sides and compared, in all; the rest of what is verified are holes of both.
     pub compared_bytes: u64,
+    /// All of the disks were looked through for data: what is to be copied is known but for what the guest writes.
+    pub is_scanned: bool,
     /// Still to be copied, copies under way included.
     pub dirty_bytes: u64,
     /// Upper bound of what the copier had to move when mirroring last began; `None` in `Copy`.
@@ -90,6 +92,7 @@ impl Move {
             mirrored_bytes,
             verified_bytes,
             compared_bytes: self.counters.compared_bytes,
+            is_scanned: self.disks.iter().all(|disk| disk.allocation_known),
             dirty_bytes: self.different_bytes(),
             bound_bytes: self.counters.bound_bytes,
             repaired_units: self.counters.repaired_units,

@@ -136,7 +136,7 @@ impl Move {
             match side {
                 // The guest's to know, and no reason to end the move.
                 Side::Source => {}
-                Side::Target => self.target_failed(errno, now_us, out),
+                Side::Target => self.target_failed(disk, errno, now_us, out),
             }
         }
         // A failure of the target may have ended the move and this write with it.
@@ -291,7 +291,7 @@ impl Move {
         entry.halves.set(side, Half::Done(result));
         self.answered(disk, side, now_us);
         match (side, result) {
-            (Side::Target, Err(errno)) => self.target_flush_failed(errno, now_us, out),
+            (Side::Target, Err(errno)) => self.target_flush_failed(disk, errno, now_us, out),
             // The source's error is the guest's to know, and no reason to end the move.
             (Side::Source, Err(_)) | (_, Ok(())) => {}
         }

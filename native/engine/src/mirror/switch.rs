@@ -98,8 +98,8 @@ impl Move {
         }
         match (side, result) {
             (_, Ok(())) => self.record_prepared_when_flushed(out),
-            (Side::Source, Err(errno)) => self.fail(EndReason::SourceFlushFailed(errno), now_us, out),
-            (Side::Target, Err(errno)) => self.target_flush_failed(errno, now_us, out),
+            (Side::Source, Err(errno)) => self.fail(EndReason::SourceFlushFailed { disk, errno }, now_us, out),
+            (Side::Target, Err(errno)) => self.target_flush_failed(disk, errno, now_us, out),
         }
     }
 

@@ -159,8 +159,8 @@ impl Move {
                 self.counters.repaired_units += 1;
                 self.mark_dirty(disk, range);
             }
-            VerifyOutcome::SourceError(errno) => self.fail(EndReason::SourceFailed(errno), now_us, out),
-            VerifyOutcome::TargetError(errno) => self.target_failed(errno, now_us, out),
+            VerifyOutcome::SourceError(errno) => self.fail(EndReason::SourceFailed { disk, errno }, now_us, out),
+            VerifyOutcome::TargetError(errno) => self.target_failed(disk, errno, now_us, out),
         }
         if let Some(lock) = lock {
             self.drop_lock(lock);

@@ -182,17 +182,17 @@ pub enum EndReason {
     /// By an explicit stop.
     Stopped,
     /// The target refused a write, a read-back or was out of retries: its errno (ENOSPC, EIO ...).
-    TargetFailed(Errno),
+    TargetFailed { disk: DiskIndex, errno: Errno },
     /// A flush of the target failed: what it acknowledged before is not to be trusted.
-    TargetFlushFailed(Errno),
+    TargetFlushFailed { disk: DiskIndex, errno: Errno },
     /// Nothing came back from the target for so many microseconds while something was in flight to it.
-    TargetSilent { silent_us: u64 },
+    TargetSilent { disk: DiskIndex, silent_us: u64 },
     /// The target fell behind again and again.
     TargetTooSlow { fallbacks: u32 },
     /// The source could not be read for a copy or a comparison.
-    SourceFailed(Errno),
+    SourceFailed { disk: DiskIndex, errno: Errno },
     /// A flush of the source, asked for by the switch, failed.
-    SourceFlushFailed(Errno),
+    SourceFlushFailed { disk: DiskIndex, errno: Errno },
     /// The unit at `offset` differed, was copied again, and differed again.
     VerificationFailed { disk: DiskIndex, offset: u64 },
     /// The unit at `offset` could not be compared: every attempt took longer than a guest may be held.

@@ -90,6 +90,15 @@ impl Disk {
         self.last_error = None;
     }
 
+    /// Since the latency was last marked, a wait that goes on included.
+    pub fn longest_wait_us(&self, now_us: u64) -> u64 {
+        let waiting = (0..self.requests.len() as u32).filter_map(|id| {
+            let entry = self.requests.get_ref(id);
+            (entry.kind.is_some() && !entry.answered).then(|| now_us.saturating_sub(entry.started_us))
+        });
+        waiting.max().unwrap_or(0).max(self.latency.summary().max_us)
+    }
+
     /// Whether the guest still waits for anything.
     pub fn has_unanswered(&self) -> bool {
         (0..self.requests.len() as u32).any(|id| {

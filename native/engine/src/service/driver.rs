@@ -51,6 +51,8 @@ pub struct Member {
     /// Where the source goes when it has lost.
     pub source_lane: Option<LaneId>,
     pub units: UnitHashes,
+    /// The guest's longest wait for this disk before the move, if it asked for anything.
+    pub rest_max_us: Option<u64>,
 }
 
 pub struct Driver {

@@ -32,7 +32,9 @@ pub struct MoveFigures {
     pub bound_bytes: Option<u64>,
     pub blackout_us: Option<u64>,
     pub guest_p99_us: Option<u64>,
+    /// The guest's longest wait since the move began, one that goes on included; and before it, since the worker or its last move ended.
     pub guest_max_us: u64,
+    pub guest_rest_max_us: Option<u64>,
     pub ended: Option<EndReason>,
     pub finished: Option<Outcome>,
     pub idle: bool,
@@ -107,13 +109,14 @@ impl Service {
             let [source_lane, target_lane] = lanes_of(&mut self.images, disk.image, &image);
             let target = self.images.add(image, target_lane);
             disk.moving = Some((driver_id, member as u32));
-            disk.latency.mark();
+            let rest = disk.latency.mark();
+            let rest_max_us = (rest.count > 0).then_some(rest.max_us);
             if let Some(tracked) = disk.tracking.take() {
                 machine.written_meanwhile(member as u32, &tracked.chunks);
             }
             hand_over_writes(disk, (driver_id, member as u32));
             let units = UnitHashes::new(disk.facts.geometry.size_bytes);
-            members.push(Member { disk: id.0, source: disk.image, target, source_lane, units });
+            members.push(Member { disk: id.0, source: disk.image, target, source_lane, units, rest_max_us });
         }
         let added = self.drivers.add(Driver::new(machine, members, slots.0, slots.1, notify));
         debug_assert_eq!(added, driver_id);
@@ -173,7 +176,8 @@ impl Service {
             bound_bytes: driver.bound_bytes,
             blackout_us: driver.flip_us.map(|flip| flip.max(driver.machine.progress().held_max_us.unwrap_or(0))),
             guest_p99_us: disks.iter().filter_map(|d| d.latency.last_p99_us()).max(),
-            guest_max_us: disks.iter().map(|d| d.latency.summary().max_us).max().unwrap_or(0),
+            guest_max_us: disks.iter().map(|d| d.longest_wait_us(now_us())).max().unwrap_or(0),
+            guest_rest_max_us: driver.members.iter().filter_map(|m| m.rest_max_us).max(),
             ended: driver.ended,
             finished: driver.finished,
             idle: driver.machine.is_idle(),
@@ -237,7 +241,16 @@ impl Service {
         if !still {
             return None;
         }
+        let disks: Vec<u32> = driver.members.iter().map(|m| m.disk).collect();
         let driver = self.drivers.remove(driver_id);
+        for number in disks {
+            // What the guest waits from here on is not the move's.
+            if let Some(Some(disk)) = self.disks.get_mut(number as usize)
+                && disk.moving.is_none()
+            {
+                disk.latency.mark();
+            }
+        }
         let images = losing.into_iter().filter_map(|number| self.images.take(number)).collect();
         self.end_unused_lanes();
         Some(Remains { images, driver })

@@ -32,17 +32,13 @@ impl Moving {
             Ok(()) => String::new(),
             Err(e) => format!(" The receipt could not be brought up to date: {e}."),
         };
-        self.set_outcome(OutcomeStatus {
-            ok: true,
-            code: "",
-            message: format!("The virtual machine runs on the destination.{note}"),
-        });
+        self.set_outcome(OutcomeStatus::switched(&note));
     }
 
     /// Deletes the targets and tells the outcome; `patience` from now it is told all the same.
     pub(super) fn finish_ended(self: &Arc<Self>, reason: EndReason, patience: Duration) {
         self.keep_figures();
-        let mut outcome = failed(reason, &self.plan);
+        let mut outcome = failed(reason, &self.plan, self.journal_path());
         if let Some(error) = &lock(&self.state).journal_error {
             outcome.message.push_str(&format!(" The journal said: {error}."));
         }
@@ -80,7 +76,7 @@ impl Moving {
 
     /// The destination does not let go: the guest is on the source, and the rest is done when it does.
     pub(super) fn tell_that_it_hangs(&self, reason: EndReason) {
-        let mut outcome = failed(reason, &self.plan);
+        let mut outcome = failed(reason, &self.plan, self.journal_path());
         outcome.message.push_str(HANGS);
         self.tell_unless_told(outcome);
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::moving::{Moving, lock};
 use super::status::MoveStatus;
 use crate::disk::DiskError;
-use crate::mirror::Phase;
+use crate::mirror::{Phase, Progress};
 
 /// Bytes per second over the last second or so.
 pub(super) struct Speed {
@@ -45,10 +45,13 @@ impl Moving {
             bytes_recopied: "0".to_owned(),
             bytes_mirrored: "0".to_owned(),
             bytes_verified: "0".to_owned(),
+            bytes_data: None,
+            bytes_compared: "0".to_owned(),
             bytes_per_second: 0,
             seconds_remaining: None,
             guest_p99_us: None,
             guest_max_us: None,
+            guest_rest_max_us: None,
             blackout_us: None,
             bound_bytes: None,
             longest_turn: None,
@@ -57,20 +60,15 @@ impl Moving {
             warnings: state.warnings.clone(),
         };
         if let Some(f) = figures {
-            state.speed.sample(f.progress.copied_bytes + f.progress.recopied_bytes + f.progress.verified_bytes);
+            state.speed.sample(f.progress.copied_bytes + f.progress.recopied_bytes + f.progress.compared_bytes);
             let speed = state.speed.per_second;
             let p = f.progress;
-            let to_copy = p.copied_bytes + p.dirty_bytes;
-            let copied = if to_copy == 0 { 0.0 } else { p.copied_bytes as f64 / to_copy as f64 };
-            let verified = if p.total_bytes == 0 { 0.0 } else { p.verified_bytes as f64 / p.total_bytes as f64 };
-            let left = p.dirty_bytes + (p.total_bytes - p.verified_bytes.min(p.total_bytes));
+            let left = p.dirty_bytes + (data_bytes(&p) - p.compared_bytes.min(data_bytes(&p)));
             status.phase = phase_name(f.phase);
             let percent = match f.phase {
                 Phase::Release => 100.0,
                 Phase::Synchronized | Phase::Switch => 99.0,
-                Phase::Copy | Phase::Mirror | Phase::Verify | Phase::Ending => {
-                    (495.0 * (copied + verified)).floor() / 10.0
-                }
+                Phase::Copy | Phase::Mirror | Phase::Verify | Phase::Ending => percent_of_data(&p),
             };
             // A guest that writes makes work; the bar stands still then instead of going back.
             state.percent = state.percent.max(percent);
@@ -80,16 +78,35 @@ impl Moving {
             status.bytes_recopied = f.progress.recopied_bytes.to_string();
             status.bytes_mirrored = f.progress.mirrored_bytes.to_string();
             status.bytes_verified = f.progress.verified_bytes.to_string();
+            status.bytes_data = p.is_scanned.then(|| data_bytes(&p).to_string());
+            status.bytes_compared = p.compared_bytes.to_string();
             status.bytes_per_second = speed;
-            status.seconds_remaining = (speed > 0).then(|| left.div_ceil(speed));
+            status.seconds_remaining = (speed > 0 && p.is_scanned).then(|| left.div_ceil(speed));
             status.guest_p99_us = f.guest_p99_us;
             status.guest_max_us = Some(f.guest_max_us);
+            status.guest_rest_max_us = f.guest_rest_max_us;
             status.blackout_us = f.blackout_us;
             status.bound_bytes = f.bound_bytes.map(|b| b.to_string());
             status.longest_turn = Some(f.longest_turn.into());
         }
         Ok(status)
     }
+}
+
+/// What is copied once, and then compared: the data of the disks, not their length. It grows where the guest writes to a hole.
+fn data_bytes(p: &Progress) -> u64 {
+    p.copied_bytes + p.dirty_bytes
+}
+
+/// Half for the copy, half for the comparison, up to 99. Of a disk that is being looked through nothing can be said: the part that is known
+/// is soon copied.
+fn percent_of_data(p: &Progress) -> f64 {
+    let data = data_bytes(p);
+    if !p.is_scanned || data == 0 {
+        return 0.0;
+    }
+    let part = |bytes: u64| (bytes as f64 / data as f64).min(1.0);
+    (495.0 * (part(p.copied_bytes) + part(p.compared_bytes))).floor() / 10.0
 }
 
 fn phase_name(phase: Phase) -> &'static str {
@@ -100,5 +117,49 @@ fn phase_name(phase: Phase) -> &'static str {
         Phase::Synchronized => "synchronized",
         Phase::Switch => "switch",
         Phase::Release => "release",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn progress(is_scanned: bool, copied: u64, dirty: u64, compared: u64) -> Progress {
+        Progress {
+            phase: Phase::Copy,
+            total_bytes: 1 << 40,
+            copied_bytes: copied * MIB,
+            recopied_bytes: 0,
+            zero_bytes: 0,
+            mirrored_bytes: 0,
+            verified_bytes: 0,
+            compared_bytes: compared * MIB,
+            is_scanned,
+            dirty_bytes: dirty * MIB,
+            bound_bytes: None,
+            repaired_units: 0,
+            locks: 0,
+            locks_broken: 0,
+            fallbacks: 0,
+            switch_attempts: 0,
+            held_max_us: None,
+            flush_wait_max_us: None,
+        }
+    }
+
+    #[test]
+    fn percent_is_of_the_data_of_a_sparse_disk_not_of_its_terabyte() {
+        assert_eq!(percent_of_data(&progress(true, 50, 50, 0)), 24.7);
+        assert_eq!(percent_of_data(&progress(true, 100, 0, 0)), 49.5);
+        assert_eq!(percent_of_data(&progress(true, 100, 0, 50)), 74.2);
+        assert_eq!(percent_of_data(&progress(true, 100, 0, 300)), 99.0, "what was compared again counts once");
+    }
+
+    #[test]
+    fn percent_is_nothing_until_the_disk_was_looked_through() {
+        assert_eq!(percent_of_data(&progress(false, 8, 0, 0)), 0.0);
+        assert_eq!(percent_of_data(&progress(true, 0, 0, 0)), 0.0);
     }
 }

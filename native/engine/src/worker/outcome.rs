@@ -1,6 +1,7 @@
 //! Why a move ended, as a code and a sentence for the administrator. Codes are those of src/model/errors.ts.
 
 use std::io;
+use std::path::Path;
 
 use super::plan::Plan;
 use super::status::OutcomeStatus;
@@ -32,38 +33,122 @@ fn code(errno: Errno) -> &'static str {
     }
 }
 
-pub fn failed(reason: EndReason, plan: &Plan) -> OutcomeStatus {
-    let target = |disk: u32| plan.disks.get(disk as usize).map_or_else(String::new, |d| d.target.display().to_string());
-    let (code, why) = match reason {
-        EndReason::Stopped => ("OperationStopped", "The move was stopped".to_owned()),
-        EndReason::TargetFailed(e) => (code(e), format!("the destination failed: {}", errno_text(e))),
-        EndReason::TargetFlushFailed(e) => {
-            (code(e), format!("the destination could not be flushed: {}", errno_text(e)))
-        }
-        EndReason::TargetSilent { silent_us } => {
-            ("StorageFailure", format!("the destination has not answered for {} s", silent_us / 1_000_000))
-        }
-        EndReason::TargetTooSlow { fallbacks } => (
-            "StorageFailure",
-            format!("the destination fell behind {fallbacks} times and cannot keep up with the virtual machine"),
+/// `journal`: where the move's journal is.
+pub fn failed(reason: EndReason, plan: &Plan, journal: &Path) -> OutcomeStatus {
+    let place = |disk: u32| plan.disks.get(disk as usize);
+    let number = |disk: u32| place(disk).map_or(disk, |d| d.disk);
+    let target = |disk: u32| place(disk).map(|d| d.target.as_path());
+    let source = |disk: u32| place(disk).map(|d| d.source.as_path());
+    let at = |path: Option<&Path>| path.map_or_else(String::new, |path| format!(" '{}'", path.display()));
+    let (code, disk, path, why) = match reason {
+        EndReason::Stopped => ("OperationStopped", None, None, "The move was stopped".to_owned()),
+        EndReason::TargetFailed { disk, errno } => (
+            code(errno),
+            Some(disk),
+            target(disk),
+            format!("The destination{} of disk {} failed: {}", at(target(disk)), number(disk), errno_text(errno)),
         ),
-        EndReason::SourceFailed(e) => ("StorageFailure", format!("the source could not be read: {}", errno_text(e))),
-        EndReason::SourceFlushFailed(e) => {
-            ("StorageFailure", format!("the source could not be flushed: {}", errno_text(e)))
+        EndReason::TargetFlushFailed { disk, errno } => (
+            code(errno),
+            Some(disk),
+            target(disk),
+            format!(
+                "The destination{} of disk {} could not be flushed: {}",
+                at(target(disk)),
+                number(disk),
+                errno_text(errno)
+            ),
+        ),
+        EndReason::TargetSilent { disk, silent_us } => (
+            "StorageFailure",
+            Some(disk),
+            target(disk),
+            format!(
+                "The destination{} of disk {} has not answered for {} s",
+                at(target(disk)),
+                number(disk),
+                silent_us / 1_000_000
+            ),
+        ),
+        EndReason::TargetTooSlow { fallbacks } => {
+            let all: Vec<String> = plan.disks.iter().map(|d| format!("'{}'", d.target.display())).collect();
+            let why = format!(
+                "The destination ({}) fell behind {fallbacks} times and cannot keep up with the virtual machine",
+                all.join(", ")
+            );
+            ("StorageFailure", None, None, why)
         }
+        EndReason::SourceFailed { disk, errno } => (
+            "StorageFailure",
+            Some(disk),
+            source(disk),
+            format!("The source{} of disk {} could not be read: {}", at(source(disk)), number(disk), errno_text(errno)),
+        ),
+        EndReason::SourceFlushFailed { disk, errno } => (
+            "StorageFailure",
+            Some(disk),
+            source(disk),
+            format!(
+                "The source{} of disk {} could not be flushed: {}",
+                at(source(disk)),
+                number(disk),
+                errno_text(errno)
+            ),
+        ),
         EndReason::VerificationFailed { disk, offset } => (
             "VerificationFailed",
-            format!("'{}' differs from the source at byte {offset}, also after it was copied again", target(disk)),
+            Some(disk),
+            target(disk),
+            format!(
+                "The destination{} of disk {} differs from the source at byte {offset}, also after it was copied again",
+                at(target(disk)),
+                number(disk)
+            ),
         ),
-        EndReason::VerificationTooSlow { disk, offset } => {
-            ("StorageFailure", format!("'{}' could not be read back in time at byte {offset}", target(disk)))
-        }
-        EndReason::JournalFailed { .. } => {
-            ("StorageFailure", "the journal of the move could not be written".to_owned())
-        }
+        EndReason::VerificationTooSlow { disk, offset } => (
+            "StorageFailure",
+            Some(disk),
+            target(disk),
+            format!(
+                "The destination{} of disk {} could not be read back in time at byte {offset}",
+                at(target(disk)),
+                number(disk)
+            ),
+        ),
+        EndReason::JournalFailed { .. } => (
+            "StorageFailure",
+            None,
+            Some(journal),
+            format!("The journal of the move{} could not be written", at(Some(journal))),
+        ),
     };
     let message = format!("{why}. The virtual machine stays on its source files.");
-    let mut letters = message.chars();
-    let message = letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default();
-    OutcomeStatus { ok: false, code, message }
+    OutcomeStatus { ok: false, code, message, disk: disk.map(number), path: path.map(Path::to_owned) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_disk_path_and_cause() {
+        let json = br#"{"schema":1,"moveId":"m","disks":[{"disk":3,"source":"/srv/a.img","target":"/mnt/a.img","format":"raw"}]}"#;
+        let plan = crate::worker::plan::parse_plan(json).unwrap();
+        let outcome = |reason| failed(reason, &plan, Path::new("/state/j"));
+        let full = outcome(EndReason::TargetFailed { disk: 0, errno: libc::ENOSPC });
+        let stays = "The virtual machine stays on its source files.";
+        assert_eq!(
+            full.message,
+            format!("The destination '/mnt/a.img' of disk 3 failed: No space left on device. {stays}")
+        );
+        assert_eq!((full.code, full.disk, full.path), ("NoSpace", Some(3), Some("/mnt/a.img".into())));
+        let unread = outcome(EndReason::SourceFailed { disk: 0, errno: libc::EIO });
+        assert_eq!(
+            unread.message,
+            format!("The source '/srv/a.img' of disk 3 could not be read: Input/output error. {stays}")
+        );
+        assert_eq!((unread.code, unread.path), ("StorageFailure", Some("/srv/a.img".into())));
+        let journal = outcome(EndReason::JournalFailed { phase: crate::mirror::JournalPhase::Copy });
+        assert!(journal.message.starts_with("The journal of the move '/state/j' could not be written."));
+    }
 }

@@ -97,13 +97,12 @@ pub fn recover(
     let moving = Arc::new(Moving::assemble(engine, rolled.plan, rolled.plan_json, &place, writer, on_notice));
     if rolled.authority == Side::Target {
         lock(&moving.state).receipts = receipt::load(&place.journal);
-        let message = "The virtual machine runs on the destination.".to_owned();
-        moving.set_outcome(OutcomeStatus { ok: true, code: "", message });
+        moving.set_outcome(OutcomeStatus::switched(""));
         return Ok(moving);
     }
     let resumed = rolled.marks.filter(|_| rolled.phase != JournalPhase::Cancelled);
     let Some((revocation, setups)) = resumed else {
-        let mut outcome = failed(EndReason::Stopped, &moving.plan);
+        let mut outcome = failed(EndReason::Stopped, &moving.plan, moving.journal_path());
         if rolled.phase != JournalPhase::Cancelled {
             let why = if rolled.same_boot {
                 format!("'{}', which said what was left to copy, is gone", place.marks.display())
@@ -159,9 +158,10 @@ fn resume(moving: &Arc<Moving>, phase: JournalPhase, revocation: Revocation, set
         // Stopped while it waited, or not to be resumed. What was there before this move stays: only targets that are ours are deleted
         // (see `is_ours`).
         Err(error) => {
-            let mut outcome = failed(EndReason::Stopped, &moving.plan);
+            let mut outcome = failed(EndReason::Stopped, &moving.plan, moving.journal_path());
             if error.kind != ErrorKind::Cancelled {
                 outcome.code = "StorageFailure";
+                outcome.path.clone_from(&error.path);
                 outcome.message = format!(
                     "The move could not be resumed: {}. The virtual machine stays on its source files.",
                     describe(&error)

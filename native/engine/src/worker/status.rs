@@ -108,6 +108,16 @@ pub struct OutcomeStatus {
     pub ok: bool,
     pub code: &'static str,
     pub message: String,
+    /// The worker's number of the disk that it is about, and the file; none when it is about all or none of them.
+    pub disk: Option<u32>,
+    pub path: Option<PathBuf>,
+}
+
+impl OutcomeStatus {
+    pub fn switched(note: &str) -> Self {
+        let message = format!("The virtual machine runs on the destination.{note}");
+        Self { ok: true, code: "", message, disk: None, path: None }
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -121,10 +131,14 @@ pub struct MoveStatus {
     pub bytes_recopied: String,
     pub bytes_mirrored: String,
     pub bytes_verified: String,
+    /// Bytes of data: what is to be copied, and to be compared after it. None until the disks were looked through.
+    pub bytes_data: Option<String>,
+    pub bytes_compared: String,
     pub bytes_per_second: u64,
     pub seconds_remaining: Option<u64>,
     pub guest_p99_us: Option<u64>,
     pub guest_max_us: Option<u64>,
+    pub guest_rest_max_us: Option<u64>,
     pub blackout_us: Option<u64>,
     pub bound_bytes: Option<String>,
     /// While the move ran.

@@ -20,7 +20,7 @@ fn a_full_or_broken_target_ends_the_move_at_once_and_others_after_bounded_retrie
         let mut bench = Bench::mirroring(&[64]);
         bench.write(0, 0, chunks(7, 1));
         let actions = bench.on(Event::TargetWriteDone { disk: 0, id: 0, result: Err(errno) }).to_vec();
-        assert!(actions.contains(&Action::Ending { reason: EndReason::TargetFailed(errno) }));
+        assert!(actions.contains(&Action::Ending { reason: EndReason::TargetFailed { disk: 0, errno } }));
         assert!(bench.source(0).contains(&ACK), "the guest is fine");
     }
     let mut bench = Bench::mirroring(&[64]);
@@ -100,7 +100,7 @@ fn a_failed_target_flush_fails_the_move_and_not_the_guests_flush() {
     bench.on(Event::GuestFlush { disk: 0, id: 0 });
     let flush = Flush::Guest(0);
     let actions = bench.on(Event::TargetFlushDone { disk: 0, flush, result: Err(libc::EIO) }).to_vec();
-    assert!(actions.contains(&Action::Ending { reason: EndReason::TargetFlushFailed(libc::EIO) }));
+    assert!(actions.contains(&Action::Ending { reason: EndReason::TargetFlushFailed { disk: 0, errno: libc::EIO } }));
     let actions = bench.on(Event::SourceFlushDone { disk: 0, flush, result: Ok(()) }).to_vec();
     assert!(actions.contains(&Action::AcknowledgeFlush { disk: 0, id: 0, result: Ok(()) }));
 }
