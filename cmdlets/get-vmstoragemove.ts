@@ -11,15 +11,17 @@ export default defineCmdlet({
   outputs: [VMStorageMove],
   synopsis: 'Gets the storage moves of the host.',
   description:
-    'Gets the storage moves that wait, run or have ended since the host started, with phase, progress, speed and what the guest notices of them. ' +
+    'Gets the storage moves that wait or run, and the last 64 that have ended, also before the host was started: with phase, progress, speed, what the guest ' +
+    'notices of them, and how they ended. Those that go on come first, then those that have ended, the newest first. ' +
     'An own cmdlet: Hyper-V does not have it.',
   examples: [
     { title: 'All moves', code: 'Get-VMStorageMove', remarks: 'Returns every storage move.' },
     {
       title: 'The receipt of one',
-      code: '(Get-VMStorageMove web01).Receipt | ConvertFrom-Json',
-      remarks: 'Returns what was verified for each disk of web01.',
+      code: '(Get-VMStorageMove web01 -Last 1).Receipt | ConvertFrom-Json',
+      remarks: 'Returns what was verified for each disk of web01 in its last move.',
     },
+    { title: 'What goes on', code: 'Get-VMStorageMove -Active', remarks: 'Returns the moves that wait or run.' },
   ],
   parameters: {
     Name: parameter(t.array(t.string), {
@@ -35,6 +37,12 @@ export default defineCmdlet({
       help: 'Identifiers of moves.',
       sets: placed({ mandatory: true, byName: true }, 'MoveId'),
       validate: ['notNullOrEmpty'],
+    }),
+    Active: parameter(t.switch, { help: 'Only moves that wait or run.', extension: true }),
+    Last: parameter(t.int32, {
+      help: 'Only so many: of those that go on first, then of those that have ended, the newest first.',
+      validate: [{ range: [1, 1000] }],
+      extension: true,
     }),
   },
 });

@@ -5,6 +5,7 @@ import type { VirtualHardDiskObject } from '../../cmdlets/types/virtual-hard-dis
 import type { VirtualMachineObject } from '../../cmdlets/types/virtual-machine.js';
 import type { VMHostObject } from '../../cmdlets/types/vm-host.js';
 import type { MovePhase, MoveStatus, TurnLength } from '../model/move.js';
+import { timeSpan } from '../model/time-span.js';
 import { CONFIGURATION_VERSION, type HardDisk, type VmConfiguration } from '../model/vm.js';
 import type { ImageFacts } from '../protocol/worker.js';
 import { computerName } from './computer.js';
@@ -184,14 +185,6 @@ const phaseText: Partial<Record<MovePhase, string>> = {
 };
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
-
-/** .NET's "c": [d.]hh:mm:ss[.fffffff] */
-export function timeSpan(ms: number): string {
-  const two = (value: number): string => String(Math.floor(value)).padStart(2, '0');
-  const days = Math.floor(ms / 86_400_000);
-  const fraction = Math.floor(ms % 1000);
-  return `${days > 0 ? `${days}.` : ''}${two((ms / 3_600_000) % 24)}:${two((ms / 60_000) % 60)}:${two((ms / 1000) % 60)}${fraction > 0 ? `.${String(fraction).padStart(3, '0')}0000` : ''}`;
-}
 
 const samples = new Map<number, { atMs: number; usedMs: number; percent: number }>();
 /** Shorter than this, two readings of a 10 ms clock say nothing. */

@@ -13,7 +13,7 @@
  * ```
  */
 import { VmStorageError, errorTable, type ErrorCode } from '../model/errors.js';
-import type { JournalPhase, MoveStatus } from '../model/move.js';
+import type { JournalPhase, MoveOutcome } from '../model/move.js';
 import { isRefusedWrite, reasonOf } from '../os/errno.js';
 import { killPoint } from '../os/kill-point.js';
 import { writeIdentity } from './identity.js';
@@ -113,8 +113,8 @@ async function whyLost(path: string, scene: Scene): Promise<VmStorageError> {
   return new VmStorageError('StorageFailure', `'${path}' is not there any more; was its file system unmounted?`, { target: path });
 }
 
-function outcomeError({ code, message }: NonNullable<MoveStatus['outcome']>, scene: Scene): VmStorageError {
-  return new VmStorageError(code in errorTable ? (code as ErrorCode) : 'OperationFailed', message, { target: scene.plan.vmName });
+function outcomeError({ code, message, path }: MoveOutcome, scene: Scene): VmStorageError {
+  return new VmStorageError(code in errorTable ? (code as ErrorCode) : 'OperationFailed', message, { target: path ?? scene.plan.vmName });
 }
 
 /** A worker that finds `started` makes its targets anew: not before the next record are they what they will be. */

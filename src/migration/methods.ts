@@ -1,11 +1,14 @@
 /** Move-VMStorage and Get-VMStorageMove, with Stop-VMStorageMove of stop-moves.ts: from a bound record to the moves and back to what the shell shows. */
 import { VmStorageError } from '../model/errors.js';
 import type { MoveStatus } from '../model/move.js';
+import { timeSpan } from '../model/time-span.js';
 import { hasWildcard, named } from '../model/wildcard.js';
 import type { JobState } from '../jobs/states.js';
 import { FINISHED_KEPT, type MoveJob, type StorageMoves } from './moves.js';
 import type { CmdletContext, MigrationPorts, WireObject } from './ports.js';
+import { failureOf } from './failure.js';
 import { findOne, listed, notFound, vmsCalled } from './named-vms.js';
+import { endOf, type MoveFailure } from './receipts.js';
 import { readRequest, readVm, type Destination } from './request.js';
 import { noSuchMove, stopMoves } from './stop-moves.js';
 import { stopWanted, watch } from './watch.js';
@@ -66,19 +69,25 @@ function destinationText(destination: Destination): string {
 // --- Get-VMStorageMove ---------------------------------------------------------------------------------------------------------
 
 async function getMoves(context: CmdletContext, moves: StorageMoves, ports: MigrationPorts): Promise<void> {
+  const { bound } = context;
+  const active = new Set(moves.unfinished().map((job) => job.id));
+  const chosen = (await namedMoves(context, moves, ports)).filter((move) => bound['Active'] !== true || active.has(String(move['MoveId'])));
+  const last = bound['Last'] === undefined ? chosen.length : Number(bound['Last']);
+  for (const move of chosen.slice(0, last)) await context.output(move);
+}
+
+async function namedMoves(context: CmdletContext, moves: StorageMoves, ports: MigrationPorts): Promise<readonly WireObject[]> {
   const all = shownMoves(moves, ports);
   const { bound } = context;
-  if (['Name', 'VM', 'MoveId'].every((name) => listed(bound[name]).length === 0)) {
-    for (const move of all) await context.output(move);
-    return;
-  }
+  if (['Name', 'VM', 'MoveId'].every((name) => listed(bound[name]).length === 0)) return all;
+  const found: WireObject[] = [];
   for (const id of listed(bound['MoveId']).map(String)) {
     const move = all.find((one) => one['MoveId'] === id.toLowerCase());
-    if (move) await context.output(move);
+    if (move) found.push(move);
     else await context.error(noSuchMove(id));
   }
   for (const vm of listed(bound['VM']).map((given) => readVm({ VM: given }).text)) {
-    for (const move of all.filter((one) => String(one['VMId']).toLowerCase() === vm.toLowerCase())) await context.output(move);
+    found.push(...all.filter((one) => String(one['VMId']).toLowerCase() === vm.toLowerCase()));
   }
   for (const name of listed(bound['Name']).map(String)) {
     const byId = all.filter((move) => String(move['VMId']).toLowerCase() === name.toLowerCase());
@@ -87,14 +96,15 @@ async function getMoves(context: CmdletContext, moves: StorageMoves, ports: Migr
     if (some.length === 0 && !hasWildcard(name) && vmsCalled(name, ports).length === 0) {
       await context.error(notFound({ by: 'name', text: name }));
     }
-    for (const move of some) await context.output(move);
+    found.push(...some);
   }
+  return found;
 }
 
 /** Running and waiting ones, then the last finished ones, the newest first; bounded. */
 function shownMoves(moves: StorageMoves, ports: MigrationPorts): readonly WireObject[] {
   const finished = [...moves.finished()].reverse().map((job) => moveObject(job, moves, ports));
-  const here = new Set(moves.finished().map((job) => job.id));
+  const here = new Set([...moves.finished(), ...moves.unfinished()].map((job) => job.id));
   const older = [...moves.history()]
     .reverse()
     .filter((receipt) => !here.has(receipt.moveId))
@@ -104,8 +114,11 @@ function shownMoves(moves: StorageMoves, ports: MigrationPorts): readonly WireOb
         vmId: receipt.vmId,
         vmName: receipt.vmName,
         status: receipt.status,
-        outcome: 'Completed',
-        message: null,
+        outcome: endOf(receipt),
+        message: receipt.failure?.message ?? null,
+        failure: receipt.failure ?? null,
+        startedAt: new Date(receipt.startedAt),
+        finishedAt: new Date(receipt.finishedAt!),
         moved: receipt.moved,
       }),
     );
@@ -117,15 +130,19 @@ interface Shown {
   readonly vmId: string;
   readonly vmName: string;
   readonly status: MoveStatus;
-  readonly outcome: string | null;
+  readonly outcome: string;
   readonly message: string | null;
+  readonly failure: MoveFailure | null;
+  /** Null while it waits for its place. */
+  readonly startedAt: Date | null;
+  readonly finishedAt: Date | null;
   readonly moved: readonly { readonly source: string; readonly target: string }[];
 }
 
-const outcomeNames: { readonly [S in JobState]: string | null } = {
-  queued: null,
-  running: null,
-  cancelling: null,
+const outcomeNames: { readonly [S in JobState]: string } = {
+  queued: 'Queued',
+  running: 'Running',
+  cancelling: 'Stopping',
   succeeded: 'Completed',
   failed: 'Failed',
   cancelled: 'Stopped',
@@ -141,6 +158,10 @@ function moveObject(job: MoveJob, moves: StorageMoves, ports: MigrationPorts): W
     status: job.progress,
     outcome: outcomeNames[job.state],
     message: error?.message ?? stateOf(job),
+    failure: error === null ? null : failureOf(error, plan),
+    // Of a move that an earlier host began: its own beginning, not this host's.
+    startedAt: job.startedAt === null ? null : plan ? new Date(plan.createdAt) : job.startedAt,
+    finishedAt: job.finishedAt,
     moved: plan?.disks ?? [],
   });
 }
@@ -153,7 +174,7 @@ function stateOf(job: MoveJob): string | null {
 }
 
 function wire(ports: MigrationPorts, shown: Shown): WireObject {
-  const { status } = shown;
+  const { status, startedAt, finishedAt } = shown;
   const whole = (value: number | null): string | null => (value === null ? null : String(Math.round(value)));
   return {
     $t: 'VMStorageMove',
@@ -169,12 +190,20 @@ function wire(ports: MigrationPorts, shown: Shown): WireObject {
     BytesVerified: status.bytesVerified,
     BytesPerSecond: String(Math.round(status.bytesPerSecond)),
     SecondsRemaining: status.secondsRemaining === null ? null : Math.round(status.secondsRemaining),
+    StartTime: startedAt?.toISOString() ?? null,
+    EndTime: finishedAt?.toISOString() ?? null,
+    Duration: startedAt === null ? null : timeSpan(Math.max(0, (finishedAt ?? ports.clock.now()).getTime() - startedAt.getTime())),
     GuestP99Us: whole(status.guestP99Us),
+    GuestMaxUs: whole(status.guestMaxUs),
+    GuestRestMaxUs: whole(status.guestRestMaxUs ?? null),
     BlackoutUs: whole(status.blackoutUs),
     LongestTurnOperations: status.longestTurn?.operations ?? null,
     LongestTurnUs: whole(status.longestTurn?.processorUs ?? null),
     Outcome: shown.outcome,
     Message: shown.message,
+    ErrorCode: shown.failure?.code ?? null,
+    FailedDisk: shown.failure?.disk ?? null,
+    FailedPath: shown.failure?.path ?? null,
     Receipt: status.receipt === null ? null : JSON.stringify(status.receipt),
     Source: shown.moved.map((one) => one.source),
     Destination: shown.moved.map((one) => one.target),

@@ -26,7 +26,8 @@ import { byTheirOwnPaths } from './named-disks.js';
 import { RETAINED, planMove } from './plan.js';
 import type { JournalStatus, MigrationPorts, VmRecord } from './ports.js';
 import { freshStatus } from './progress.js';
-import { Receipts, type MoveReceipt } from './receipts.js';
+import { failureOf } from './failure.js';
+import { Receipts, type MoveEnd, type MoveReceipt } from './receipts.js';
 import { continuation, entryFromJournal, type Continuation } from './recover.js';
 import { release } from './release.js';
 import { withBackOff, type BackOff } from './repeat.js';
@@ -111,12 +112,13 @@ export class StorageMoves {
       claims.add(await this.#space.promise(moveId, checked.needs));
       if (this.#closed) throw hostStopped();
       this.#plans.set(moveId, checked.plan);
-      const job = this.#queue.submit(moveId, vmId, freshStatus(moveId, 'queued'), (control) =>
-        this.#begin(control, vmId, request, checked, claims),
-      );
-      // A job that never got its place has no work that would give the claims back.
+      const work: MoveWork = (control) => this.#begin(control, vmId, request, checked, claims);
+      const job = this.#queue.submit(moveId, vmId, freshStatus(moveId, 'queued'), this.#recorded(moveId, work));
+      // A job that never got its place has no work that would give the claims back, or leave a record.
       void job.finished().then((outcome) => {
-        if (job.startedAt === null && outcome.state === 'cancelled') void claims.release();
+        if (job.startedAt !== null || outcome.state !== 'cancelled') return;
+        claims.release();
+        void this.#recordEnd(moveId, 'Stopped', outcome.error);
       });
       return job;
     } catch (cause) {
@@ -134,7 +136,7 @@ export class StorageMoves {
     return this.#queue.finished();
   }
 
-  /** Receipts of moves that ended before this host began. */
+  /** Receipts of moves that ended before this host began, however they ended. */
   history(): readonly MoveReceipt[] {
     return this.#history;
   }
@@ -198,7 +200,7 @@ export class StorageMoves {
       const waiter = { vmId, vmName, ports: this.ports, control, gate: () => this.#gate() };
       return (await fromWorker(waiter, work))(control);
     };
-    this.#queue.submit(moveId, vmId, freshStatus(moveId, phase), begin, 'resumed');
+    this.#queue.submit(moveId, vmId, freshStatus(moveId, phase), this.#recorded(moveId, begin), 'resumed');
   }
 
   /** In the job that is there for it already, else in a new one. */
@@ -208,7 +210,7 @@ export class StorageMoves {
       control.report(status);
       return work(control);
     });
-    if (!begun) this.#queue.submit(moveId, vmId, status, work, 'resumed');
+    if (!begun) this.#queue.submit(moveId, vmId, status, this.#recorded(moveId, work), 'resumed');
   }
 
   /**
@@ -376,7 +378,7 @@ export class StorageMoves {
       return receipt;
     } catch (cause) {
       const error = asMoveError(cause);
-      scene.tracker.end({ ok: false, code: error.code, message: error.message });
+      scene.tracker.end({ ok: false, ...failureOf(error, entry.plan) });
       if (error instanceof UnfinishedMove) {
         // A VM whose destination is only to be cleaned is free again; one between two configurations is not.
         if (error.left === 'cleanUp') await this.#giveBack(entry.plan.vmId, claims);
@@ -385,6 +387,31 @@ export class StorageMoves {
         await this.#giveBack(entry.plan.vmId, claims);
       }
       throw error;
+    }
+  }
+
+  /** What became of a move is on disk before anybody is told. */
+  #recorded(moveId: string, work: MoveWork): MoveWork {
+    return async (control) => {
+      try {
+        return await work(control);
+      } catch (cause) {
+        const error = asMoveError(cause);
+        await this.#recordEnd(moveId, error.code === 'OperationStopped' && control.stop.aborted ? 'Stopped' : 'Failed', error);
+        throw cause;
+      }
+    };
+  }
+
+  async #recordEnd(moveId: string, end: MoveEnd, error: VmStorageError): Promise<void> {
+    const [plan, job] = [this.#plans.get(moveId), this.#queue.find(moveId)];
+    if (this.#closed || !plan || !job) return;
+    const failure = failureOf(error, plan);
+    const status: MoveStatus = { ...job.progress, phase: 'done', secondsRemaining: null, outcome: { ok: false, ...failure } };
+    try {
+      await this.receipts.saveFailure(plan, status, end, failure, this.ports.clock.now());
+    } catch (cause) {
+      this.ports.log.warn({ moveId, reason: asMoveError(cause).message }, 'the end of a move could not be recorded');
     }
   }
 

@@ -1,5 +1,5 @@
 /** The figures of one move while it runs, host and engine phases in one, and the line a person reads. */
-import type { MovePhase, MovePlan, MoveStatus, TurnLength } from '../model/move.js';
+import type { MoveOutcome, MovePhase, MovePlan, MoveStatus, TurnLength } from '../model/move.js';
 import { movePhases } from '../model/move.js';
 
 const noFigures = {
@@ -8,10 +8,13 @@ const noFigures = {
   bytesRecopied: '0',
   bytesMirrored: '0',
   bytesVerified: '0',
+  bytesData: null,
+  bytesCompared: '0',
   bytesPerSecond: 0,
   secondsRemaining: null,
   guestP99Us: null,
   guestMaxUs: null,
+  guestRestMaxUs: null,
   blackoutUs: null,
   boundBytes: null,
   longestTurn: null,
@@ -30,8 +33,11 @@ type Figures = Pick<
   | 'bytesRecopied'
   | 'bytesMirrored'
   | 'bytesVerified'
+  | 'bytesData'
+  | 'bytesCompared'
   | 'guestP99Us'
   | 'guestMaxUs'
+  | 'guestRestMaxUs'
   | 'blackoutUs'
   | 'boundBytes'
   | 'longestTurn'
@@ -46,8 +52,12 @@ export function withFiguresOf(before: MoveStatus, now: MoveStatus): MoveStatus {
     bytesRecopied: counted.bytesRecopied,
     bytesMirrored: counted.bytesMirrored,
     bytesVerified: counted.bytesVerified,
+    bytesData: counted.bytesData,
+    bytesCompared: counted.bytesCompared,
     guestP99Us: counted.guestP99Us,
-    guestMaxUs: counted.guestMaxUs,
+    // A worker that was started again counts from its own start: the longest of all is what the guest lived through.
+    guestMaxUs: longest(before.guestMaxUs, counted.guestMaxUs),
+    guestRestMaxUs: before.guestRestMaxUs ?? counted.guestRestMaxUs,
     blackoutUs: now.blackoutUs ?? before.blackoutUs,
     boundBytes: counted.boundBytes,
     longestTurn: longerOf(before.longestTurn, now.longestTurn),
@@ -63,6 +73,10 @@ function longerOf(one: TurnLength | null, other: TurnLength | null): TurnLength 
     processorUs: Math.max(one.processorUs, other.processorUs),
     wallUs: Math.max(one.wallUs, other.wallUs),
   };
+}
+
+function longest(one: number | null, other: number | null): number | null {
+  return one === null ? other : other === null ? one : Math.max(one, other);
 }
 
 export function freshStatus(moveId: string, phase: MovePhase): MoveStatus {
@@ -106,11 +120,18 @@ export class Tracker {
   }
 
   /** What the status will be once the move has ended like this: for the receipt, which is written before the end. */
-  finalStatus(outcome: NonNullable<MoveStatus['outcome']>): MoveStatus {
-    return { ...this.#status, phase: 'done', percent: outcome.ok ? 100 : this.#status.percent, secondsRemaining: null, outcome };
+  finalStatus(outcome: MoveOutcome): MoveStatus {
+    return {
+      ...this.#status,
+      phase: 'done',
+      percent: outcome.ok ? 100 : this.#status.percent,
+      bytesPerSecond: 0,
+      secondsRemaining: null,
+      outcome,
+    };
   }
 
-  end(outcome: NonNullable<MoveStatus['outcome']>): void {
+  end(outcome: MoveOutcome): void {
     this.#set(this.finalStatus(outcome));
   }
 
@@ -127,12 +148,16 @@ function order(phase: MovePhase): number {
 const GB = 1024 ** 3;
 const MB = 1024 ** 2;
 
+/** The last line of a move says how it ended: "71 % done" was read as success. */
+const endText = { ok: 'done', failed: 'failed', stopped: 'stopped' } as const;
+
 /** `copy: 12.3 of 40.0 GB, 512 MB/s, guest p99 0.8 ms`; 1 GB is 2^30 bytes, as in PowerShell. */
 export function statusLine(status: MoveStatus, placeInLine = 0): string {
   if (status.phase === 'queued') return placeInLine > 0 ? `queued: ${placeInLine} in line` : 'queued';
-  const total = Number(status.bytesTotal);
+  if (status.outcome) return endText[status.outcome.ok ? 'ok' : status.outcome.code === 'OperationStopped' ? 'stopped' : 'failed'];
+  const total = Number(status.bytesData ?? status.bytesTotal);
   if (total === 0 || order(status.phase) >= order('release')) return status.phase;
-  const done = status.phase === 'verify' ? Number(status.bytesVerified) : Number(status.bytesCopied);
+  const done = status.phase === 'verify' ? Number(status.bytesCompared) : Number(status.bytesCopied);
   const unit = total >= GB ? GB : MB;
   const parts = [`${(Math.min(done, total) / unit).toFixed(1)} of ${(total / unit).toFixed(1)} ${unit === GB ? 'GB' : 'MB'}`];
   if (status.bytesPerSecond > 0) parts.push(`${Math.round(status.bytesPerSecond / MB)} MB/s`);

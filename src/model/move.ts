@@ -87,6 +87,15 @@ export interface TurnLength {
   readonly wallUs: number;
 }
 
+export interface MoveOutcome {
+  readonly ok: boolean;
+  readonly code: string;
+  readonly message: string;
+  /** The worker's number of the disk it is about, and the file, if it is about one. */
+  readonly disk?: number | null;
+  readonly path?: string | null;
+}
+
 /** Figures of a move, as the worker reports them. Byte counts are decimal strings on the wire. */
 export interface MoveStatus {
   readonly moveId: string;
@@ -98,17 +107,22 @@ export interface MoveStatus {
   readonly bytesRecopied: string;
   readonly bytesMirrored: string;
   readonly bytesVerified: string;
+  /** Bytes of data, as against the disks' length: what is copied and then compared. Null until the worker has looked the disks through. */
+  readonly bytesData: string | null;
+  readonly bytesCompared: string;
   readonly bytesPerSecond: number;
   readonly secondsRemaining: number | null;
   readonly guestP99Us: number | null;
+  /** The guest's longest wait since the move began, and before it since its worker started or its last move ended; null: it asked for nothing. */
   readonly guestMaxUs: number | null;
+  readonly guestRestMaxUs: number | null;
   /** Longest time the reactor held any request for the switch's sake, over all disks; null before the switch. */
   readonly blackoutUs: number | null;
   /** Upper bound of bytes the move may still have to copy; published when mirroring starts. */
   readonly boundBytes: string | null;
   /** While the move ran; null until the worker has said it. */
   readonly longestTurn: TurnLength | null;
-  readonly outcome: null | { readonly ok: boolean; readonly code: string; readonly message: string };
+  readonly outcome: null | MoveOutcome;
   readonly receipt: readonly DiskReceipt[] | null;
   /** For the person who asked for the move; of the worker, and forgotten when that is started again. */
   readonly warnings?: readonly string[];

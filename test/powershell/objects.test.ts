@@ -108,7 +108,7 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('objects',
     [
       'Get-VMStorageMove',
       ['VMName', 'Phase', 'Percent', 'Copied(M)', 'M/s', 'Left(s)', 'P99(us)', 'Outcome'],
-      /web01\s+copy\s+37\s+1000\s+100\s+400\s+350/,
+      /web01\s+copy\s+37\s+1000\s+100\s+400\s+350\s+Running/,
     ],
   ])('%s shows the table of Hyper-V', async (script, heads, row) => {
     const [text] = (await ask(`${script} | Out-String -Width 130`)) as string[];

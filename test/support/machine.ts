@@ -155,7 +155,7 @@ export class Machine implements AsyncDisposable {
       `move ${moveId} of ${this.name} has ended`,
       async () => {
         const moves = await this.instance.run('Get-VMStorageMove', { Name: [this.name] });
-        return moves.find((move) => move['MoveId'] === moveId && move['Outcome'] !== null);
+        return moves.find((move) => move['MoveId'] === moveId && move['EndTime'] !== null);
       },
       limitMs,
     );

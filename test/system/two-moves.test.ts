@@ -46,7 +46,7 @@ describe.skipIf(lacks('qemu-img', 'guest'))('moves beside each other', () => {
   }
   const phases = async (): Promise<Record<string, unknown>> => {
     const moves = await instance.run('Get-VMStorageMove', {});
-    return Object.fromEntries(moves.filter((move) => move['Outcome'] === null).map((move) => [String(move['VMName']), move['Phase']]));
+    return Object.fromEntries(moves.filter((move) => move['EndTime'] === null).map((move) => [String(move['VMName']), move['Phase']]));
   };
   const queued = (vm: Machine): Promise<true> =>
     until(`${vm.name} waits`, async () => ((await phases())[vm.name] === 'queued' ? true : undefined));
@@ -182,7 +182,7 @@ describe.skipIf(lacks('qemu-img', 'guest'))('moves beside each other', () => {
     await second;
     expect(await two().diskPaths()).toEqual([diskAt(two(), 'i')]);
     const [move] = await instance.run('Get-VMStorageMove', { Name: ['one'] });
-    expect(move).toMatchObject({ Outcome: null, Message: expect.stringContaining('Its storage worker is not there') as string });
+    expect(move).toMatchObject({ EndTime: null, Message: expect.stringContaining('Its storage worker does not answer') as string });
     const stopping = await instance.collect('Stop-VMStorageMove', { Name: ['one'] });
     expect(stopping.warnings).toEqual([expect.stringContaining('It is told to stop the move as soon as it is back')]);
     expect(await instance.refusal('Move-VMStorage', { Name: 'one', DestinationStoragePath: at('j') })).toMatchObject({

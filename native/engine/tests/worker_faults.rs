@@ -240,3 +240,30 @@ fn a_request_that_the_storage_refuses_is_told_until_the_disk_is_moved_away() {
     assert!(failed(&vm).is_null());
     vm.finish_with("b", true);
 }
+
+/// A stall shows while it lasts, beside what the guest was used to.
+#[test]
+fn the_guests_longest_wait_is_told_while_it_goes_on_and_what_it_was_at_rest() {
+    let faults = Faults::default();
+    let theirs = faults.clone();
+    let engine = Engine::start_on(move || Ok(Box::new(FaultyReactor::new(theirs.clone(), 1)))).unwrap();
+    let calm = GuestOptions { rate: Some(400), depth: 4, ..GuestOptions::default() };
+    let vm = Vm::start_on(engine, Format::Raw, 1, 24 * MIB, calm);
+    let slow = Trouble { place: "/b/".to_owned(), delay_most: Duration::from_millis(50), ..Trouble::default() };
+    faults.set(vec![slow.clone()]);
+    vm.worker.start_move(&vm.plan("a", "b"), &vm.journal()).unwrap();
+    let hangs_until = Instant::now() + Duration::from_secs(5);
+    faults.set(vec![Trouble { place: "/a/".to_owned(), hangs_until: Some(hangs_until), ..Trouble::default() }, slow]);
+    while vm.status().guest_max_us < Some(2_000_000) {
+        assert!(Instant::now() < hangs_until, "not before it is over: {:?}", vm.status());
+        std::thread::yield_now();
+    }
+    assert!(vm.status().guest_rest_max_us < Some(2_000_000), "{:?}", vm.status());
+    faults.set(Vec::new());
+    let status = vm.outcome();
+    assert!(status.outcome.as_ref().unwrap().ok, "{status:?}");
+    assert!(status.guest_max_us >= Some(2_000_000), "{status:?}");
+    vm.worker.release_move().unwrap();
+    vm.worker.end_move().unwrap();
+    vm.finish("b");
+}

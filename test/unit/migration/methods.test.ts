@@ -5,7 +5,10 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { moveMethods } from '../../../src/migration/methods.js';
 import type { CmdletContext, MigrationPorts, WireObject, WireValue } from '../../../src/migration/ports.js';
 import type { StorageMoves } from '../../../src/migration/moves.js';
+import { freshStatus } from '../../../src/migration/progress.js';
+import { Receipts } from '../../../src/migration/receipts.js';
 import type { VmStorageError } from '../../../src/model/errors.js';
+import type { MovePlan } from '../../../src/model/move.js';
 import { World, allOver, reached, vmId } from './world.js';
 
 let world: World;
@@ -16,6 +19,22 @@ beforeEach(() => {
   ({ moves, ports } = world.host());
 });
 afterEach(() => world.destroy());
+
+const planned = (): MovePlan => ({
+  schema: 1,
+  moveId: 'm',
+  vmId,
+  vmName: 'web01',
+  createdAt: new Date(0).toISOString(),
+  generation: 1,
+  disks: [],
+  after: world.configuration(),
+  configurationSource: '/a',
+  configurationTarget: '/b',
+  createdFolders: [],
+  keepSources: [],
+  bootId: 'boot',
+});
 
 class Client {
   readonly out: WireObject[] = [];
@@ -202,7 +221,7 @@ describe('Get-VMStorageMove', () => {
         VMName: 'web01',
         VMId: vmId,
         Phase: 'mirror',
-        Outcome: null,
+        Outcome: 'Running',
         BytesTotal: '1000',
         BytesCopied: '500',
       }),
@@ -213,6 +232,78 @@ describe('Get-VMStorageMove', () => {
     await later.call('Get-VMStorageMove', 'Name', { Name: ['WEB*'] });
     expect(later.out).toEqual([expect.objectContaining({ Phase: 'done', PercentComplete: 100, Outcome: 'Completed' })]);
     expect(later.out[0]!['Source']).toEqual([path.join(world.slow, 'a.img'), path.join(world.slow, 'b.img')]);
+  });
+
+  test('shows what came to nothing as well, and after a restart of the host: how long it took, why, which disk and which file', async () => {
+    const target = path.join(world.fast, 'Virtual Hard Disks', 'b.img');
+    world.worker.failAt = { phase: 'copy', code: 'NoSpace', message: 'The destination is full.', disk: 1, path: target };
+    await new Client().move();
+    world.worker.failAt = null;
+    world.worker.holdAt = 'verify';
+    const stopped = new Client().move();
+    await reached(() => world.worker.steps.includes('mirror'));
+    await new Client().call('Stop-VMStorageMove', 'Name', { Name: ['web01'] });
+    await stopped;
+    const shown = async () => {
+      const client = new Client();
+      await client.call('Get-VMStorageMove', 'Name', {});
+      return client.out;
+    };
+    const before = await shown();
+    expect(before).toMatchObject([
+      { Outcome: 'Stopped', ErrorCode: 'OperationStopped', Message: expect.stringMatching(/stopped/), FailedPath: null },
+      { Outcome: 'Failed', ErrorCode: 'NoSpace', Message: 'The destination is full.', FailedDisk: 1, FailedPath: target },
+    ]);
+    for (const move of before) {
+      expect(Date.parse(String(move['EndTime']))).toBeGreaterThanOrEqual(Date.parse(String(move['StartTime'])));
+      expect(move['Duration']).toMatch(/^00:00:0\d/);
+    }
+    ({ moves, ports } = await world.restartHost());
+    expect((await shown()).map(({ MoveId, Outcome, ErrorCode, Message, FailedDisk, FailedPath }) => ({ MoveId, Outcome, ErrorCode, Message, FailedDisk, FailedPath }))).toEqual(
+      before.map(({ MoveId, Outcome, ErrorCode, Message, FailedDisk, FailedPath }) => ({ MoveId, Outcome, ErrorCode, Message, FailedDisk, FailedPath })),
+    );
+  });
+
+  test('-Active shows those that go on, -Last so many, those that go on first', async () => {
+    world.worker.failAt = { phase: 'copy', code: 'NoSpace', message: 'full' };
+    await new Client().move();
+    world.worker.failAt = null;
+    world.worker.holdAt = 'verify';
+    const running = new Client().move();
+    await reached(() => moves.of(vmId)?.progress.phase === 'mirror');
+    const outcomes = async (bound: { [name: string]: WireValue }) => {
+      const client = new Client();
+      await client.call('Get-VMStorageMove', 'Name', bound);
+      return client.out.map((move) => move['Outcome']);
+    };
+    expect(await outcomes({})).toEqual(['Running', 'Failed']);
+    expect(await outcomes({ Active: true })).toEqual(['Running']);
+    expect(await outcomes({ Last: 1 })).toEqual(['Running']);
+    expect(await outcomes({ Last: 1, Name: ['web*'] })).toEqual(['Running']);
+    expect(await outcomes({ Last: 9 })).toEqual(['Running', 'Failed']);
+    world.worker.goOn();
+    await running;
+    expect(await outcomes({ Active: true })).toEqual([]);
+  });
+
+  test('as many failures are kept as proofs, and neither takes the place of the other', async () => {
+    const files = new Map<string, string>();
+    const few = new Receipts(
+      '/receipts',
+      {
+        list: async () => [...files.keys()].map((file) => path.basename(file)),
+        readText: async (file) => files.get(file) ?? null,
+        writeText: async (file, text) => void files.set(file, text),
+        makeFolder: async () => true,
+        deleteFile: async (file) => files.delete(file),
+      },
+      2,
+    );
+    const failure = { code: 'NoSpace', message: 'full', disk: null, path: null };
+    const plan = (moveId: string) => ({ ...planned(), moveId });
+    await few.save(plan('done'), freshStatus('done', 'done'), [], new Date(0));
+    for (let n = 1; n <= 5; n++) await few.saveFailure(plan(`failed ${n}`), freshStatus('f', 'done'), 'Failed', failure, new Date(n));
+    expect([...files.keys()].map((file) => path.basename(file, '.json')).sort()).toEqual(['done', 'failed 4', 'failed 5']);
   });
 
   test('still shows finished moves after a restart of the host', async () => {
@@ -252,7 +343,7 @@ describe('Stop-VMStorageMove', () => {
     expect(await client.call('Stop-VMStorageMove', 'Name', { Name: ['web01'], PassThru: true })).toBeNull();
     expect(client.warnings).toEqual([expect.stringMatching(/worker .*"web01" does not answer\. It is told to stop the move/)]);
     expect(client.out).toMatchObject([
-      { Outcome: null, Message: expect.stringMatching(/^Its storage worker does not answer; .* told to stop/) },
+      { Outcome: 'Stopping', Message: expect.stringMatching(/^Its storage worker does not answer; .* told to stop/) },
     ]);
     watcher.stop.abort();
     expect(await call).toMatchObject({ code: 'OperationStopped', message: expect.stringMatching(/does not answer/) });
@@ -314,7 +405,7 @@ describe('Stop-VMStorageMove', () => {
     const shown = new Client();
     await shown.call('Get-VMStorageMove', 'MoveId', { MoveId: [old] });
     await shown.call('Get-VMStorageMove', 'VMObject', { VM: [{ $t: 'VirtualMachine', Id: vmId }] });
-    expect(shown.out.map((move) => move['Outcome'])).toEqual(['Stopped', null, 'Stopped']);
+    expect(shown.out.map((move) => move['Outcome'])).toEqual(['Stopped', 'Running', 'Stopped']);
     world.worker.goOn();
     expect(await second).toBeNull();
   });

@@ -24,7 +24,7 @@ export class PlayedWorker {
   /** Where the engine waits until the test lets it go on; null runs through. */
   holdAt: JournalPhase | null = null;
   /** The engine fails when it reaches this phase. */
-  failAt: { phase: JournalPhase; code: string; message: string } | null = null;
+  failAt: { phase: JournalPhase; code: string; message: string; disk?: number; path?: string } | null = null;
   /** The worker dies once, at this step of its own. */
   dieAt: string | null = null;
   /** The worker cannot reach its targets any more and leaves them, as one whose destination is gone. */
@@ -208,7 +208,8 @@ export class PlayedWorker {
       if (generation !== this.#generation) return;
       if (this.holdAt === phase) return;
       if (this.failAt?.phase === phase) {
-        this.#outcome(false, this.failAt.code, this.failAt.message);
+        const { code, message, disk = null, path = null } = this.failAt;
+        this.#outcome(false, code, message, { disk, path });
         return;
       }
       if (phase === 'copy') {
@@ -229,9 +230,9 @@ export class PlayedWorker {
     if (generation === this.#generation) this.#outcome(true, '', 'The virtual machine runs on the destination.');
   }
 
-  #outcome(ok: boolean, code: string, message: string): void {
+  #outcome(ok: boolean, code: string, message: string, about: { disk: number | null; path: string | null } = { disk: null, path: null }): void {
     if (!this.move) return;
-    this.move = { ...this.move, outcome: { ok, code, message } };
+    this.move = { ...this.move, outcome: { ok, code, message, ...about } };
     this.#tell();
   }
 
