@@ -123,7 +123,8 @@ export class AutomaticStart {
     try {
       await locks.exclusive(vmId, async () => {
         const present = registry.byId(vmId);
-        if (present && hypervisor.state(vmId) === 'Off') await startMachine(this.services, present);
+        const warn = async (text: string): Promise<void> => log.warn({ vmId, name }, text);
+        if (present && hypervisor.state(vmId) === 'Off') await startMachine(this.services, present, warn);
       });
       log.info({ vmId, name }, 'a guest was started after the boot');
       return true;

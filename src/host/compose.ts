@@ -26,6 +26,7 @@ import { HostLocks } from './locks.js';
 import { gated } from './methods/gate.js';
 import { hostCommands } from './methods/host-commands.js';
 import { hostMethods } from './methods/index.js';
+import { peerOf } from './peer.js';
 import { findRunning, removeDeadToolSockets, resumeMoves } from './recovery.js';
 import { serve } from './server.js';
 import type { HostServices, Migration } from './services.js';
@@ -33,8 +34,8 @@ import type { WorkerProgram } from './worker-process.js';
 import { HostWorkers } from './workers.js';
 
 export const HOST_VERSION = '0.1.0';
-/** Logs grow by what guests print: at 100 MB/s a log is at most 1 GB before it is cut. */
-const LOG_CHECK_MS = 10_000;
+/** Logs grow by what guests print; a look at each is one stat. What a guest prints between two looks has a limit of its own (qemu.ts). */
+const LOG_CHECK_MS = 1_000;
 
 export interface HostOptions {
   readonly environment: { readonly [name: string]: string | undefined };
@@ -125,6 +126,7 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
       { ...hostMethods(services, migration), ...migration.methods, ...hostCommands(services, running, automaticStart) },
       registry,
     ),
+    peerOf,
     complete: completions(registry),
     version: HOST_VERSION,
     definitions: definitionsHash(),

@@ -17,6 +17,7 @@ import { FrameDecoder, sendFrame } from '../protocol/frames.js';
 import { PROTOCOL_VERSION, type ClientMessage, type HostMessage, type Question } from '../protocol/messages.js';
 import { toWireError } from '../protocol/wire-error.js';
 import { toClientMessage } from './messages-check.js';
+import type { Peer } from './peer.js';
 import type { CmdletContext, CmdletMethods } from './services.js';
 
 /** From a client to us: 10 000 machines piped by object in one record are 1 MB. */
@@ -26,8 +27,13 @@ const QUEUE_MAX = 16;
 /** A connection that says nothing is not a client. */
 const HELLO_LIMIT_MS = 10_000;
 
+/** Of what was asked for, in an audit line. */
+const AUDIT_TEXT_MAX = 1_000;
+
 export interface ConnectionOptions {
   readonly methods: CmdletMethods;
+  /** Who is at the other end, for the audit. */
+  readonly peerOf: (socket: Socket) => Promise<Peer | null>;
   readonly complete: (kind: string, word: string) => Promise<{ text: string; tip: string }[]>;
   readonly version: string;
   /** Hash of the cmdlet definitions: a client made from others warns. */
@@ -52,6 +58,10 @@ export class Connection {
   readonly #queue: ClientMessage[] = [];
   #greeted = false;
   #invocation: Invocation | null = null;
+  #peer: Promise<Peer | null> | null = null;
+  /** What the client says of itself. */
+  #client = '';
+  #pid: number | null = null;
   #ended = false;
   #working = false;
   #hostEnds = false;
@@ -133,6 +143,8 @@ export class Connection {
 
   #hello(message: Extract<ClientMessage, { k: 'hello' }>): boolean {
     this.#greeted = true;
+    this.#client = String(message.client ?? '').slice(0, 40);
+    this.#pid = Number.isInteger(message.pid) ? message.pid : null;
     void this.#send({ k: 'hello', v: PROTOCOL_VERSION, host: this.options.version, defs: this.options.definitions, pid: process.pid });
     if (message.v === PROTOCOL_VERSION) return true;
     this.#terminate(
@@ -188,7 +200,7 @@ export class Connection {
             ),
           );
         }
-        this.options.log.info({ cmdlet: invocation.cmdlet, code: error.code, reason: error.message }, 'a cmdlet was refused or failed');
+        this.#failed(invocation.cmdlet, error);
         await this.#send({ k: 'error', e: toWireError(error) });
       }
     }
@@ -205,16 +217,34 @@ export class Connection {
       stopRequested: this.#stop.signal,
       output: (value) => this.#send({ k: 'output', v: value }),
       error: (error) => {
-        this.options.log.info({ cmdlet, code: error.code, reason: error.message }, 'a cmdlet was refused or failed');
+        this.#failed(cmdlet, error);
         return this.#send({ k: 'error', e: toWireError(error) });
       },
       verbose: (text) => (prefs.verbose ? this.#send({ k: 'verbose', text }) : Promise.resolve()),
       warning: (text) => this.#send({ k: 'warning', text }),
       information: (text) => this.#send({ k: 'information', text }),
       progress: (record) => (prefs.progress ? this.#send({ k: 'progress', ...record }) : Promise.resolve()),
-      shouldProcess: (text, caption = 'Confirm') => this.#ask('shouldProcess', text, caption),
+      shouldProcess: async (text, caption = 'Confirm') => {
+        const yes = await this.#ask('shouldProcess', text, caption);
+        if (yes) await this.#audit(cmdlet, text);
+        return yes;
+      },
       shouldContinue: (text, caption = 'Confirm') => this.#ask('shouldContinue', text, caption),
     };
+  }
+
+  /** One line for each object that a cmdlet is about to change, before it does: who, and what. */
+  async #audit(cmdlet: string, what: string): Promise<void> {
+    this.#peer ??= this.options.peerOf(this.socket);
+    const peer = (await this.#peer) ?? { uid: null, user: null, pid: this.#pid, program: null };
+    this.options.log.info(
+      { audit: true, cmdlet, what: what.slice(0, AUDIT_TEXT_MAX), ...peer, client: this.#client },
+      'a change was asked for',
+    );
+  }
+
+  #failed(cmdlet: string, { code, message }: VmStorageError): void {
+    this.options.log.warn({ cmdlet, code, reason: message }, 'a cmdlet was refused or failed');
   }
 
   async #ask(kind: Question, text: string, action: string): Promise<boolean> {

@@ -29,6 +29,8 @@ export interface StartOptions {
   readonly prepare?: () => Promise<void>;
   /** Called with the process's pid once all devices exist and before the guest executes: refuses by throwing. */
   readonly verify?: (pid: number) => Promise<void>;
+  /** Told what whoever starts the guest has to know and nothing fails of. */
+  readonly warn?: (text: string) => Promise<void>;
   readonly signal?: AbortSignal;
 }
 

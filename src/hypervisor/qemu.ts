@@ -14,9 +14,10 @@ import { type Files, systemFiles } from '../os/files.js';
 import type { Log } from '../os/log.js';
 import type { InstancePaths } from '../os/paths.js';
 import { type ProcessIdentity, type Processes, startedAt, waitForExit } from '../os/processes.js';
-import { accelerator, type Accelerator } from './accelerator.js';
+import { accelerator, type Choice } from './accelerator.js';
 import { withClaimedDevices } from './claimed-devices.js';
 import { machineFirmware } from './firmware.js';
+import { ignoringFileLimit, limitFiles } from './file-limit.js';
 import type { Hypervisor, StartOptions, VmRuntime } from './hypervisor.js';
 import { type Machine, machineThatIsOff, MachineTable, notInThisState } from './machine-table.js';
 import { qemuArguments } from './qemu-arguments.js';
@@ -48,7 +49,9 @@ export interface QemuOptions {
 export class QemuHypervisor implements Hypervisor {
   readonly remark = null;
   readonly #machines = new MachineTable<QemuMachine>();
-  #accelerator: { readonly key: string; readonly answer: Promise<Accelerator> } | null = null;
+  #accelerator: { readonly key: string; readonly answer: Promise<Choice> } | null = null;
+  /** Said once by each host: it is true of every machine it starts. */
+  #toldWhyNotKvm: string | null = null;
   readonly #closing = new AbortController();
 
   constructor(private readonly options: QemuOptions) {}
@@ -86,10 +89,14 @@ export class QemuHypervisor implements Hypervisor {
     return this.#machines.start(vm, machine, launch, giveUp);
   }
 
-  async #launch(machine: QemuMachine, vm: VmConfiguration, { verify, signal }: StartOptions): Promise<void> {
+  async #launch(machine: QemuMachine, vm: VmConfiguration, { verify, warn, signal }: StartOptions): Promise<void> {
     const { paths, processes, clock, log } = this.options;
     const program = await findQemu(this.options.environment);
-    const chosen = await this.#chooseAccelerator(program);
+    const { accelerator: chosen, whyNotKvm } = await this.#chooseAccelerator(program);
+    if (whyNotKvm !== null && this.#toldWhyNotKvm !== whyNotKvm && warn) {
+      this.#toldWhyNotKvm = whyNotKvm;
+      await warn(`There is a /dev/kvm, but virtual machines run under emulation, which is many times slower: ${whyNotKvm}.`);
+    }
     machine.accelerator = chosen.kind;
     const firmware = vm.generation === 2 && vm.directBoot === null ? await machineFirmware(paths.firmwareVariables(vm.id)) : null;
     const runFolder = paths.vmRunFolder(vm.id);
@@ -109,7 +116,7 @@ export class QemuHypervisor implements Hypervisor {
       chosen,
       firmware,
     );
-    const command = { command: program.path, args, logFile: paths.vmLog(vm.id, 'qemu'), cwd: '/' };
+    const command = { ...ignoringFileLimit(program.path, args), logFile: paths.vmLog(vm.id, 'qemu'), cwd: '/' };
     const child = await withClaimedDevices(vm, (descriptors) => processes.startDetached({ ...command, descriptors }));
     machine.process = child.identity;
     machine.startedAt = clock.now().toISOString();
@@ -130,6 +137,10 @@ export class QemuHypervisor implements Hypervisor {
         signal?.aborted ? 'the start was abandoned' : `QEMU's monitor did not answer within ${MONITOR_LIMIT_MS} ms`,
       );
     this.#attach(machine, qmp);
+    // All devices are made, and the guest has printed nothing yet.
+    await limitFiles(child.identity.pid).catch((error: unknown) =>
+      log.warn({ vmId: vm.id, error: String(error) }, 'the console of this guest is only cut, not limited'),
+    );
     await verify?.(child.identity.pid);
     await qmp.call('cont');
     if (!(await this.#refreshState(machine)) || (machine.state as VmState) === 'Off')
@@ -337,7 +348,7 @@ export class QemuHypervisor implements Hypervisor {
     );
   }
 
-  #chooseAccelerator(program: QemuProgram): Promise<Accelerator> {
+  #chooseAccelerator(program: QemuProgram): Promise<Choice> {
     const key = `${program.path} ${program.version}`;
     if (this.#accelerator?.key !== key) {
       const { paths, files, clock, log } = this.options;

@@ -20,6 +20,7 @@ import { Claims } from './claims.js';
 import { checkMove, holderName, type CheckedMove } from './check.js';
 import { inQuiet } from './quiet.js';
 import { Later } from './later.js';
+import { Diary } from './diary.js';
 import { Ledger, type LedgerEntry } from './ledger.js';
 import { asMoveError, notTakenUp, ofTheSystem } from './move-error.js';
 import { byTheirOwnPaths } from './named-disks.js';
@@ -393,11 +394,17 @@ export class StorageMoves {
   /** What became of a move is on disk before anybody is told. */
   #recorded(moveId: string, work: MoveWork): MoveWork {
     return async (control) => {
+      const diary = new Diary(moveId, this.ports, () => ({ plan: this.#plans.get(moveId), status: this.#queue.find(moveId)?.progress }));
+      diary.begins();
       try {
-        return await work(control);
+        const receipt = await work(control);
+        diary.ends('Completed', null);
+        return receipt;
       } catch (cause) {
         const error = asMoveError(cause);
-        await this.#recordEnd(moveId, error.code === 'OperationStopped' && control.stop.aborted ? 'Stopped' : 'Failed', error);
+        const end = error.code === 'OperationStopped' && control.stop.aborted ? 'Stopped' : 'Failed';
+        diary.ends(end, error);
+        await this.#recordEnd(moveId, end, error);
         throw cause;
       }
     };

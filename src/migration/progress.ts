@@ -148,13 +148,10 @@ function order(phase: MovePhase): number {
 const GB = 1024 ** 3;
 const MB = 1024 ** 2;
 
-/** The last line of a move says how it ended: "71 % done" was read as success. */
-const endText = { ok: 'done', failed: 'failed', stopped: 'stopped' } as const;
-
-/** `copy: 12.3 of 40.0 GB, 512 MB/s, guest p99 0.8 ms`; 1 GB is 2^30 bytes, as in PowerShell. */
+/** Of a move that is over how it ended ("71 % done" was read as success), else `copy: 12.3 of 40.0 GB, 512 MB/s, guest p99 0.8 ms`; 1 GB is 2^30 bytes, as in PowerShell. */
 export function statusLine(status: MoveStatus, placeInLine = 0): string {
   if (status.phase === 'queued') return placeInLine > 0 ? `queued: ${placeInLine} in line` : 'queued';
-  if (status.outcome) return endText[status.outcome.ok ? 'ok' : status.outcome.code === 'OperationStopped' ? 'stopped' : 'failed'];
+  if (status.outcome) return status.outcome.ok ? 'done' : status.outcome.code === 'OperationStopped' ? 'stopped' : 'failed';
   const total = Number(status.bytesData ?? status.bytesTotal);
   if (total === 0 || order(status.phase) >= order('release')) return status.phase;
   const done = status.phase === 'verify' ? Number(status.bytesCompared) : Number(status.bytesCopied);

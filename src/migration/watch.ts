@@ -57,7 +57,7 @@ export async function watch(
         saidTooLate = true;
         await context.warning(`The virtual machine "${vmName}" uses its new files already; the move is completed.`);
       }
-      await context.progress(record(activity, job.progress, placeInLine(), outcome !== null));
+      await context.progress(record(activity, job.progress, placeInLine(), outcome));
       if (outcome) return outcome;
       if (context.signal.aborted) return null;
       if (job.isStalled && job.state === 'cancelling' && context.stopRequested.aborted)
@@ -71,12 +71,20 @@ export async function watch(
   }
 }
 
-function record(activity: string, status: MoveStatus, placeInLine: number, done: boolean): Parameters<CmdletContext['progress']>[0] {
+/** Of a move that came to nothing there is no percentage: it would be the last that is seen of it. */
+function record(
+  activity: string,
+  status: MoveStatus,
+  placeInLine: number,
+  outcome: JobOutcome<MoveReceipt> | null,
+): Parameters<CmdletContext['progress']>[0] {
+  const done = outcome !== null;
+  const undone = done && outcome.state !== 'succeeded';
   return {
     id: PROGRESS_ID,
     activity,
-    status: statusLine(status, placeInLine),
-    percent: Math.floor(status.percent),
+    status: undone ? (outcome.state === 'cancelled' ? 'stopped' : 'failed') : statusLine(status, placeInLine),
+    percent: undone ? -1 : Math.floor(status.percent),
     ...(status.secondsRemaining === null ? {} : { secondsRemaining: Math.round(status.secondsRemaining) }),
     ...(done ? { done } : {}),
     data: { ...status } as unknown as { [key: string]: WireValue },

@@ -141,6 +141,12 @@ export interface NativeVerdict {
   readonly firstWrong: string | null;
 }
 
+/** Who connected a local socket. */
+export interface NativePeer {
+  readonly pid: number;
+  readonly uid: number;
+}
+
 export interface NativeModule {
   NativeEngine: { start(onNotice: (count: number) => void): NativeEngine };
   NativeGuest: { start(optionsJson: string): NativeGuest };
@@ -156,6 +162,9 @@ export interface NativeModule {
   inspectImage(path: string, format: string): Promise<NativeImageFacts>;
   /** Rejects (Locked) when the kernel or another program works on the disk at this moment, and says who. */
   refuseInUse(path: string): Promise<void>;
+  /** Of a connected local socket's descriptor. */
+  peerOf(descriptor: number): NativePeer;
+  userName(uid: number): Promise<string | null>;
   /** Names of attributes that could not be copied. */
   copyAttributes(source: string, target: string): Promise<string[]>;
   /** Digest of an image as a receipt gives it, and its length. */

@@ -7,3 +7,4 @@ mod engine;
 mod error;
 mod guest;
 mod image;
+mod peer;

@@ -25,7 +25,7 @@ export function startVm(services: HostServices, migration: Migration): CmdletHan
         else if (state === 'Paused') await hypervisor.resume(id);
         else if (state === 'Off') {
           if (hypervisor.remark !== null) await context.warning(hypervisor.remark);
-          await startMachine(services, present(services, id));
+          await startMachine(services, present(services, id), (text) => context.warning(text));
         } else
           throw new VmStorageError(
             'InvalidState',
@@ -39,11 +39,12 @@ export function startVm(services: HostServices, migration: Migration): CmdletHan
 }
 
 /** Rejects with the guest off and nothing left behind. */
-export async function startMachine(services: HostServices, vm: VmRecord): Promise<void> {
+export async function startMachine(services: HostServices, vm: VmRecord, warn: (text: string) => Promise<void>): Promise<void> {
   const { configuration } = vm;
   const served = services.workers.servedDisks(vm).length;
   let worker: WorkerClient | null = null;
   await services.hypervisor.start(configuration, {
+    warn,
     prepare: async () => {
       await refuseUsedDevices(services, configuration);
       if (served === 0) return;

@@ -1,17 +1,25 @@
 /** The host's socket as clients, good and bad, meet it. */
 import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
+import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { lockInstance } from '../../../src/host/instance-lock.js';
+import { peerOf } from '../../../src/host/peer.js';
 import { serve, type HostServer } from '../../../src/host/server.js';
 import type { CmdletContext } from '../../../src/host/services.js';
 import { VmStorageError } from '../../../src/model/errors.js';
 import { systemClock } from '../../../src/os/clock.js';
-import { silentLog } from '../../../src/os/log.js';
+import { silentLog, type Log } from '../../../src/os/log.js';
 import { encodeFrame, FrameDecoder } from '../../../src/protocol/frames.js';
 
+/** What the host's log got. */
+const logged: { level: string; text: string; [field: string]: unknown }[] = [];
+const logTo =
+  (level: string) =>
+  (fields: object, text: string): void =>
+    void logged.push({ level, text, ...fields });
+const log: Log = { debug: logTo('debug'), info: logTo('info'), warn: logTo('warn'), error: logTo('error'), child: () => log };
 let folder: string;
 let path: string;
 let server: HostServer;
@@ -72,17 +80,59 @@ beforeEach(async () => {
   const complete = async (_: string, word: string) => [{ text: `${word}01`, tip: '' }];
   server = await serve(path, {
     methods: { 'Get-VM': (context) => handler(context) },
+    peerOf,
     complete,
     version: '1',
     definitions: 'sha256:x',
     clock: systemClock,
-    log: silentLog,
+    log,
   });
 });
 afterEach(async () => {
+  logged.length = 0;
   clients.splice(0).forEach((client) => client.socket.destroy());
   await server.close();
   await rm(folder, { recursive: true, force: true });
+});
+
+describe("the host's log", () => {
+  it('has one line for each object that a cmdlet changes: who, by the kernel and not by what the client says, and what', async () => {
+    handler = async (context) => {
+      await context.shouldProcess('Move-VMStorage will move the storage of the virtual machine "web01" to "/mnt".');
+      await context.shouldProcess('Move-VMStorage will move the storage of the virtual machine "web02" to "/mnt".');
+    };
+    const client = await Client.begun();
+    client.say(record(1));
+    client.say({ k: 'reply', id: (await client.until('ask'))['id'], value: true });
+    await vi.waitUntil(() => client.received.filter((message) => message['k'] === 'ask').length === 2);
+    client.say({ k: 'reply', id: 2, value: false }); // -WhatIf, or No
+    await client.until('processed');
+    const user = userInfo();
+    expect(logged.filter((line) => line['audit'])).toEqual([
+      {
+        level: 'info',
+        text: 'a change was asked for',
+        audit: true,
+        cmdlet: 'Get-VM',
+        what: 'Move-VMStorage will move the storage of the virtual machine "web01" to "/mnt".',
+        uid: user.uid,
+        user: user.username,
+        pid: process.pid,
+        program: expect.any(String) as string,
+        client: 'test',
+      },
+    ]);
+  });
+
+  it('has what failed above what went well', async () => {
+    handler = () => Promise.reject(new VmStorageError('NoSpace', 'The disk is full.'));
+    const client = await Client.begun();
+    client.say(record(1));
+    await client.until('error');
+    expect(logged).toEqual([
+      { level: 'warn', text: 'a cmdlet was refused or failed', cmdlet: 'Get-VM', code: 'NoSpace', reason: 'The disk is full.' },
+    ]);
+  });
 });
 
 describe("the host's socket", () => {
@@ -242,7 +292,15 @@ describe("the host's socket", () => {
 
   it('is taken over when stale, never from a live process', async () => {
     await expect(
-      serve(path, { methods: {}, complete: async () => [], version: '1', definitions: '', clock: systemClock, log: silentLog }),
+      serve(path, {
+        methods: {},
+        peerOf: async () => null,
+        complete: async () => [],
+        version: '1',
+        definitions: '',
+        clock: systemClock,
+        log: silentLog,
+      }),
     ).rejects.toThrow(/Another process listens/);
     const stale = join(folder, 'stale.sock');
     const dying = createServer();
@@ -254,6 +312,7 @@ describe("the host's socket", () => {
     await rename(`${stale}.kept`, stale);
     const second = await serve(stale, {
       methods: {},
+      peerOf: async () => null,
       complete: async () => [],
       version: '1',
       definitions: '',

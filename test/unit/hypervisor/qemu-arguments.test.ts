@@ -118,23 +118,30 @@ describe('the accelerator', () => {
     return Promise.resolve(ms !== null && ms <= limitMs ? ms : null);
   };
   it('is TCG without a KVM device, without measuring', async () => {
-    expect((await chooseAccelerator(false, () => Promise.reject(new Error('measured')))).accelerator.kind).toBe('tcg');
+    expect((await chooseAccelerator('absent', () => Promise.reject(new Error('measured')))).accelerator.kind).toBe('tcg');
   });
   it('is KVM only when KVM finishes, and sooner', async () => {
-    expect((await chooseAccelerator(true, measured({ 'tcg max': 900, 'kvm host': 200 }))).accelerator).toEqual({
+    expect((await chooseAccelerator('usable', measured({ 'tcg max': 900, 'kvm host': 200 }))).accelerator).toEqual({
       kind: 'kvm',
       cpu: 'host',
     });
-    expect((await chooseAccelerator(true, measured({ 'tcg max': 900, 'kvm qemu64': 300 }))).accelerator).toEqual({
+    expect((await chooseAccelerator('usable', measured({ 'tcg max': 900, 'kvm qemu64': 300 }))).accelerator).toEqual({
       kind: 'kvm',
       cpu: 'qemu64',
     });
-    expect((await chooseAccelerator(true, measured({ 'tcg max': 900, 'kvm host': 950, 'kvm qemu64': 24_000 }))).accelerator.kind).toBe(
+    expect((await chooseAccelerator('usable', measured({ 'tcg max': 900, 'kvm host': 950, 'kvm qemu64': 24_000 }))).accelerator.kind).toBe(
       'tcg',
     );
-    expect((await chooseAccelerator(true, measured({ 'tcg max': 900 }))).accelerator.kind).toBe('tcg');
+    expect((await chooseAccelerator('usable', measured({ 'tcg max': 900 }))).accelerator.kind).toBe('tcg');
+  });
+  it('that is TCG beside a KVM device says why, and only then', async () => {
+    const why = async (...how: Parameters<typeof chooseAccelerator>) => (await chooseAccelerator(...how)).whyNotKvm;
+    expect(await why('absent', measured({}))).toBeNull();
+    expect(await why('usable', measured({ 'tcg max': 900, 'kvm host': 200 }))).toBeNull();
+    expect(await why({ refused: 'permission denied' }, measured({}))).toBe('this host may not use it: permission denied');
+    expect(await why('usable', measured({ 'tcg max': 900 }))).toMatch(/did not end sooner with it than without: emulation needed 900 ms$/);
   });
   it('is not remembered when nothing could be measured', async () => {
-    expect((await chooseAccelerator(true, measured({}))).keep).toBe(false);
+    expect((await chooseAccelerator('usable', measured({}))).keep).toBe(false);
   });
 });

@@ -128,6 +128,59 @@ describe('Move-VMStorage', () => {
     expect(client.verbose.at(-1)).toContain('already where it was asked to be');
   });
 
+  test('the log has its beginning and its end with all there is to know, a failure as an error', async () => {
+    const lines = (text: string) =>
+      world.logged
+        .filter((line) => line.includes(text))
+        .map((line) => [line.slice(0, line.indexOf('{')), JSON.parse(line.slice(line.indexOf('{'))) as object] as const);
+    world.worker.failAt = {
+      phase: 'copy',
+      code: 'NoSpace',
+      message: 'The destination is full.',
+      disk: 1,
+      path: path.join(world.fast, 'Virtual Hard Disks', 'b.img'),
+    };
+    await new Client().move();
+    world.worker.failAt = null;
+    await new Client().move();
+    const about = {
+      vmId,
+      vmName: 'web01',
+      disks: [
+        { disk: 0, source: path.join(world.slow, 'a.img'), target: path.join(world.fast, 'Virtual Hard Disks', 'a.img') },
+        { disk: 1, source: path.join(world.slow, 'b.img'), target: path.join(world.fast, 'Virtual Hard Disks', 'b.img') },
+      ],
+    };
+    expect(lines('a move begins')).toMatchObject([
+      ['a move begins ', about],
+      ['a move begins ', about],
+    ]);
+    expect(lines('a move has ended')).toMatchObject([
+      [
+        'ERROR a move has ended ',
+        { ...about, outcome: 'Failed', code: 'NoSpace', message: 'The destination is full.', disk: 1, path: about.disks[1]!.target },
+      ],
+      ['a move has ended ', { ...about, outcome: 'Completed', bytes: '1000', bytesCopied: '500', seconds: expect.any(Number) as number }],
+    ]);
+  });
+
+  test('the last line of a failed or stopped one says so, without a percentage', async () => {
+    world.worker.failAt = { phase: 'verify', code: 'NoSpace', message: 'full' };
+    const failed = new Client();
+    await failed.move();
+    expect(failed.progress.at(-2)!.percent).toBeGreaterThan(0);
+    expect(failed.progress.at(-1)).toMatchObject({ status: 'failed', percent: -1, done: true });
+    world.worker.failAt = null;
+    world.worker.holdAt = 'verify';
+    world.worker.steps.length = 0;
+    const stopped = new Client();
+    const call = stopped.move();
+    await reached(() => world.worker.steps.includes('mirror'));
+    stopped.stop.abort();
+    await call;
+    expect(stopped.progress.at(-1)).toMatchObject({ status: 'stopped', percent: -1, done: true });
+  });
+
   test('a failure comes in the known sentence, with the precise code', async () => {
     world.worker.failAt = { phase: 'copy', code: 'NoSpace', message: 'no space left on the destination' };
     expect(await new Client().move()).toMatchObject({
@@ -259,8 +312,24 @@ describe('Get-VMStorageMove', () => {
       expect(move['Duration']).toMatch(/^00:00:0\d/);
     }
     ({ moves, ports } = await world.restartHost());
-    expect((await shown()).map(({ MoveId, Outcome, ErrorCode, Message, FailedDisk, FailedPath }) => ({ MoveId, Outcome, ErrorCode, Message, FailedDisk, FailedPath }))).toEqual(
-      before.map(({ MoveId, Outcome, ErrorCode, Message, FailedDisk, FailedPath }) => ({ MoveId, Outcome, ErrorCode, Message, FailedDisk, FailedPath })),
+    expect(
+      (await shown()).map(({ MoveId, Outcome, ErrorCode, Message, FailedDisk, FailedPath }) => ({
+        MoveId,
+        Outcome,
+        ErrorCode,
+        Message,
+        FailedDisk,
+        FailedPath,
+      })),
+    ).toEqual(
+      before.map(({ MoveId, Outcome, ErrorCode, Message, FailedDisk, FailedPath }) => ({
+        MoveId,
+        Outcome,
+        ErrorCode,
+        Message,
+        FailedDisk,
+        FailedPath,
+      })),
     );
   });
 

@@ -230,7 +230,12 @@ export class PlayedWorker {
     if (generation === this.#generation) this.#outcome(true, '', 'The virtual machine runs on the destination.');
   }
 
-  #outcome(ok: boolean, code: string, message: string, about: { disk: number | null; path: string | null } = { disk: null, path: null }): void {
+  #outcome(
+    ok: boolean,
+    code: string,
+    message: string,
+    about: { disk: number | null; path: string | null } = { disk: null, path: null },
+  ): void {
     if (!this.move) return;
     this.move = { ...this.move, outcome: { ok, code, message, ...about } };
     this.#tell();

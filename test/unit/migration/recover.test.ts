@@ -350,7 +350,12 @@ describe('progress', () => {
     expect(statusLine(status)).toBe('copy: 12.3 of 40.0 GB, 512 MB/s, guest p99 0.8 ms');
     expect(statusLine(freshStatus('m', 'check'))).toBe('check');
     expect(statusLine({ ...freshStatus('m', 'verify'), bytesTotal: '1048576', bytesCompared: '524288' })).toBe('verify: 0.5 of 1.0 MB');
-    const sparse = { ...freshStatus('m', 'copy'), bytesTotal: String(2 ** 40), bytesData: String(100 * 2 ** 20), bytesCopied: String(25 * 2 ** 20) };
+    const sparse = {
+      ...freshStatus('m', 'copy'),
+      bytesTotal: String(2 ** 40),
+      bytesData: String(100 * 2 ** 20),
+      bytesCopied: String(25 * 2 ** 20),
+    };
     expect(statusLine(sparse)).toBe('copy: 25.0 of 100.0 MB');
     const ended = (code: string) => statusLine({ ...sparse, phase: 'done', outcome: { ok: false, code, message: 'no' } });
     expect([ended('NoSpace'), ended('OperationStopped')]).toEqual(['failed', 'stopped']);
