@@ -53,6 +53,13 @@ export function renderFormat(types: readonly AnyObjectType[]): string {
 /** Levels of properties that serialization keeps: the object's own, and those of the drives in it. */
 const serializationDepth = 2;
 
+/** What scripts read as the state of a job has its failure as the reason; see runtime/HostJob.cs. */
+const jobBlock = [
+  '  <Type><Name>VMStorage.PowerShell.HostChildJob</Name><Members>',
+  '    <AliasProperty><Name>JobStateInfo</Name><ReferencedMemberName>ReportedStateInfo</ReferencedMemberName></AliasProperty>',
+  '  </Members></Type>',
+];
+
 export function renderTypes(types: readonly AnyObjectType[]): string {
   const blocks = types.flatMap((type) => {
     const name = `${type.namespace}.${type.name}`;
@@ -74,5 +81,5 @@ export function renderTypes(types: readonly AnyObjectType[]): string {
       '  </Members></Type>',
     ];
   });
-  return [header, '<Types>', ...blocks, '</Types>', ''].join('\n');
+  return [header, '<Types>', ...blocks, ...jobBlock, '</Types>', ''].join('\n');
 }

@@ -69,6 +69,27 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
     expect(second.output).toEqual([0]);
   });
 
+  it('a failure has the category, id and target it has without a job', async () => {
+    shell.host.scripts['Move-VMStorage'] = async (call) => {
+      await call.ask('?');
+      await call.error({
+        message: 'There is not enough space.',
+        errorId: 'NoSpace',
+        category: 'ResourceUnavailable',
+        code: 'NoSpace',
+        target: 'web01',
+      });
+    };
+    const seen = '"$($_.CategoryInfo.Category) $($_.FullyQualifiedErrorId) $($_.TargetObject) $($_.Exception.Message)"';
+    const { output, errors } = await shell.session.invoke<string>(`
+      try { Move-VMStorage web01 /x -ErrorAction Stop } catch { ${seen} }
+      $j = Move-VMStorage web01 /x -AsJob; $null = Wait-Job $j
+      try { Receive-Job $j -ErrorAction Stop } catch { ${seen} }`);
+    expect(errors).toEqual([]);
+    expect(output[0]).toMatch(/^ResourceUnavailable NoSpace,.*MoveVMStorage web01 There is not enough space\.$/);
+    expect(output[1]).toBe(output[0]);
+  });
+
   it('a failure is the reason of the child, said once by Receive-Job, and catchable', async () => {
     shell.host.scripts['Move-VMStorage'] = async (call) => {
       await call.ask('?');
@@ -78,7 +99,7 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('jobs', ()
       $j = Move-VMStorage web01 /x -AsJob
       $null = Wait-Job $j
       @{ state = "$($j.State)"; reason = $j.ChildJobs[0].JobStateInfo.Reason.Message; type = $j.ChildJobs[0].JobStateInfo.Reason.GetType().Name; code = $j.ChildJobs[0].JobStateInfo.Reason.Code
-         caught = $(try { Receive-Job $j -ErrorAction Stop } catch { $_.Exception.Message }) }
+         caught = $(try { Receive-Job $j -Keep -ErrorAction Stop } catch { $_.Exception.Message }) }
       Receive-Job $j`);
     expect(output).toEqual([
       {

@@ -184,7 +184,7 @@ describe.skipIf(lacks('qemu-img', 'guest'))('moves beside each other', () => {
     const [move] = await instance.run('Get-VMStorageMove', { Name: ['one'] });
     expect(move).toMatchObject({ EndTime: null, Message: expect.stringContaining('Its storage worker does not answer') as string });
     const stopping = await instance.collect('Stop-VMStorageMove', { Name: ['one'] });
-    expect(stopping.warnings).toEqual([expect.stringContaining('It is told to stop the move as soon as it is back')]);
+    expect(stopping.warnings).toEqual([expect.stringContaining('It is told to stop the move as soon as it does')]);
     expect(await instance.refusal('Move-VMStorage', { Name: 'one', DestinationStoragePath: at('j') })).toMatchObject({
       code: 'ObjectInUse',
     });

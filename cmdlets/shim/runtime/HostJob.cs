@@ -1,8 +1,11 @@
 // What -AsJob returns. The parent is a plain Job (Receive-Job -AutoRemoveJob looks for a Job2 in the job manager, for a Job in
 // JobRepository); its one child is a Job2 (only there may a subclass set a state with its reason).
 //
-//   child:  Running -> Completed | Failed (reason: the first error) | Stopped        parent: the same states, without a reason,
-//           because Receive-Job writes the reason of each as an error.
+//   child:  Running -> Completed | Failed | Stopped        parent: the same states
+//
+// A failure is an error of the child's stream, as it is without a job: with its category, its id and its target. It is no reason of the state:
+// Receive-Job would write that once more, as "JobStateFailed" of the category InvalidResult. Scripts look for it there all the same, and find it:
+// what they read as .JobStateInfo is ReportedStateInfo (VMStorage.types.ps1xml).
 using System;
 using System.Management.Automation;
 using System.Threading;
@@ -58,6 +61,8 @@ internal sealed class HostChildJob : Job2, IHostSink
     private readonly bool _confirmsSilently;
     private volatile string _status = "";
     private Exception? _failure;
+    /// <summary>The first error, until it is known whether it is only the answer to a stop.</summary>
+    private ErrorRecord? _held;
 
     public HostChildJob(string command, string errorSuffix, bool confirmsSilently, HostInvocation invocation, HostJob parent) : base(command)
     {
@@ -69,6 +74,9 @@ internal sealed class HostChildJob : Job2, IHostSink
         SetJobState(JobState.Running, null);
         new Thread(Run) { IsBackground = true, Name = "VMJob" }.Start();
     }
+
+    /// <summary>JobStateInfo as scripts see it: with the failure as its reason.</summary>
+    public JobStateInfo ReportedStateInfo => JobStateInfo.State == JobState.Failed && _failure is not null ? new(JobState.Failed, _failure) : JobStateInfo;
 
     public override string StatusMessage => _status;
     public override string Location => Environment.MachineName;
@@ -83,13 +91,14 @@ internal sealed class HostChildJob : Job2, IHostSink
             if (!_invocation.StopRequested) { _invocation.SendEnd(); _invocation.Pump(this); }
         }
         catch (PipelineStoppedException) { stopped = true; }
-        catch (HostFailure f) { _failure ??= f.Record.Exception; }        // the reason says it; in Error too it would be shown twice
-        catch (Exception e) { _failure ??= e; }
+        catch (HostFailure f) { ((IHostSink)this).Error(f.Record); }
+        catch (Exception e) { ((IHostSink)this).Error(new ErrorRecord(e, "HostInternalError", ErrorCategory.NotSpecified, null)); }
         _invocation.Dispose();
         // A stop that came too late (the move had been committed) is a completed job.
-        if (_invocation.StopRequested && _failure is VirtualizationException { Code: "OperationStopped" }) { stopped = true; _failure = null; }
+        if (_invocation.StopRequested && _failure is VirtualizationException { Code: "OperationStopped" }) { stopped = true; _failure = null; _held = null; }
+        Tell();
         JobState state = _failure is not null ? JobState.Failed : stopped ? JobState.Stopped : JobState.Completed;
-        HostJob.Quietly(() => SetJobState(state, _failure));              // closes the streams: every record came before
+        HostJob.Quietly(() => SetJobState(state, null));                  // closes the streams: every record came before
         _parent.Finish(state);
     }
 
@@ -106,10 +115,18 @@ internal sealed class HostChildJob : Job2, IHostSink
 
     void IHostSink.Output(object value) => HostJob.Quietly(() => Output.Add(PSObject.AsPSObject(value)));
 
-    /// <summary>The first error is the reason the job failed; Receive-Job shows it from there. Further ones go to the stream.</summary>
+    /// <summary>The first error is why the job failed.</summary>
     void IHostSink.Error(ErrorRecord e)
     {
-        if (_failure is null) { _failure = e.Exception; return; }
+        _failure ??= e.Exception;
+        Tell();
+        _held = e;
+    }
+
+    private void Tell()
+    {
+        if (_held is not { } e) { return; }
+        _held = null;
         HostJob.Quietly(() => Error.Add(new ErrorRecord(e.Exception, e.FullyQualifiedErrorId + _errorSuffix, e.CategoryInfo.Category, e.TargetObject)));   // no InvocationInfo in a job: the class name is added here
     }
 
