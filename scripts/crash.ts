@@ -10,6 +10,7 @@ import { qemuImgMissing } from './crash/compare.js';
 import type { CrashInstance } from './crash/instance.js';
 import { points } from './crash/points.js';
 import { crash } from './crash/run.js';
+import { shapes } from './crash/shapes.js';
 
 const { json, ...settings } = readCommandLine(
   {
@@ -18,6 +19,7 @@ const { json, ...settings } = readCommandLine(
     options: {
       kills: { value: 'N', default: '100', says: 'how many kills in all' },
       'per-round': { value: 'N', default: '10', says: 'kills of one machine before it is stopped and compared' },
+      shapes: { value: 'A,B', default: 'one,four', says: 'machines of these shapes in turn: one, four, sparse (scripts/crash/shapes.ts)' },
       seed: { value: 'N', says: 'repeats the choices of an earlier run, not its timing (default: another one each time)' },
       points: { value: 'A,B', says: 'these kill points (scripts/crash/points.ts), once each, instead of what a run of this length owes' },
       folder: { value: 'PATH', default: tmpdir(), says: 'where each machine gets its folder' },
@@ -32,7 +34,12 @@ const { json, ...settings } = readCommandLine(
     const unknown = only.find((name) => !points.some((point) => point.name === name));
     if (unknown !== undefined)
       throw line.wrong(`--points: there is no kill point ${unknown}; there are ${points.map(({ name }) => name).join(', ')}`);
+    const wanted = line.value('shapes')!.split(',');
+    const strange = wanted.find((name) => !shapes.some((shape) => shape.name === name));
+    if (strange !== undefined)
+      throw line.wrong(`--shapes: there is no shape ${strange}; there are ${shapes.map(({ name }) => name).join(', ')}`);
     return {
+      shapes: wanted,
       kills: line.whole('kills', 1),
       killsPerRound: line.whole('per-round', 1),
       seed: line.has('seed') ? line.whole('seed', 1) : randomInt(1, 2 ** 31),

@@ -31,21 +31,11 @@ import type { WireValue } from '../../src/protocol/messages.js';
 import { repository } from '../../test/support/guest-kernel.js';
 import { killLeftovers, leftoversAfter, markedProcesses } from '../../test/support/leftovers.js';
 import { SCRATCH_PREFIX } from '../../test/support/scratch.js';
+import { SPAN_BYTES, type CrashDisk, type Shape } from './shapes.js';
 
 export const VM_NAME = 'crash';
 export type Side = 'a' | 'b';
 export const other = (side: Side): Side => (side === 'a' ? 'b' : 'a');
-
-export interface CrashDisk {
-  readonly leaf: string;
-  readonly format: 'raw' | 'vhdx';
-  readonly sizeBytes: number;
-}
-const MIB = 2 ** 20;
-export const disks: readonly CrashDisk[] = [
-  { leaf: 'system.vhdx', format: 'vhdx', sizeBytes: 64 * MIB },
-  { leaf: 'data.img', format: 'raw', sizeBytes: 64 * MIB },
-];
 
 /** A host is there within a second; a busy machine takes longer. */
 const HOST_LIMIT_MS = 60_000;
@@ -86,7 +76,11 @@ export class CrashInstance {
   /** A host that ended by itself, in words. */
   hostFailure: string | null = null;
 
-  constructor(load: object, place: string) {
+  constructor(
+    readonly shape: Shape,
+    load: object,
+    place: string,
+  ) {
     this.folder = mkdtempSync(join(place, `${SCRATCH_PREFIX}crash-`));
     this.home = join(this.folder, 'h');
     this.killFile = join(this.folder, 'kill');
@@ -96,7 +90,7 @@ export class CrashInstance {
       ...process.env,
       VMSTORAGE_HOME: this.home,
       VMSTORAGE_HYPERVISOR: 'built-in',
-      VMSTORAGE_BUILT_IN_GUEST: JSON.stringify(load),
+      VMSTORAGE_BUILT_IN_GUEST: JSON.stringify({ spanBytes: SPAN_BYTES, ...load }),
       VMSTORAGE_KILL_AT: `@${this.killFile}`,
     };
     delete this.#environment['VMSTORAGE_HOST'];
@@ -161,13 +155,14 @@ export class CrashInstance {
   async makeMachine(): Promise<void> {
     const folder = join(this.place('a'), 'Virtual Hard Disks');
     mkdirSync(folder);
+    const { disks, processors } = this.shape;
     const [first, ...rest] = disks.map(({ leaf }) => join(folder, leaf));
-    for (const { leaf, format, sizeBytes } of disks) {
+    for (const { leaf, format, sizeBytes, blockBytes } of disks) {
       const path = [join(folder, leaf)];
       if (format === 'vhdx')
         await this.cmdlet(
           'New-VHD',
-          { Path: path, SizeBytes: String(sizeBytes), Dynamic: true, BlockSizeBytes: MIB },
+          { Path: path, SizeBytes: String(sizeBytes), Dynamic: true, ...(blockBytes === null ? {} : { BlockSizeBytes: blockBytes }) },
           'DynamicWithoutSource',
         );
       else await this.cmdlet('New-VHD', { Path: path, SizeBytes: String(sizeBytes), Fixed: true }, 'FixedWithoutSource');
@@ -175,6 +170,7 @@ export class CrashInstance {
     const { output } = await this.cmdlet('New-VM', { Name: VM_NAME, Path: this.place('a'), VHDPath: first! }, 'Existing VHD');
     this.#vmId = String(output[0]?.['Id']);
     for (const path of rest) await this.cmdlet('Add-VMHardDiskDrive', { VMName: [VM_NAME], Path: path }, 'VMName');
+    await this.cmdlet('Set-VM', { Name: [VM_NAME], ProcessorCount: String(processors) });
     await this.cmdlet('Start-VM', { Name: [VM_NAME] });
   }
 
@@ -208,7 +204,7 @@ export class CrashInstance {
     const drives = (await this.ask('Get-VMHardDiskDrive', { VMName: [VM_NAME] }, 'VMName')).output;
     const paths = drives.map((drive) => String(drive['Path']));
     for (const side of ['a', 'b'] as const) {
-      const wanted = disks.map(({ leaf }) => join(this.place(side), 'Virtual Hard Disks', leaf));
+      const wanted = this.shape.disks.map(({ leaf }) => join(this.place(side), 'Virtual Hard Disks', leaf));
       if (wanted.every((path) => paths.includes(path)) && paths.length === wanted.length) return side;
     }
     throw new Error(`the machine's disks are not all at one side: ${paths.join(', ') || 'it has none'}`);

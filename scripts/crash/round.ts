@@ -9,6 +9,7 @@ import { markedProcesses } from '../../test/support/leftovers.js';
 import { compare } from './compare.js';
 import { CrashInstance, GuestFailure, Stuck, VM_NAME, other, until, type Side } from './instance.js';
 import { panicsIn } from './panics.js';
+import type { Shape } from './shapes.js';
 import { checkOneSide, guestGoesOn, strike, type Strike, type Struck } from './strike.js';
 
 /** Between the end of a process and its sockets being gone. */
@@ -20,12 +21,15 @@ export interface RoundResult {
   readonly lostBytes: number;
   readonly guestErrors: number;
   readonly stuck: number;
+  /** Deaths of workers that left requests in flight in each of several queues of a disk. */
+  readonly killedInAllQueues: number;
   readonly problems: readonly string[];
   /** Kept for looking at when there are problems. */
   readonly folder: string;
 }
 
 export interface RoundOptions {
+  readonly shape: Shape;
   readonly load: object;
   /** Gives the next strike, or null when this machine has had enough. */
   readonly next: (struck: readonly Struck[]) => Strike | null;
@@ -38,11 +42,11 @@ export interface RoundOptions {
 }
 
 export async function playRound(options: RoundOptions): Promise<RoundResult> {
-  const instance = new CrashInstance(options.load, options.folder);
+  const instance = new CrashInstance(options.shape, options.load, options.folder);
   options.living.add(instance);
   const struck: { strike: Strike; result: Struck }[] = [];
   const problems: string[] = [];
-  const figures = { blocksChecked: 0, lostBytes: 0, guestErrors: 0, stuck: 0 };
+  const figures = { blocksChecked: 0, lostBytes: 0, guestErrors: 0, stuck: 0, killedInAllQueues: 0 };
   try {
     instance.startHost();
     await instance.reachable();
@@ -87,13 +91,18 @@ export async function playRound(options: RoundOptions): Promise<RoundResult> {
 }
 
 /** The guest reads everything back before it ends; what it says at the end counts. */
-async function stopGuest(instance: CrashInstance, figures: { guestErrors: number; stuck: number }, problems: string[]): Promise<void> {
+async function stopGuest(
+  instance: CrashInstance,
+  figures: { guestErrors: number; stuck: number; killedInAllQueues: number },
+  problems: string[],
+): Promise<void> {
   await instance.ask('Stop-VM', { Name: [VM_NAME] });
   const file = guestReportFile(instance.vmLogFolder);
   await until("the guest's report", GONE_LIMIT_MS, () => (existsSync(file) ? true : undefined));
   const report = JSON.parse(readFileSync(file, 'utf8')) as NativeGuestReport;
   figures.guestErrors += report.disks.reduce((sum, disk) => sum + disk.ioErrors + disk.wrongBlocks + disk.unexpectedCompletions, 0);
   figures.stuck += report.stuck;
+  if (instance.shape.processors > 1) figures.killedInAllQueues += report.disks.reduce((sum, disk) => sum + disk.brokenInAllRings, 0);
   if (!report.clean) problems.push(`the guest was not content: ${JSON.stringify(report)}`);
 }
 

@@ -4,6 +4,7 @@ import type { CrashInstance } from './instance.js';
 import { Random } from './random.js';
 import { owedPoints, points, type KillPoint } from './points.js';
 import { playRound, type RoundResult } from './round.js';
+import { shapes } from './shapes.js';
 import { randomPhases, type Strike, type Struck, type Victim } from './strike.js';
 
 export interface CrashOptions {
@@ -12,6 +13,8 @@ export interface CrashOptions {
   /** Only these points, once each, beside the random kills. Default: as points.ts says. */
   readonly only?: readonly string[];
   readonly killsPerRound?: number;
+  /** Machines in turn have these; shapes.ts. Default: all but the sparse one. */
+  readonly shapes?: readonly string[];
   readonly load?: object;
   readonly say?: (text: string) => void;
   readonly living?: Set<CrashInstance>;
@@ -29,6 +32,10 @@ export interface CrashReport {
   readonly guestErrors: number;
   readonly stuck: number;
   readonly rounds: number;
+  /** Rounds by the shape of their machine. */
+  readonly byShape: { readonly [shape: string]: number };
+  /** Deaths of workers, by disk, that left requests in flight in every queue of it. */
+  readonly killedInAllQueues: number;
   /** Moves that were struck and got to their end, and those that were rolled back. */
   readonly moved: number;
   readonly rolledBack: number;
@@ -41,6 +48,8 @@ export interface CrashReport {
 const KILLS_PER_ROUND = 10;
 /** QD 32, half of the requests into 256 KiB so that many overlap, 5 % discards and write-zeroes. */
 const LOAD = { queueDepth: 32, hotPercent: 50, hotBytes: 256 * 1024, writePercent: 60, zeroPercent: 5, flushEvery: 32 };
+/** The sparse one has to be asked for: a move of it is refused where its full size has no room. */
+const SHAPES = ['one', 'four'];
 /** A strike that came too late is repeated; a run in which this many per wanted kill do not hit has something wrong with it. */
 const STRIKES_PER_KILL = 4;
 /** Rounds with a problem after which there is no need for more. */
@@ -62,7 +71,9 @@ export async function crash(options: CrashOptions): Promise<CrashReport> {
     rolledBack: 0,
   };
   for (const name of owed.keys()) counts.byPoint[name] = 0;
-  const sums = { lostBytes: 0, guestErrors: 0, stuck: 0, blocksChecked: 0 };
+  const sums = { lostBytes: 0, guestErrors: 0, stuck: 0, blocksChecked: 0, killedInAllQueues: 0 };
+  const chosen = shapes.filter(({ name }) => (options.shapes ?? SHAPES).includes(name));
+  const byShape: Record<string, number> = {};
   const problems: string[] = [];
   const missing = (): KillPoint[] => points.filter(({ name }) => (counts.byPoint[name] ?? 0) < (owed.get(name) ?? 0));
   const finished = (): boolean => counts.kills >= options.kills && missing().length === 0;
@@ -79,11 +90,14 @@ export async function crash(options: CrashOptions): Promise<CrashReport> {
   };
   let [rounds, failed] = [0, 0];
   while (!finished() && failed < FAILED_ROUNDS_MOST && counts.strikes < STRIKES_PER_KILL * options.kills) {
+    const shape = chosen[rounds % chosen.length]!;
     rounds++;
-    say(`round ${rounds}: ${counts.kills} kills so far`);
+    byShape[shape.name] = (byShape[shape.name] ?? 0) + 1;
+    say(`round ${rounds}, machine '${shape.name}': ${counts.kills} kills so far`);
     let counted = 0;
     let killsHere = 0;
     const result: RoundResult = await playRound({
+      shape,
       load: { ...LOAD, ...options.load, seed: random.below(2 ** 31) },
       say,
       living: options.living ?? new Set(),
@@ -100,7 +114,7 @@ export async function crash(options: CrashOptions): Promise<CrashReport> {
         return nextStrike(random, missing(), options.kills - counts.kills);
       },
     });
-    for (const sum of ['lostBytes', 'guestErrors', 'stuck', 'blocksChecked'] as const) sums[sum] += result[sum];
+    for (const sum of ['lostBytes', 'guestErrors', 'stuck', 'blocksChecked', 'killedInAllQueues'] as const) sums[sum] += result[sum];
     if (result.problems.length > 0) {
       failed++;
       const last = result.struck.at(-1);
@@ -126,6 +140,8 @@ export async function crash(options: CrashOptions): Promise<CrashReport> {
     guestErrors: sums.guestErrors,
     stuck: sums.stuck,
     rounds,
+    byShape,
+    killedInAllQueues: sums.killedInAllQueues,
     moved,
     rolledBack,
     blocksChecked: sums.blocksChecked,

@@ -4,7 +4,7 @@
  */
 import { invoke } from '../../src/client/invoke.js';
 import { VmStorageError } from '../../src/model/errors.js';
-import { GuestFailure, Stuck, VM_NAME, disks, isAway, other, sleep, until, type CrashInstance, type Side } from './instance.js';
+import { GuestFailure, Stuck, VM_NAME, isAway, other, sleep, until, type CrashInstance, type Side } from './instance.js';
 import type { KillPoint } from './points.js';
 import { watchTogether } from './together.js';
 
@@ -148,7 +148,7 @@ export async function checkOneSide(instance: CrashInstance, side: Side): Promise
   const left = instance.filesAt(other(side));
   if (left.length > 0) throw new Error(`left at the losing side: ${left.join(', ')}`);
   const there = instance.filesAt(side);
-  const wanted = [...disks.map((disk) => instance.image(side, disk))];
+  const wanted = [...instance.shape.disks.map((disk) => instance.image(side, disk))];
   const missing = wanted.filter((path) => !there.includes(path));
   if (missing.length > 0) throw new Error(`missing: ${missing.join(', ')}`);
   const more = there.filter((path) => !wanted.includes(path) && !path.endsWith(`/Virtual Machines/${instance.vmId}.vmcx`));

@@ -3,7 +3,7 @@
  * serve the disks from. One answer with a disk at each side may have been read in the middle of a switch; two in a row may not.
  */
 import { WorkerLink } from '../../src/host/worker-link.js';
-import { disks, sleep, type CrashInstance, type Side } from './instance.js';
+import { sleep, type CrashInstance, type Side } from './instance.js';
 
 const ASK_EVERY_MS = 5;
 
@@ -43,7 +43,7 @@ export function watchTogether(instance: CrashInstance): Together {
       if (sides.size === 2 && mixedBefore === status.pid) throw new Error(`one disk at each side: ${JSON.stringify(status)}`);
       mixedBefore = sides.size === 2 ? status.pid : 0;
       const [side] = sides;
-      if (side !== undefined && sides.size === 1 && status.disks.length === disks.length) seen[side]++;
+      if (side !== undefined && sides.size === 1 && status.disks.length === instance.shape.disks.length) seen[side]++;
       await sleep(ASK_EVERY_MS);
     }
   }

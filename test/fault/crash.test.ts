@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { points } from '../../scripts/crash/points.js';
 import { playRound } from '../../scripts/crash/round.js';
 import { crash } from '../../scripts/crash/run.js';
+import { shapes } from '../../scripts/crash/shapes.js';
 import type { CrashInstance } from '../../scripts/crash/instance.js';
 import type { Struck } from '../../scripts/crash/strike.js';
 import { makeScratch, type Scratch } from '../support/scratch.js';
@@ -42,11 +43,13 @@ describe('a move that is killed', () => {
         'before:cancelled',
         'after:end',
       ];
-      const report = await crash({ kills: 12, seed: SEED, only, killsPerRound: 12, living, folder: scratch.path });
+      const report = await crash({ kills: 12, seed: SEED, only, killsPerRound: 6, living, folder: scratch.path });
       expect(report.problems).toEqual([]);
       expect(report).toMatchObject({ ok: true, lostBytes: 0, guestErrors: 0, stuck: 0 });
       for (const name of only) expect(report.byPoint[name], name).toBeGreaterThan(0);
       expect(report.kills).toBeGreaterThanOrEqual(12);
+      expect(report.byShape, 'with one queue and with four').toMatchObject({ one: expect.any(Number), four: expect.any(Number) });
+      expect(report.killedInAllQueues).toBeGreaterThan(0);
       expect(report.rolledBack, 'the one that was stopped').toBeGreaterThan(0);
       expect(report.blocksChecked).toBeGreaterThan(0);
     },
@@ -58,6 +61,7 @@ describe('a move that is killed', () => {
     const around = ['before:prepared', 'after:prepared', 'before:committed', 'after:committed'];
     const seen: Struck[] = [];
     const round = await playRound({
+      shape: shapes.find(({ name }) => name === 'four')!,
       load: { queueDepth: 32, hotPercent: 50, hotBytes: 256 * 1024, writePercent: 60, zeroPercent: 5, flushEvery: 32, seed: SEED },
       restartDelayMs: () => 0,
       say: () => undefined,
