@@ -20,6 +20,8 @@ import { wasDirect, type DemoFindings, type GuestKind } from './report.js';
 const MIB = 1024 * 1024;
 const VM_NAME = 'demo';
 const MEMORY_BYTES = 256 * MIB;
+/** And so four queues of each disk. */
+const PROCESSORS = 4;
 /** About 15 % of what such a guest can do under emulation: latencies are then the disks', not the guest's own queue. */
 const GUEST_OPTIONS = `w.span=${SPAN_MIB} w.qd=4 w.iops=300 w.fsync=4`;
 /** Seconds at rest before the move and after it. */
@@ -88,7 +90,7 @@ export async function tellStory(stage: Stage): Promise<DemoFindings> {
     }
   });
 
-  await step(stage, `New-VM ${VM_NAME}, Add-VMHardDiskDrive`, async () => {
+  await step(stage, `New-VM ${VM_NAME}, Set-VM -ProcessorCount ${PROCESSORS}, Add-VMHardDiskDrive`, async () => {
     await shell.run('New-VM', {
       Name: VM_NAME,
       MemoryStartupBytes: MEMORY_BYTES,
@@ -96,6 +98,7 @@ export async function tellStory(stage: Stage): Promise<DemoFindings> {
       VHDPath: join(slow, disks[0]!.leaf),
       ...(stage.builtIn ? {} : kernelParameters()),
     });
+    await shell.run('Set-VM', { Name: VM_NAME, ProcessorCount: PROCESSORS });
     for (const { leaf } of disks.slice(1)) await shell.run('Add-VMHardDiskDrive', { VMName: VM_NAME, Path: join(slow, leaf) });
   });
   const sourceFiles = filesBelow(slow);
@@ -109,11 +112,14 @@ export async function tellStory(stage: Stage): Promise<DemoFindings> {
   const abortGuest = stage.stopped;
   const ready = await step(stage, 'waiting for the guest', () => guest.ready(1, abortGuest));
   const kind = guestKind(home);
-  stage.say(`  ${kind ?? 'guest of an unknown kind'}, booted in ${(ready.ms / 1000).toFixed(1)} s, ${ready.disks} disks`);
+  stage.say(
+    `  ${kind ?? 'guest of an unknown kind'}, booted in ${(ready.ms / 1000).toFixed(1)} s, ${ready.cpus} processors, ${ready.disks} disks`,
+  );
   if (ready.disks !== disks.length) troubles.push(`the guest found ${ready.disks} of ${disks.length} disks`);
   for (const line of guest.lines) {
-    if (line.ev === 'disk' && line.cache !== 'write back')
-      troubles.push(`the guest takes ${line.disk} for "${line.cache}": its flushes do not reach us`);
+    if (line.ev !== 'disk') continue;
+    if (line.cache !== 'write back') troubles.push(`the guest takes ${line.disk} for "${line.cache}": its flushes do not reach us`);
+    if (line.queues !== PROCESSORS) troubles.push(`the guest uses ${line.queues} queues of ${line.disk}, not ${PROCESSORS}`);
   }
   const restFrom = guest.here;
   await step(stage, `the guest at rest for ${REST_S} s`, () => guest.goesOn(REST_S));

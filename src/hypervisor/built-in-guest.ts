@@ -104,6 +104,7 @@ function tellSecond(): void {
         disk: nameOf(index),
         index,
         cache: disk.flushes > 0 ? 'write back' : 'not flushed',
+        queues: options.queues ?? 1,
         err: disk.ioErrors,
         bad: disk.wrongBlocks,
       }),
@@ -113,7 +114,7 @@ function tellSecond(): void {
       ms: Math.round(performance.now() - startedMs),
       disks: now.length,
       clock: 'host',
-      cpus: now.length,
+      cpus: options.queues ?? 1,
       powerButtons: 1,
     });
     ready = true;

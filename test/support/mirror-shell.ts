@@ -18,6 +18,7 @@ export class MirrorShell implements CmdletShell {
   readonly powershell = null;
   #qemu: BareQemu | null = null;
   #disks: string[] = [];
+  #processors = 1;
   #options = '';
   #folder = '';
   #state: 'Off' | 'Running' = 'Off';
@@ -51,6 +52,9 @@ export class MirrorShell implements CmdletShell {
         this.#options = String(parameters.KernelArguments).replace(/^.*?(?=w\.)/, '');
         mkdirSync(join(this.#folder, 'Virtual Machines'));
         writeFileSync(join(this.#folder, 'Virtual Machines/1.vmcx'), '{}');
+        return [];
+      case 'Set-VM':
+        this.#processors = Number(parameters.ProcessorCount);
         return [];
       case 'Add-VMHardDiskDrive':
         this.#disks.push(String(parameters.Path));
@@ -93,7 +97,7 @@ export class MirrorShell implements CmdletShell {
     const environment = { ...process.env, VMSTORAGE_HOME: this.home };
     this.#qemu = await BareQemu.start({
       folder: this.home,
-      extra,
+      extra: ['-smp', String(this.#processors), ...extra],
       guestOptions: this.#options,
       consolePath: join(logs, 'console.log'),
       environment,
