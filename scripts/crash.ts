@@ -19,7 +19,11 @@ const { json, ...settings } = readCommandLine(
     options: {
       kills: { value: 'N', default: '100', says: 'how many kills in all' },
       'per-round': { value: 'N', default: '10', says: 'kills of one machine before it is stopped and compared' },
-      shapes: { value: 'A,B', default: 'one,four', says: 'machines of these shapes in turn: one, four, sparse (scripts/crash/shapes.ts)' },
+      shapes: {
+        value: 'A,B',
+        default: shapes.map(({ name }) => name).join(','),
+        says: 'machines of these shapes in turn (scripts/crash/shapes.ts)',
+      },
       seed: { value: 'N', says: 'repeats the choices of an earlier run, not its timing (default: another one each time)' },
       points: { value: 'A,B', says: 'these kill points (scripts/crash/points.ts), once each, instead of what a run of this length owes' },
       folder: { value: 'PATH', default: tmpdir(), says: 'where each machine gets its folder' },

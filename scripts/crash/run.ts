@@ -13,7 +13,7 @@ export interface CrashOptions {
   /** Only these points, once each, beside the random kills. Default: as points.ts says. */
   readonly only?: readonly string[];
   readonly killsPerRound?: number;
-  /** Machines in turn have these; shapes.ts. Default: all but the sparse one. */
+  /** Machines in turn have these; default: all of shapes.ts. */
   readonly shapes?: readonly string[];
   readonly load?: object;
   readonly say?: (text: string) => void;
@@ -48,8 +48,6 @@ export interface CrashReport {
 const KILLS_PER_ROUND = 10;
 /** QD 32, half of the requests into 256 KiB so that many overlap, 5 % discards and write-zeroes. */
 const LOAD = { queueDepth: 32, hotPercent: 50, hotBytes: 256 * 1024, writePercent: 60, zeroPercent: 5, flushEvery: 32 };
-/** The sparse one has to be asked for: a move of it is refused where its full size has no room. */
-const SHAPES = ['one', 'four'];
 /** A strike that came too late is repeated; a run in which this many per wanted kill do not hit has something wrong with it. */
 const STRIKES_PER_KILL = 4;
 /** Rounds with a problem after which there is no need for more. */
@@ -72,7 +70,7 @@ export async function crash(options: CrashOptions): Promise<CrashReport> {
   };
   for (const name of owed.keys()) counts.byPoint[name] = 0;
   const sums = { lostBytes: 0, guestErrors: 0, stuck: 0, blocksChecked: 0, killedInAllQueues: 0 };
-  const chosen = shapes.filter(({ name }) => (options.shapes ?? SHAPES).includes(name));
+  const chosen = shapes.filter(({ name }) => options.shapes?.includes(name) ?? true);
   const byShape: Record<string, number> = {};
   const problems: string[] = [];
   const missing = (): KillPoint[] => points.filter(({ name }) => (counts.byPoint[name] ?? 0) < (owed.get(name) ?? 0));
