@@ -158,6 +158,7 @@ describe('vmstorage', () => {
     [['--nonsense', 'Start-VM', 'x'], 2, /Unknown arguments: nonsense, x/],
     [['host', 'status', '--nonsense'], 2, /Unknown argument: nonsense/],
     [['host', 'stop-guests', '--limit', 'soon'], 2, /--limit takes whole seconds from 1 to 3600, not 'soon'/],
+    [['serve', 'D:\\disk.vhdx', '--nbd', '/tmp/never.sock'], 9, /The image 'D:\\disk\.vhdx' is a Windows path/],
     [['host', 'stop', '--limit', '5'], 2, /--limit is of 'host stop-guests' alone/],
     [['Move-VMStorage', 'x', '-Vhds', "@{SourceFilePath='/a';SourceFilePath='/b'}"], 2, /given twice/],
     [['Move-VMStorage', 'x', '-DestinationStoragePath', '-WhatIf'], 2, /looks like a parameter/],
