@@ -67,6 +67,8 @@ impl Service {
         copy.stage = Stage::Reading;
         copy.range = range;
         copy.target_fresh = fresh;
+        // A buffer that is new costs a page fault for each page.
+        self.budget.move_bytes(range.len);
         let iovec = fit(&mut copy.buffer, range.len as usize);
         self.start_on(
             driver.members[disk as usize].source,
@@ -130,6 +132,7 @@ impl Service {
         verify.left = 2;
         verify.source_error = None;
         verify.target_error = None;
+        self.budget.move_bytes(2 * range.len);
         let source = fit(&mut verify.source, range.len as usize);
         let target = fit(&mut verify.target, range.len as usize);
         let member = &driver.members[disk as usize];
