@@ -267,6 +267,7 @@ export const verbClasses = {
   Move: 'VerbsCommon',
   New: 'VerbsCommon',
   Remove: 'VerbsCommon',
+  Resolve: 'VerbsDiagnostic',
   Set: 'VerbsCommon',
   Start: 'VerbsLifecycle',
   Stop: 'VerbsLifecycle',

@@ -11,6 +11,7 @@ import newVHD from './new-vhd.js';
 import newVM from './new-vm.js';
 import removeVM from './remove-vm.js';
 import removeVMHardDiskDrive from './remove-vmharddiskdrive.js';
+import resolveVMStorageMove from './resolve-vmstoragemove.js';
 import setVM from './set-vm.js';
 import setVMHost from './set-vmhost.js';
 import startVM from './start-vm.js';
@@ -31,6 +32,7 @@ export const cmdlets = {
   'New-VM': newVM,
   'Remove-VM': removeVM,
   'Remove-VMHardDiskDrive': removeVMHardDiskDrive,
+  'Resolve-VMStorageMove': resolveVMStorageMove,
   'Set-VM': setVM,
   'Set-VMHost': setVMHost,
   'Start-VM': startVM,

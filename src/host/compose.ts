@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { definitionsHash } from '../../cmdlets/hash.js';
 import { chooseHypervisor } from '../hypervisor/choose.js';
-import { createMigration } from '../migration/migration.js';
+import { createMigration, createRecords } from '../migration/migration.js';
 import { VmStorageError } from '../model/errors.js';
 import { boundLogs } from '../os/bounded-logs.js';
 import { systemClock } from '../os/clock.js';
@@ -87,6 +87,7 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
   const running = await openRunning(paths, files, log, currentSystem());
   const locks = new HostLocks();
   const hypervisor = chooseHypervisor({ paths, processes, files, clock, log, environment });
+  const records = createRecords({ registry, paths });
   const workers = new HostWorkers({
     program: options.worker ?? { command: [process.execPath, fileURLToPath(new URL('../worker/main.js', import.meta.url))] },
     processes,
@@ -94,6 +95,7 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
     log,
     paths,
     registry,
+    judge: (vmId, journal) => records.judge(vmId, journal),
     inUse: (vmId) => hypervisor.state(vmId) !== 'Off' || locks.isMoving(vmId),
   });
   const services: HostServices = {

@@ -18,7 +18,15 @@ import type { TurnLength } from '../model/move.js';
 import { type Clock, waitUntil } from '../os/clock.js';
 import type { Log } from '../os/log.js';
 import { type ProcessCondition, type ProcessIdentity, type Processes, waitForExit } from '../os/processes.js';
-import type { ServedDisk, ServedDiskStatus, WorkerEvent, WorkerMethod, WorkerMethods, WorkerStatus } from '../protocol/worker.js';
+import type {
+  JournalStatus,
+  ServedDisk,
+  ServedDiskStatus,
+  WorkerEvent,
+  WorkerMethod,
+  WorkerMethods,
+  WorkerStatus,
+} from '../protocol/worker.js';
 import { Heartbeat, SILENT_AFTER_MS } from './heartbeat.js';
 import { reachWorker, type WorkerPlace, type WorkerStarterOptions } from './worker-process.js';
 import { CALL_LIMIT_MS, type WorkerLink } from './worker-link.js';
@@ -45,6 +53,8 @@ export interface VmWorkerOptions extends WorkerStarterOptions {
   readonly log: Log;
   readonly journalPath: string;
   readonly marksPath: string;
+  /** Throws why nothing may be served: the records of a move contradict each other. `journal`: what stands in it, if there is one. */
+  readonly judge: (journal: JournalStatus | null) => Promise<void>;
   /** Disks as the registry has them now; asked before each `serve`. */
   readonly disks: () => readonly ServedDisk[];
 }
@@ -185,6 +195,7 @@ export class VmWorker implements WorkerClient {
     try {
       // One that serves is left as it is: during a move it serves other files than the registry knows yet.
       if (!reached.found || status.disks.length === 0) {
+        await this.#judge(link, how.lockWaitMs);
         status = await link.call(
           'serve',
           {
@@ -249,6 +260,14 @@ export class VmWorker implements WorkerClient {
       this.#logged.set(error.path, error.at);
       this.options.log.error({ vmId: this.vmId, ...error }, 'the storage refused a request of the guest');
     }
+  }
+
+  /** Before anything is served: the worker's journal against what the host has written down. */
+  async #judge(link: WorkerLink, lockWaitMs: number = SERVE_LIMIT_MS / 2): Promise<void> {
+    const { journalPath, marksPath, judge } = this.options;
+    const params = { journalPath, marksPath, lockWaitMs };
+    const { journal } = await link.call('readJournal', params, { timeoutMs: SERVE_LIMIT_MS, signal: this.#gone.signal });
+    await judge(journal);
   }
 
   #lost(reason: string): void {

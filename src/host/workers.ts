@@ -7,7 +7,7 @@ import { isRefusedWrite, reasonOf } from '../os/errno.js';
 import { systemFiles } from '../os/files.js';
 import type { InstancePaths } from '../os/paths.js';
 import { waitForExit } from '../os/processes.js';
-import type { ServedDisk } from '../protocol/worker.js';
+import type { JournalStatus, ServedDisk } from '../protocol/worker.js';
 import type { Registry, VmRecord } from '../registry/registry.js';
 import type { WorkerClient, WorkerHealth, Workers } from './services.js';
 import { VmWorker } from './vm-worker.js';
@@ -23,6 +23,8 @@ export interface HostWorkersOptions extends WorkerStarterOptions {
   readonly registry: Registry;
   /** Whether the VM needs its worker: it is not off, or it moves. */
   readonly inUse: (vmId: string) => boolean;
+  /** Compares the records of the VM's move before its disks are served (src/migration/records.ts). */
+  readonly judge: (vmId: string, journal: JournalStatus | null) => Promise<void>;
 }
 
 export class HostWorkers implements Workers {
@@ -137,6 +139,7 @@ export class HostWorkers implements Workers {
         ...this.options,
         journalPath: paths.journal(vmId),
         marksPath: paths.marks(vmId),
+        judge: (journal) => this.options.judge(vmId, journal),
         disks: () => {
           const vm = registry.byId(vmId);
           if (!vm)

@@ -105,6 +105,13 @@ export const diskFiles: MoveFiles = {
     return true;
   },
 
+  async setAside(at) {
+    const aside = `${at}.set-aside-${new Date().toISOString().replaceAll(':', '')}`;
+    if ((await orNull(fs.rename(at, aside).then(() => true))) === null) return [];
+    await syncFolder(path.dirname(at));
+    return [aside];
+  },
+
   async deleteFile(at) {
     const deleted = await orNull(fs.unlink(at).then(() => true));
     if (deleted === null) return false;

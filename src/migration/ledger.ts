@@ -8,10 +8,14 @@
  *          └──────────► committed ────► (removed)      the VM is on the targets, the sources are gone
  * ```
  *
+ * A hash over the whole text is in it: a damaged entry is an entry that is damaged, never an older or a missing one. The way a file is
+ * looked at, not what is in it, tells the two apart.
+ *
  * The journal of the worker knows how far the *data* is; where it exists it outranks `open`. The ledger covers what the journal
  * cannot: folders made before it existed, the steps after it is removed, moves without disks, and files that could not be
  * deleted when they should have been.
  */
+import { createHash } from 'node:crypto';
 import * as path from 'node:path';
 import { VmStorageError } from '../model/errors.js';
 import type { MovePlan } from '../model/move.js';
@@ -28,7 +32,7 @@ export interface LedgerTarget extends TargetFile {
 }
 
 export interface LedgerEntry {
-  readonly schema: 1;
+  readonly schema: 2;
   readonly state: LedgerState;
   readonly plan: MovePlan;
   readonly openedAt: string;
@@ -67,7 +71,7 @@ export class Ledger {
     if (!(mayBecome[previous] as readonly LedgerState[]).includes(entry.state)) {
       throw new VmStorageError('HostInternalError', `Move ${entry.plan.moveId} cannot go from ${previous} to ${entry.state}.`);
     }
-    await this.files.writeText(this.#file(entry.plan.moveId), `${JSON.stringify(entry, null, 1)}\n`);
+    await this.files.writeText(this.#file(entry.plan.moveId), encode(entry));
     return entry;
   }
 
@@ -81,18 +85,23 @@ export class Ledger {
   }
 
   /** All entries, and the files that are none: those are left alone and named. */
-  async all(): Promise<{ readonly entries: readonly LedgerEntry[]; readonly unreadable: readonly { file: string; cause: unknown }[] }> {
+  async all(): Promise<{ readonly entries: readonly LedgerEntry[]; readonly unreadable: readonly DamagedEntry[] }> {
     const entries: LedgerEntry[] = [];
-    const unreadable: { file: string; cause: unknown }[] = [];
+    const unreadable: DamagedEntry[] = [];
     for (const name of [...(await this.files.list(this.folder))].sort()) {
       const file = path.join(this.folder, name);
       // Half written when the host ended: what it was to replace is still there.
       if (name.endsWith('.json.part')) await this.files.deleteFile(file).catch(unlessReadOnly);
       if (!name.endsWith('.json')) continue;
+      let text = '';
       try {
-        entries.push(decode((await this.files.readText(file)) ?? '', file));
+        text = (await this.files.readText(file)) ?? '';
+        const entry = decode(text, file);
+        // A copy under another name would be a move of its own.
+        if (name !== `${entry.plan.moveId}.json`) throw damaged(file, `it is the record of move ${entry.plan.moveId}`);
+        entries.push(entry);
       } catch (cause) {
-        unreadable.push({ file, cause });
+        unreadable.push({ file, text, cause });
       }
     }
     return { entries, unreadable };
@@ -108,19 +117,48 @@ function unlessReadOnly(cause: unknown): void {
   if (!isRefusedWrite(cause)) throw cause;
 }
 
+/** A file that should be an entry and is none that can be used. */
+export interface DamagedEntry {
+  readonly file: string;
+  readonly text: string;
+  readonly cause: unknown;
+}
+
+const NO_HASH = '0'.repeat(64);
+const HASH_AT_THE_END = /"sha256": "([0-9a-f]{64})"\n\}\n$/;
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}
+
+/** The hash is of the text with zeros in the hash's place. */
+function encode(entry: LedgerEntry): string {
+  const text = `${JSON.stringify({ ...entry, sha256: NO_HASH }, null, 1)}\n`;
+  return text.replace(HASH_AT_THE_END, `"sha256": "${sha256(text)}"\n}\n`);
+}
+
+function damaged(file: string, why: string, cause?: unknown): VmStorageError {
+  return new VmStorageError('HostInternalError', `'${file}' is damaged: ${why}.`, { target: file, cause });
+}
+
 function decode(text: string, file: string): LedgerEntry {
+  const hash = HASH_AT_THE_END.exec(text)?.[1];
+  if (hash === undefined) throw damaged(file, 'it does not end in the hash of its content');
+  if (sha256(text.replace(HASH_AT_THE_END, `"sha256": "${NO_HASH}"\n}\n`)) !== hash)
+    throw damaged(file, 'its content is not what was written');
   let entry: Partial<LedgerEntry>;
   try {
     entry = JSON.parse(text) as Partial<LedgerEntry>;
   } catch (cause) {
-    throw new VmStorageError('HostInternalError', `'${file}' does not hold JSON.`, { target: file, cause });
+    throw damaged(file, 'it does not hold JSON', cause);
   }
   const usable =
-    entry.schema === 1 &&
+    entry.schema === 2 &&
     entry.state !== undefined &&
     entry.state in mayBecome &&
     typeof entry.plan?.moveId === 'string' &&
     Array.isArray(entry.targets);
-  if (!usable) throw new VmStorageError('HostInternalError', `'${file}' is not the record of a move.`, { target: file });
-  return entry as LedgerEntry;
+  if (!usable) throw damaged(file, 'it is not the record of a move');
+  const { sha256: _, ...content } = entry as LedgerEntry & { readonly sha256: string };
+  return content;
 }

@@ -1,4 +1,4 @@
-/** Move-VMStorage and Get-VMStorageMove, with Stop-VMStorageMove of stop-moves.ts: from a bound record to the moves and back to what the shell shows. */
+/** Move-VMStorage and Get-VMStorageMove, with those of stop-moves.ts and resolve.ts: from a bound record to the moves and back to what the shell shows. */
 import { VmStorageError } from '../model/errors.js';
 import type { MoveStatus } from '../model/move.js';
 import { timeSpan } from '../model/time-span.js';
@@ -10,6 +10,7 @@ import { failureOf } from './failure.js';
 import { findOne, listed, notFound, vmsCalled } from './named-vms.js';
 import { endOf, type MoveFailure } from './receipts.js';
 import { readRequest, readVm, type Destination } from './request.js';
+import { resolveMove } from './resolve.js';
 import { noSuchMove, stopMoves } from './stop-moves.js';
 import { stopWanted, watch } from './watch.js';
 
@@ -19,6 +20,7 @@ export function moveMethods(moves: StorageMoves, ports: MigrationPorts): { reado
   return {
     'Move-VMStorage': (context) => moveStorage(context, moves, ports),
     'Get-VMStorageMove': (context) => getMoves(context, moves, ports),
+    'Resolve-VMStorageMove': (context) => resolveMove(context, moves, ports),
     'Stop-VMStorageMove': (context) => stopMoves(context, moves, ports, (job) => moveObject(job, moves, ports)),
   };
 }

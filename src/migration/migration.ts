@@ -5,6 +5,7 @@ import type { MoveStatus } from '../model/move.js';
 import { diskFiles, readBootId } from './files.js';
 import { moveMethods } from './methods.js';
 import { StorageMoves } from './moves.js';
+import { Records } from './records.js';
 import type { CmdletContext, HostServices, JournalStatus, MigrationPorts, VmRecord } from './ports.js';
 
 export interface HostMigration {
@@ -26,6 +27,11 @@ export interface HostMigration {
    * were begun go on in their workers.
    */
   close(): Promise<void>;
+}
+
+/** What the host's workers ask before they serve. */
+export function createRecords(ports: Pick<HostServices, 'registry' | 'paths'>): Records {
+  return new Records({ ...ports, files: diskFiles });
 }
 
 export function createMigration(services: HostServices, overrides: Partial<MigrationPorts> = {}): HostMigration {

@@ -29,6 +29,7 @@ import type { JournalStatus, MigrationPorts, VmRecord } from './ports.js';
 import { freshStatus } from './progress.js';
 import { failureOf } from './failure.js';
 import { Receipts, type MoveEnd, type MoveReceipt } from './receipts.js';
+import { isBegun, registrySays } from './records.js';
 import { continuation, entryFromJournal, type Continuation } from './recover.js';
 import { release } from './release.js';
 import { withBackOff, type BackOff } from './repeat.js';
@@ -66,6 +67,8 @@ export class StorageMoves {
   readonly #besideJournal: LedgerEntry[] = [];
   /** Of those, the moves that are shown already. */
   readonly #awaited = new Awaited();
+  /** Claims of VMs whose records contradict each other, until a person has decided. */
+  readonly #leftAlone = new Map<string, Claims>();
   #history: readonly MoveReceipt[] = [];
   #closed = false;
 
@@ -159,6 +162,19 @@ export class StorageMoves {
     return this.#later.moveIds;
   }
 
+  /** A person has decided what the records did not: nothing of the VM's moves is left to do, and it is free. */
+  async resolved(vmId: string): Promise<void> {
+    for (const entry of this.#besideJournal.filter((one) => one.plan.vmId === vmId))
+      this.#besideJournal.splice(this.#besideJournal.indexOf(entry), 1);
+    for (const moveId of this.#awaited.of(vmId)) {
+      this.#awaited.giveBack(moveId);
+      this.#awaited.begin(moveId, () => Promise.reject(decided()));
+    }
+    const claims = this.#leftAlone.get(vmId);
+    this.#leftAlone.delete(vmId);
+    if (claims) await this.#giveBack(vmId, claims);
+  }
+
   // --- recovery ----------------------------------------------------------------------------------------------------------------
 
   /**
@@ -175,7 +191,7 @@ export class StorageMoves {
       // Its own journal or, for a destination still to be cleaned, a later move's: `recover` is called with it and knows.
       if (entry.plan.disks.length > 0 && (await this.ports.files.facts(this.ports.paths.journal(entry.plan.vmId))))
         this.#besideJournal.push(entry);
-      else this.#takeUpAlone(entry);
+      else await this.#takeUpAlone(entry);
     }
     for (const entry of this.#besideJournal) {
       const newer = this.#besideJournal.some((other) => other.plan.vmId === entry.plan.vmId && other.openedAt > entry.openedAt);
@@ -235,7 +251,7 @@ export class StorageMoves {
       this.#besideJournal.splice(this.#besideJournal.indexOf(entry), 1);
       // Beside another move's journal only cleaning can be left to do; without one, anything.
       if (!journal) {
-        this.#takeUpAlone(entry);
+        await this.#takeUpAlone(entry);
         continue;
       }
       this.#awaited.giveBack(entry.plan.moveId);
@@ -252,7 +268,7 @@ export class StorageMoves {
     try {
       claims.add(this.ports.locks.claimMove(vm.configuration.id));
       const entry = (await this.ledger.read(moveId)) ?? (await this.#makeEntry(journal));
-      this.#takeUp(entry, journal, claims);
+      await this.#takeUp(entry, journal, claims);
     } catch (cause) {
       // The claim is kept: the journal is there, and no other move may begin over it.
       if (!this.#awaited.begin(moveId, () => Promise.reject(notTakenUp(moveId, cause)))) this.#plans.delete(moveId);
@@ -271,11 +287,11 @@ export class StorageMoves {
     return withBackOff(this.ports.clock, roomBackOff, write, isRefusedWrite);
   }
 
-  #takeUpAlone(entry: LedgerEntry): void {
+  async #takeUpAlone(entry: LedgerEntry): Promise<void> {
     const claims = new Claims();
     try {
       if (entry.state !== 'undoing') claims.add(this.ports.locks.claimMove(entry.plan.vmId));
-      this.#takeUp(entry, null, claims);
+      await this.#takeUp(entry, null, claims);
     } catch (cause) {
       claims.release();
       this.#awaited.begin(entry.plan.moveId, () => Promise.reject(notTakenUp(entry.plan.moveId, cause)));
@@ -286,14 +302,17 @@ export class StorageMoves {
     }
   }
 
-  #takeUp(entry: LedgerEntry, journal: JournalStatus | null, claims: Claims): void {
+  async #takeUp(entry: LedgerEntry, journal: JournalStatus | null, claims: Claims): Promise<void> {
     const { plan } = entry;
     let on: Continuation;
     try {
-      on = continuation(entry, journal?.phase ?? null, this.ports.bootId);
+      const registry = registrySays(plan, this.ports.registry.byId(plan.vmId)?.configuration);
+      const begun = await isBegun(entry, this.ports.files);
+      on = continuation(entry, journal?.phase ?? null, this.ports.bootId, { registry, begun });
     } catch (cause) {
       // Contradiction: the claim is kept, so that nobody changes what a person has to look at.
-      this.ports.log.error({ moveId: plan.moveId, cause: String(cause) }, 'a move is left alone');
+      this.ports.log.error({ moveId: plan.moveId, vmId: plan.vmId, cause: String(cause) }, 'a move is left alone');
+      this.#leftAlone.set(plan.vmId, claims);
       if (this.#awaited.has(plan.moveId)) this.#resume(plan, 'cleanUp', () => Promise.reject(asMoveError(cause)));
       return;
     }
@@ -466,7 +485,7 @@ function sayKept(control: MoveControl, kept: { readonly path: string; readonly r
 
 function openEntry(checked: CheckedMove, now: Date): LedgerEntry {
   return {
-    schema: 1,
+    schema: 2,
     state: 'open',
     plan: checked.plan,
     openedAt: now.toISOString(),
@@ -483,6 +502,13 @@ function openEntry(checked: CheckedMove, now: Date): LedgerEntry {
 
 function supplanted({ reason }: LedgerEntry): VmStorageError {
   return new VmStorageError('OperationFailed', reason ?? 'The move was interrupted, and another move of the virtual machine is under way.');
+}
+
+function decided(): VmStorageError {
+  return new VmStorageError(
+    'OperationStopped',
+    'The records of the move contradicted each other, and Resolve-VMStorageMove has said which files are the disks.',
+  );
 }
 
 function hostStopped(): VmStorageError {

@@ -60,6 +60,8 @@ export interface MoveFiles {
   writeText(path: string, text: string): Promise<void>;
   /** False when it was there already. */
   makeFolder(path: string): Promise<boolean>;
+  /** Gives a file a name under which nobody looks for it, durably. Returns that name, or nothing when there was no file. */
+  setAside(path: string): Promise<readonly string[]>;
   /** False when there was nothing. */
   deleteFile(path: string): Promise<boolean>;
   /** The same for a disk's file, whose size would hold up others on its file system. */

@@ -129,6 +129,15 @@ async function removeTarget(target: LedgerTarget, scene: Scene): Promise<'gone' 
   const facts = await ports.files.facts(target.path);
   if (facts) {
     if (!isOurs(facts, target, entry)) return 'gone';
+    // Whatever the entry says: what is a disk of a machine now was not left behind by a move (the entry may be a copy that was restored).
+    const owner = await ports.registry.diskOwner(target.path);
+    if (owner !== null) {
+      ports.log.error(
+        { moveId: entry.plan.moveId, path: target.path, owner: owner.vmId },
+        'a file that was to be deleted is a disk of a virtual machine; it stays',
+      );
+      return 'gone';
+    }
     await ports.files.deleteImage(target.path);
     return 'gone';
   }

@@ -167,6 +167,8 @@ export interface NativeModule {
   userName(uid: number): Promise<string | null>;
   /** Names of attributes that could not be copied. */
   copyAttributes(source: string, target: string): Promise<string[]>;
+  /** JSON of JournalStatus; null when there is no journal and none is missing. */
+  readJournal(journalPath: string, marksPath: string, lockWaitMs: number): Promise<string | null>;
   /** Digest of an image as a receipt gives it, and its length. */
   hashImage(path: string, format: string): Promise<{ hash: string; bytes: bigint }>;
   /** Judges an image at rest by the ledger its guest kept: every byte of it. */

@@ -130,6 +130,8 @@ export interface WorkerMethods {
    */
   endMove: { params: Record<string, never>; result: Record<string, never> };
   createImage: { params: CreateImage; result: ImageFacts };
+  /** What the journal of a move says; null when there is none and none is missing. `lockWaitMs`: for a predecessor that is dying. */
+  readJournal: { params: { journalPath: string; marksPath: string; lockWaitMs: number }; result: { journal: JournalStatus | null } };
   inspectImage: { params: { path: string; format: DiskFormat }; result: ImageFacts };
   /** Rejects (ObjectInUse, with who has it) when the kernel or another program works on the disk: mounted, swap, part of another device. */
   refuseInUse: { params: { path: string }; result: Record<string, never> };

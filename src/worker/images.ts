@@ -1,7 +1,7 @@
-/** What a worker does to image files that it does not serve: create, examine, see who has them, copy attributes. */
+/** What a worker does to files that it does not serve: create and examine images, see who has them, copy attributes, read a journal. */
 import { native } from '../native/binding.js';
 import { callNative } from '../native/errors.js';
-import type { CreateImage, ImageFacts, WorkerMethods } from '../protocol/worker.js';
+import type { CreateImage, ImageFacts, JournalStatus, WorkerMethods } from '../protocol/worker.js';
 import type { DiskFormat } from '../model/vm.js';
 
 async function inspect(path: string, format: DiskFormat): Promise<ImageFacts> {
@@ -25,7 +25,7 @@ async function inspect(path: string, format: DiskFormat): Promise<ImageFacts> {
   };
 }
 
-type ImageMethod = 'createImage' | 'inspectImage' | 'refuseInUse' | 'copyAttributes';
+type ImageMethod = 'createImage' | 'inspectImage' | 'refuseInUse' | 'copyAttributes' | 'readJournal';
 
 export const imageMethods: { [M in ImageMethod]: (params: WorkerMethods[M]['params']) => Promise<WorkerMethods[M]['result']> } = {
   createImage: async (image: CreateImage) => {
@@ -46,6 +46,10 @@ export const imageMethods: { [M in ImageMethod]: (params: WorkerMethods[M]['para
   refuseInUse: async ({ path }) => {
     await callNative(native().refuseInUse(path));
     return {};
+  },
+  readJournal: async ({ journalPath, marksPath, lockWaitMs }) => {
+    const json = await callNative(native().readJournal(journalPath, marksPath, lockWaitMs));
+    return { journal: json === null ? null : (JSON.parse(json) as JournalStatus) };
   },
   copyAttributes: async ({ source, target }) => {
     await callNative(native().copyAttributes(source, target));

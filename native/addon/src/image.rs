@@ -1,11 +1,13 @@
 //! Image files that are not served: create, examine, hash, copy attributes.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use napi::bindgen_prelude::{Either, Null};
 use napi_derive::napi;
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{self, CreateImage, ImageKind};
+use vmstorage_engine::mirror::JournalPlace;
 
 use crate::error::{blocking, invalid};
 
@@ -106,6 +108,20 @@ pub async fn refuse_in_use(path: String) -> napi::Result<()> {
 #[napi]
 pub async fn copy_attributes(source: String, target: String) -> napi::Result<Vec<String>> {
     blocking(move || vmstorage_engine::file::copy_attributes(&PathBuf::from(source), &PathBuf::from(target))).await
+}
+
+/// JSON of what the journal of a move says, or null when there is none and none is missing.
+#[napi]
+pub async fn read_journal(
+    journal_path: String,
+    marks_path: String,
+    lock_wait_ms: u32,
+) -> napi::Result<Either<String, Null>> {
+    let place = JournalPlace { journal: journal_path.into(), marks: marks_path.into() };
+    let wait = Duration::from_millis(u64::from(lock_wait_ms));
+    let status = blocking(move || vmstorage_engine::worker::read_journal(&place, wait)).await?;
+    let json = status.map(|status| serde_json::to_string(&status)).transpose();
+    Ok(or_null(json.map_err(|e| napi::Error::from_reason(e.to_string()))?))
 }
 
 /// The digest of an image's guest content as a receipt gives it.

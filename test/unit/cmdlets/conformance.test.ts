@@ -19,7 +19,7 @@ const extensions: { readonly [cmdlet: string]: readonly string[] } = {
   'Move-VMStorage': ['RequireFullSize'],
   'Set-VM': ['KernelPath', 'InitialRamdiskPath', 'KernelArguments'],
 };
-const ownCmdlets = ['Get-VMStorageMove', 'Stop-VMStorageMove'];
+const ownCmdlets = ['Get-VMStorageMove', 'Resolve-VMStorageMove', 'Stop-VMStorageMove'];
 /** Newer than the reflected module: only documented. */
 const newerThanReflection: { readonly [cmdlet: string]: readonly string[] } = {
   'New-VM': ['SourceGuestStatePath', 'GuestStateIsolationType'],

@@ -41,6 +41,7 @@ const status = () => ({
 const failure = (code, message) => ({ error: { message, code, errorId: code, category: 'NotSpecified' } });
 const methods = {
   status: () => ({ result: status() }),
+  readJournal: () => ({ result: { journal: null } }),
   serve: (params) => {
     appendFileSync(`${option('--control')}.serves`, `${JSON.stringify({ pid: process.pid, ...params })}\n`);
     if (control().refuseServe) return failure('StorageFailure', control().refuseServe);

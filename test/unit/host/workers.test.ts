@@ -1,4 +1,5 @@
 /** Supervision of worker processes, with a worker that speaks the contract and serves nothing. */
+import { VmStorageError } from '../../../src/model/errors.js';
 import { mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -24,6 +25,8 @@ let paths: InstancePaths;
 let registry: Registry;
 let vm: VmRecord;
 let inUse: boolean;
+/** What the records of its move say against serving it. */
+let against: string | null;
 const all: HostWorkers[] = [];
 
 /** Renamed into place: the worker reads it at any moment. */
@@ -45,6 +48,9 @@ function workers(): HostWorkers {
     log: silentLog,
     paths,
     registry,
+    judge: async () => {
+      if (against !== null) throw new VmStorageError('InvalidState', against);
+    },
     inUse: () => inUse,
   });
   all.push(made);
@@ -65,6 +71,7 @@ beforeEach(async () => {
   await systemFiles.makeFolders(paths.logsFolder);
   registry = await openRegistry(paths, systemFiles, silentLog);
   inUse = true;
+  against = null;
   vm = await registry.add(
     vmConfiguration(folder, {
       id: ID,
@@ -287,6 +294,9 @@ describe('where there is no room for a log', () => {
       log: silentLog,
       paths,
       registry,
+      judge: async () => {
+        if (against !== null) throw new VmStorageError('InvalidState', against);
+      },
       inUse: () => inUse,
     });
     all.push(host);

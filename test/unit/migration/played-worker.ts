@@ -86,6 +86,7 @@ export class PlayedWorker {
     if (this.pid === null) throw lost();
     while (this.silent) await new Promise((resolve) => setImmediate(resolve));
     this.calls.push(method);
+    if (method === 'readJournal') return { journal: this.status().journal };
     if (method === 'status') return this.status();
     if (method === 'inspectImage') return inspect((params as { path: string }).path);
     if (method === 'startMove') return this.#startMove((params as { plan: MovePlan }).plan, signal);

@@ -139,7 +139,7 @@ describe('a move whose worker does not come back', () => {
     host.claim.release();
     fs.writeFileSync(path.join(world.state, 'moves', `${host.job.id}.json`), '{"schema":1');
     const vm = host.ports.registry.byId(vmId)!;
-    await expect(host.moves.recover(vm, world.worker.status().journal)).rejects.toThrow(/does not hold JSON/);
+    await expect(host.moves.recover(vm, world.worker.status().journal)).rejects.toThrow(/is damaged/);
     expect(await host.job.finished()).toMatchObject({ state: 'failed' });
     expect(host.ports.locks.isMoving(vmId)).toBe(true);
     await expect(host.moves.submit(vm, toFolder(path.join(world.root, 'third')))).rejects.toMatchObject({ code: 'ObjectInUse' });

@@ -213,7 +213,7 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
       return world.worker.pid !== null && !world.worker.silent;
     },
     call: ((method: string, params: unknown, options?: { signal?: AbortSignal }) =>
-      method === 'status' || method === 'inspectImage'
+      method === 'status' || method === 'inspectImage' || method === 'readJournal'
         ? (steps.alive(), world.worker.call(method, params))
         : steps.run(method, () => world.worker.call(method, params, options?.signal))) as WorkerClient['call'],
     subscribe: (listener) => {
@@ -238,7 +238,13 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
           .flatMap((id) => record(id) ?? [])
           .filter((vm) => [vm.configuration.id, vm.configuration.name].includes(text)),
       configurationFileUnder: (folder, id) => path.join(folder, 'Virtual Machines', `${id}.vmcx`),
-      diskOwner: async () => null,
+      diskOwner: async (wanted) => {
+        for (const id of Object.keys(world.readRegistry())) {
+          const vm = record(id)?.configuration;
+          if (vm?.disks.some((disk) => disk.path === wanted)) return { vmId: id, vmName: vm.name, path: wanted };
+        }
+        return null;
+      },
       writeConfiguration: (configuration, file) =>
         steps.run('writeConfiguration', async () => {
           if (fs.existsSync(file) && (JSON.parse(fs.readFileSync(file, 'utf8')) as VmConfiguration).id !== configuration.id) {
@@ -340,6 +346,7 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
       makeFolder: (at) => steps.run('makeFolder', () => diskFiles.makeFolder(at)),
       deleteFile: (at) => steps.run(`delete ${path.extname(at)}`, () => diskFiles.deleteFile(at)),
       deleteImage: (at) => steps.run(`delete ${path.extname(at)}`, () => diskFiles.deleteImage(at)),
+      setAside: (at) => steps.run('setAside', () => diskFiles.setAside(at)),
       deleteEmptyFolder: (at) => steps.run('deleteEmptyFolder', () => diskFiles.deleteEmptyFolder(at)),
     },
     get bootId() {

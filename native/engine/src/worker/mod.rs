@@ -4,6 +4,7 @@
 
 mod boot_id;
 mod ending;
+mod examine;
 mod figures;
 mod hash;
 mod holes;
@@ -18,6 +19,7 @@ mod serve;
 mod status;
 mod targets;
 
+pub use examine::read_journal;
 pub use hash::hash_image;
 pub use serve::{ServeDisk, Worker};
-pub use status::{MoveStatus, WorkerStatus};
+pub use status::{JournalStatus, MoveStatus, WorkerStatus};

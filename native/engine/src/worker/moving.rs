@@ -428,7 +428,7 @@ pub(super) fn marks_of(journal: &Journal) -> Result<(Revocation, Vec<DiskSetup>)
 }
 
 /// The name of a record, as src/model/move.ts spells it.
-fn record_name(phase: JournalPhase) -> &'static str {
+pub(super) fn record_name(phase: JournalPhase) -> &'static str {
     match phase {
         JournalPhase::Started => "started",
         JournalPhase::Copy => "copy",

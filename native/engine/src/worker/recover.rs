@@ -16,12 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::boot_id::boot_id;
-use super::moving::{CLEAN_UP_PATIENCE, Moving, lock};
+use super::moving::{CLEAN_UP_PATIENCE, Moving, lock, record_name};
 use super::outcome::{describe, failed};
-use super::plan::{Plan, PlannedDisk, parse_plan};
+use super::plan::{Plan, parse_plan};
 use super::receipt;
 use super::serve::OnNotice;
-use super::status::OutcomeStatus;
+use super::status::{JournalStatus, OutcomeStatus};
 use super::targets::{Made, is_ours, open_target, remake_target};
 use crate::disk::{DiskError, ErrorKind};
 use crate::file::LockWait;
@@ -75,6 +75,12 @@ impl Rolled {
     }
 }
 
+impl Rolled {
+    pub fn status(&self) -> JournalStatus {
+        JournalStatus::new(&self.place.journal, record_name(self.phase), &self.plan_json)
+    }
+}
+
 fn un_commit(writer: &mut JournalWriter, place: &JournalPlace) -> Result<(), DiskError> {
     match writer.record(JournalPhase::Mirror) {
         (RecordResult::Durable, _) => Ok(()),
@@ -113,8 +119,7 @@ pub fn recover(
             outcome.message =
                 format!("{why}; the move was rolled back. The virtual machine stays on its source files.");
         }
-        let phase = rolled.phase;
-        moving.spawn(move |this| roll_back(this, phase, outcome))?;
+        moving.spawn(move |this| roll_back(this, outcome))?;
         moving.wait_for_outcome(ROLL_BACK_PATIENCE);
         return Ok(moving);
     };
@@ -167,13 +172,13 @@ fn resume(moving: &Arc<Moving>, phase: JournalPhase, revocation: Revocation, set
                     describe(&error)
                 );
             }
-            roll_back(moving, phase, outcome);
+            roll_back(moving, outcome);
         }
     }
 }
 
 /// Records that the move is over, then deletes its targets: a target without a record could not be told from a file of somebody else.
-fn roll_back(moving: &Arc<Moving>, phase: JournalPhase, mut outcome: OutcomeStatus) {
+fn roll_back(moving: &Arc<Moving>, mut outcome: OutcomeStatus) {
     if lock(&moving.state).journal_phase != JournalPhase::Cancelled {
         kill_point("before:cancelled");
         match moving.write_record(JournalPhase::Cancelled) {
@@ -185,7 +190,8 @@ fn roll_back(moving: &Arc<Moving>, phase: JournalPhase, mut outcome: OutcomeStat
     }
     kill_point("after:cancelled");
     moving.clean_up(outcome, CLEAN_UP_PATIENCE, move |this| {
-        let is_ours = |disk: &PlannedDisk| is_ours(disk, this.journal_path()).unwrap_or(false);
-        this.delete_targets(|_, disk| phase != JournalPhase::Started || is_ours(disk))
+        // A journal that was restored from a copy is younger than any disk of the VM. What is not provably ours the host deletes by
+        // identity.
+        this.delete_targets(|_, disk| is_ours(disk, this.journal_path()).unwrap_or(false))
     });
 }

@@ -63,7 +63,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The journal at `path`, if there is one. A predecessor that is still dying may hold it for a moment.
-fn find_journal(place: &JournalPlace, wait: Duration) -> Result<Option<(Journal, JournalWriter)>, DiskError> {
+pub(super) fn find_journal(
+    place: &JournalPlace,
+    wait: Duration,
+) -> Result<Option<(Journal, JournalWriter)>, DiskError> {
     if place.journal.as_os_str().is_empty() {
         return Ok(None);
     }
@@ -84,8 +87,8 @@ fn find_journal(place: &JournalPlace, wait: Duration) -> Result<Option<(Journal,
     }
 }
 
-/// Removes what a worker that was killed in the end of a move has left beside its journal. Refused where a journal has to be.
-fn forget_move(place: &JournalPlace) -> Result<(), DiskError> {
+/// Refused where there is no journal and has to be one.
+pub(super) fn refuse_missing(place: &JournalPlace) -> Result<(), DiskError> {
     if Journal::missing(place, boot_id()?)? == MarksFound::OfAJournal {
         let message = format!(
             "the journal '{}' is missing: '{}' shows that a move was under way",
@@ -94,6 +97,12 @@ fn forget_move(place: &JournalPlace) -> Result<(), DiskError> {
         );
         return Err(DiskError::new(ErrorKind::Corrupt, message).at(&place.journal));
     }
+    Ok(())
+}
+
+/// Removes what a worker that was killed in the end of a move has left beside its journal.
+fn forget_move(place: &JournalPlace) -> Result<(), DiskError> {
+    refuse_missing(place)?;
     receipt::remove(&place.journal)?;
     Journal::remove(place)
 }

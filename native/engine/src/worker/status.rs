@@ -1,6 +1,6 @@
 //! What a worker tells of itself; the JSON is that of src/protocol/worker.ts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -97,8 +97,12 @@ pub struct JournalStatus {
 
 impl JournalStatus {
     pub fn of(moving: &Moving) -> Self {
-        let plan = RawValue::from_string(moving.plan_json().to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned());
-        Self { path: moving.journal_path().to_owned(), phase: moving.journal_phase(), plan }
+        Self::new(moving.journal_path(), moving.journal_phase(), moving.plan_json())
+    }
+
+    pub(super) fn new(path: &Path, phase: &'static str, plan_json: &str) -> Self {
+        let plan = RawValue::from_string(plan_json.to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        Self { path: path.to_owned(), phase, plan }
     }
 }
 
