@@ -48,8 +48,17 @@ impl Client {
         client
     }
 
-    /// Connects and negotiates with NBD_OPT_GO.
+    /// Connects and negotiates with NBD_OPT_GO, block sizes too.
     pub fn open(socket: &Path, structured: bool) -> Self {
+        Self::open_with(socket, structured, &[3])
+    }
+
+    /// The same without a word of block sizes.
+    pub fn open_bytewise(socket: &Path, structured: bool) -> Self {
+        Self::open_with(socket, structured, &[])
+    }
+
+    fn open_with(socket: &Path, structured: bool, wanted: &[u16]) -> Self {
         let mut client = Self::connect(socket);
         client.send(&3u32.to_be_bytes());
         if structured {
@@ -58,7 +67,7 @@ impl Client {
             client.option(10, &meta_context("disk0", &["base:allocation"]));
             assert_eq!(client.option_replies(10), [4, 1]);
         }
-        client.option(7, &info("disk0"));
+        client.option(7, &info_of("disk0", wanted));
         assert_eq!(client.option_replies(7), [3, 3, 1]);
         client
     }
@@ -207,9 +216,15 @@ pub fn request(flags: u16, command: u16, cookie: u64, offset: u64, len: u32) -> 
 
 /// Data of NBD_OPT_GO and NBD_OPT_INFO without information requests.
 pub fn info(name: &str) -> Vec<u8> {
+    info_of(name, &[])
+}
+
+/// The same with information requests: NBD_INFO_BLOCK_SIZE is 3.
+pub fn info_of(name: &str, wanted: &[u16]) -> Vec<u8> {
     let mut data = (name.len() as u32).to_be_bytes().to_vec();
     data.extend(name.as_bytes());
-    data.extend(0u16.to_be_bytes());
+    data.extend((wanted.len() as u16).to_be_bytes());
+    wanted.iter().for_each(|one| data.extend(one.to_be_bytes()));
     data
 }
 

@@ -12,6 +12,7 @@
 mod client;
 mod memory_disk;
 mod nbd_bad_clients;
+mod nbd_bytewise;
 mod nbd_peers;
 mod nbd_sessions;
 mod runner;

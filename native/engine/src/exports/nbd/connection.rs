@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::net::Shutdown;
 
 use super::buffers::{BUFFER_ALIGN, Buffer, BufferPool};
+use super::bytewise::{Gate, Span};
 use super::codec::{Decoder, Event, Violation, put_greeting};
 use super::handshake::{Handshake, Next as Outcome, Offer, Session};
 use super::jobs::{JobId, JobTable};
@@ -41,6 +42,7 @@ pub struct Surroundings<'a> {
     pub cx: &'a mut dyn ExportCx,
     pub pool: &'a mut BufferPool,
     pub offer: &'a Offer,
+    pub gate: &'a mut Gate,
     pub scratch: &'a mut Scratch,
 }
 
@@ -92,6 +94,8 @@ pub struct Connection {
     incoming: Incoming,
     /// A request there was no room for.
     parked: Option<(RequestHeader, Plan)>,
+    /// A change that may not begin beside those under way. Nothing is taken in behind it.
+    pub(super) held: Option<JobId>,
     pub(super) jobs: JobTable,
     pub(super) outbox: Outbox,
     pub(super) sending: Sending,
@@ -115,6 +119,7 @@ impl Connection {
             receiving: Receiving::Nothing,
             incoming: Incoming::Nothing,
             parked: None,
+            held: None,
             jobs: JobTable::default(),
             outbox: Outbox::default(),
             sending: Sending::Nothing,
@@ -176,7 +181,7 @@ impl Connection {
         self.parked = None;
         // Fails only if the peer is gone; the receive and the send under way end either way.
         rustix::net::shutdown(&self.socket, Shutdown::Both).ok();
-        for job in self.outbox.clear() {
+        for job in self.outbox.clear().chain(self.held.take()) {
             self.jobs.release(job, pool);
         }
         if self.receiving == Receiving::Nothing {
@@ -192,7 +197,11 @@ impl Connection {
 
     /// Works through what was received, then receives more. Called whenever something it waits for may have changed.
     pub(super) fn advance(&mut self, with: &mut Surroundings<'_>) {
-        while self.phase == Phase::Open && self.receiving == Receiving::Nothing && !self.outbox.is_full() {
+        while self.phase == Phase::Open
+            && self.receiving == Receiving::Nothing
+            && !self.outbox.is_full()
+            && self.held.is_none()
+        {
             if let Some((request, plan)) = self.parked {
                 if !self.jobs.has_room(plan.payload_bytes(&request)) {
                     return;
@@ -212,11 +221,12 @@ impl Connection {
                 Err(violation) => return self.violated(violation, with.pool),
             };
             match event {
-                None => return self.receive(with.cx),
+                None => return self.receive(with),
                 Some(Event::Payload(bytes)) => {
                     if let Incoming::Write(job) = self.incoming {
                         let job = self.jobs.get(job);
-                        let position = BUFFER_ALIGN + (job.request.len - left) as usize;
+                        let lead = Span::of(&job.request, with.offer).lead;
+                        let position = BUFFER_ALIGN + lead + (job.request.len - left) as usize;
                         if let Some(buffer) = &job.buffer {
                             // SAFETY: the payload is still arriving, so the buffer has not been lent to anyone.
                             unsafe { buffer.write(position, bytes) };
@@ -289,13 +299,13 @@ impl Connection {
         }
         match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
             Incoming::Nothing => {}
-            Incoming::Write(job) => self.start_write(job, with),
+            Incoming::Write(job) => self.start_change(job, with),
             Incoming::Refused(cookie, refusal) => self.answer_refusal(cookie, &refusal),
         }
     }
 
     /// Everything received is used up: asks for more, a large payload straight into its buffer.
-    fn receive(&mut self, cx: &mut dyn ExportCx) {
+    fn receive(&mut self, with: &mut Surroundings<'_>) {
         let left = self.decoder.payload_left();
         self.unread = 0..0;
         self.receiving = Receiving::Inbox;
@@ -305,7 +315,8 @@ impl Connection {
         {
             let job = self.jobs.get(job);
             if let Some(buffer) = &job.buffer {
-                target = (buffer.at(BUFFER_ALIGN + (job.request.len - left) as usize), left);
+                let lead = Span::of(&job.request, with.offer).lead;
+                target = (buffer.at(BUFFER_ALIGN + lead + (job.request.len - left) as usize), left);
                 self.receiving = Receiving::Payload;
             }
         }
@@ -313,7 +324,7 @@ impl Connection {
         // SAFETY: the inbox lives as long as the connection, the job's buffer until the job is released; while
         // `receiving` says that one is lent, neither happens, and nobody else touches it. The socket is closed with the
         // connection.
-        unsafe { cx.submit(op, u32::from(self.index) << 1) };
+        unsafe { with.cx.submit(op, u32::from(self.index) << 1) };
     }
 
     pub fn on_received(&mut self, result: Result<u32, Errno>, with: &mut Surroundings<'_>) {

@@ -50,6 +50,8 @@ impl Offer {
 /// What both sides agreed upon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Session {
+    /// The client has not asked for block sizes: it may ask for any byte ("Block size constraints": then the minimum is 1).
+    pub any_size: bool,
     pub structured: bool,
     pub block_status: bool,
 }
@@ -119,9 +121,9 @@ impl Handshake {
         Ok(())
     }
 
-    fn session(&self, name: &[u8]) -> Session {
+    fn session(&self, name: &[u8], any_size: bool) -> Session {
         let block_status = self.structured && self.context_for.as_deref() == Some(name);
-        Session { structured: self.structured, block_status }
+        Session { any_size, structured: self.structured, block_status }
     }
 
     fn export_name(&self, name: &[u8], offer: &Offer, out: &mut Vec<u8>) -> Result<Next, Violation> {
@@ -133,7 +135,7 @@ impl Handshake {
         if !self.no_zeroes {
             out.extend_from_slice(&[0; RESERVED_ZEROES]);
         }
-        Ok(Next::Transmit(self.session(name)))
+        Ok(Next::Transmit(self.session(name, true)))
     }
 
     fn structured_reply(&mut self, data: &[u8], out: &mut Vec<u8>) -> Next {
@@ -147,7 +149,7 @@ impl Handshake {
 
     /// NBD_OPT_INFO and NBD_OPT_GO: the export's facts; GO then starts the transmission.
     fn info(&self, option: u32, data: &[u8], offer: &Offer, out: &mut Vec<u8>) -> Next {
-        let Some((name, wants_name)) = parse_info(data) else {
+        let Some((name, wants_name, wants_sizes)) = parse_info(data) else {
             return refuse(out, option, REP_ERR_INVALID, "the option's data is malformed");
         };
         if !offer.is_named(name) {
@@ -159,16 +161,17 @@ impl Handshake {
         if wants_name {
             put_option_reply(out, option, REP_INFO, &[&INFO_NAME.to_be_bytes(), offer.name.as_bytes()]);
         }
-        // Also sent unasked: a client that knows it can keep to it, and requests that do not are refused one by one.
+        // Also sent unasked, as QEMU does it: then any byte may be asked for, and the preferred size is a hint.
+        let min_block_bytes = if wants_sizes { offer.min_block_bytes } else { 1 };
         let sizes = [
             &INFO_BLOCK_SIZE.to_be_bytes()[..],
-            &offer.min_block_bytes.to_be_bytes(),
+            &min_block_bytes.to_be_bytes(),
             &offer.preferred_block_bytes.to_be_bytes(),
             &MAX_PAYLOAD_BYTES.to_be_bytes(),
         ];
         put_option_reply(out, option, REP_INFO, &sizes);
         put_option_reply(out, option, REP_ACK, &[]);
-        if option == OPT_GO { Next::Transmit(self.session(name)) } else { Next::Haggle }
+        if option == OPT_GO { Next::Transmit(self.session(name, !wants_sizes)) } else { Next::Haggle }
     }
 
     fn meta_context(&mut self, option: u32, data: &[u8], offer: &Offer, out: &mut Vec<u8>) -> Next {
@@ -213,15 +216,17 @@ fn list(data: &[u8], offer: &Offer, out: &mut Vec<u8>) -> Next {
     Next::Haggle
 }
 
-/// The export's name, and whether its canonical name was asked for.
-fn parse_info(data: &[u8]) -> Option<(&[u8], bool)> {
+/// The export's name, and whether its canonical name and its block sizes were asked for.
+fn parse_info(data: &[u8]) -> Option<(&[u8], bool, bool)> {
     let mut fields = Fields::new(data);
     let name = fields.string().filter(|name| name.len() <= MAX_STRING_BYTES)?;
-    let mut wants_name = false;
+    let (mut wants_name, mut wants_sizes) = (false, false);
     for _ in 0..fields.u16()? {
-        wants_name |= fields.u16()? == INFO_NAME;
+        let wanted = fields.u16()?;
+        wants_name |= wanted == INFO_NAME;
+        wants_sizes |= wanted == INFO_BLOCK_SIZE;
     }
-    fields.is_empty().then_some((name, wants_name))
+    fields.is_empty().then_some((name, wants_name, wants_sizes))
 }
 
 /// The export's name, and whether a query matches base:allocation. A list without queries asks for everything, and one

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::buffers::{Buffer, BufferPool};
+use super::bytewise::Pass;
 use super::codec::MAX_PAYLOAD_BYTES;
 use super::read_reply::Run;
 use super::transmission::Plan;
@@ -32,6 +33,10 @@ pub struct Job {
     pub failed: Option<Errno>,
     /// A TRIM or WRITE_ZEROES with FUA is done and its flush is under way.
     pub flushing: bool,
+    /// What it may do beside the writes of others.
+    pub pass: Pass,
+    /// The first and the last block of a request that is not whole blocks, while they are read; see `bytewise`.
+    pub edges: Option<Arc<Buffer>>,
 }
 
 pub struct JobTable {
@@ -56,7 +61,18 @@ impl JobTable {
     pub fn add(&mut self, request: RequestHeader, plan: Plan, buffer: Option<Arc<Buffer>>) -> JobId {
         self.bytes += plan.payload_bytes(&request);
         let runs = Vec::new();
-        let job = Job { request, plan, buffer, runs, hole_after: 0, waiting: 0, failed: None, flushing: false };
+        let job = Job {
+            request,
+            plan,
+            buffer,
+            runs,
+            hole_after: 0,
+            waiting: 0,
+            failed: None,
+            flushing: false,
+            pass: Pass::None,
+            edges: None,
+        };
         match self.free.pop() {
             Some(id) => {
                 let place = &mut self.jobs[usize::from(id)];
@@ -75,7 +91,7 @@ impl JobTable {
         let job = &mut self.jobs[usize::from(id)];
         self.bytes -= job.plan.payload_bytes(&job.request);
         job.runs.clear();
-        if let Some(buffer) = job.buffer.take() {
+        for buffer in [job.buffer.take(), job.edges.take()].into_iter().flatten() {
             pool.put(buffer);
         }
         self.free.push(id);

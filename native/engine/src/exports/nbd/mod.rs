@@ -11,13 +11,14 @@
 //!                        wire: numbers and structures                                    (pure)
 //! ```
 //! Fixed newstyle with structured replies, base:allocation, FUA, TRIM, WRITE_ZEROES, CACHE. Not offered, and refused as
-//! the protocol says: TLS, extended headers, resizing; multi-conn is not advertised. Requests are whole sectors: an
-//! unaligned one is EINVAL, and the minimum block size says so beforehand.
+//! the protocol says: TLS, extended headers, resizing; multi-conn is not advertised. A client that asks for block sizes keeps to whole
+//! sectors (EINVAL otherwise); any other is served to the byte (`bytewise`).
 //!
 //! No allocation and no lock per request once the pools are warm.
 
 mod block_status;
 mod buffers;
+mod bytewise;
 mod codec;
 mod connection;
 mod handshake;

@@ -31,6 +31,15 @@ pub struct Run {
     pub send_len: usize,
 }
 
+impl Run {
+    /// Of whole blocks that were read, only these bytes are sent: they begin `lead` bytes into the run.
+    pub fn narrow(&mut self, lead: usize, len: u32) {
+        self.disk_offset += lead as u64;
+        self.position += lead;
+        self.len = len;
+    }
+}
+
 /// Places the runs of a READ at `offset` whose range is cut into `tiles`. Returns the hole after the last run, in
 /// bytes. No runs: everything is zero.
 pub fn place(offset: u64, tiles: &[Tile], runs: &mut Vec<Run>) -> u32 {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::block_status::describe;
 use super::buffers::BUFFER_ALIGN;
+use super::bytewise::{Pass, Span};
 use super::codec::{hole_chunk, put_block_status, simple_reply};
 use super::connection::{Connection, Surroundings};
 use super::handshake::ALLOCATION_CONTEXT;
@@ -37,9 +38,10 @@ impl Connection {
             Plan::BlockStatus { one } => self.answer_block_status(&request, one, with),
             Plan::Cache => self.outbox.replies().extend_from_slice(&simple_reply(0, request.cookie)),
             Plan::Flush => self.begin_plain(request, plan, RequestKind::Flush, with),
-            Plan::Trim { .. } => self.begin_plain(request, plan, RequestKind::Discard, with),
-            Plan::WriteZeroes { unmap, .. } => {
-                self.begin_plain(request, plan, RequestKind::WriteZeroes { unmap }, with);
+            Plan::Trim { .. } => self.begin_trim(request, plan, with),
+            Plan::WriteZeroes { .. } => {
+                let id = self.jobs.add(request, plan, None);
+                self.start_change(id, with);
             }
             Plan::Disconnect => {}
         }
@@ -47,10 +49,11 @@ impl Connection {
 
     /// Asks the disk's map first: zeros cost neither I/O nor bytes on the wire.
     fn begin_read(&mut self, request: RequestHeader, whole: bool, with: &mut Surroundings<'_>) {
-        let (offset, len) = (request.offset, u64::from(request.len));
+        let span = Span::of(&request, with.offer);
+        let (offset, len) = (span.start, span.len());
         let scratch = &mut *with.scratch;
         scratch.tiles.clear();
-        if self.session().structured {
+        if self.session().structured && span.is_whole() {
             scratch.pieces.clear();
             with.cx.allocation(offset, len, &mut scratch.pieces);
             tile(offset, len, &scratch.pieces, READ_CUT, &mut scratch.tiles);
@@ -94,8 +97,53 @@ impl Connection {
         self.expect_payload(&request, job);
     }
 
-    /// The payload is complete.
-    pub(super) fn start_write(&mut self, id: JobId, with: &mut Surroundings<'_>) {
+    /// What is not whole blocks at the ends of a TRIM is left as it is: it is a hint.
+    fn begin_trim(&mut self, mut request: RequestHeader, plan: Plan, with: &mut Surroundings<'_>) {
+        let (from, to) = Span::of(&request, with.offer).inner();
+        if from == to {
+            return self.outbox.replies().extend_from_slice(&simple_reply(0, request.cookie));
+        }
+        (request.offset, request.len) = (from, (to - from) as u32);
+        let id = self.jobs.add(request, plan, None);
+        self.start_change(id, with);
+    }
+
+    /// A WRITE whose payload is complete, a TRIM or a WRITE_ZEROES: begins, or is held until it may.
+    pub(super) fn start_change(&mut self, id: JobId, with: &mut Surroundings<'_>) {
+        let job = self.jobs.get(id);
+        let pass = if Span::of(&job.request, with.offer).is_whole() { Pass::Shared } else { Pass::Alone };
+        if !with.gate.enter(self.index, pass) {
+            self.held = Some(id);
+            return;
+        }
+        self.held = None;
+        let job = self.jobs.get_mut(id);
+        job.pass = pass;
+        match (pass, job.plan) {
+            (Pass::Alone, _) => self.read_edges(id, with),
+            (_, Plan::Trim { .. }) => self.request_plain(id, RequestKind::Discard, with),
+            (_, Plan::WriteZeroes { unmap, .. }) => self.request_plain(id, RequestKind::WriteZeroes { unmap }, with),
+            _ => self.start_write(id, with),
+        }
+    }
+
+    /// A change that had to wait asks again.
+    pub(super) fn retry_held(&mut self, with: &mut Surroundings<'_>) {
+        if let Some(id) = self.held {
+            self.start_change(id, with);
+            if self.held.is_none() {
+                self.advance(with);
+            }
+        }
+    }
+
+    /// The job is over, whatever became of it.
+    pub(super) fn finish(&mut self, id: JobId, with: &mut Surroundings<'_>) {
+        with.gate.leave(self.jobs.get(id).pass);
+        self.jobs.release(id, with.pool);
+    }
+
+    fn start_write(&mut self, id: JobId, with: &mut Surroundings<'_>) {
         let job = self.jobs.get_mut(id);
         let Some(buffer) = job.buffer.clone() else { return };
         job.waiting = 1;
@@ -167,14 +215,23 @@ impl Connection {
         let job = self.jobs.get_mut(id);
         let cookie = job.request.cookie;
         if broken {
-            return self.jobs.release(id, with.pool);
+            return self.finish(id, with);
         }
         if let Some(errno) = job.failed {
             self.answer_refusal(cookie, &Refusal::from_errno(errno));
-            return self.jobs.release(id, with.pool);
+            return self.finish(id, with);
+        }
+        if let Some(edges) = job.edges.take() {
+            self.write_edges(id, &edges, with);
+            // Referred to by the requests just made, if at all.
+            return with.pool.put(edges);
         }
         match (job.plan, &job.buffer) {
             (Plan::Read { .. }, Some(buffer)) => {
+                let span = Span::of(&job.request, with.offer);
+                if let ([run], false) = (&mut job.runs[..], span.is_whole()) {
+                    run.narrow(span.lead, job.request.len);
+                }
                 // SAFETY: every engine request of the job is done and nothing of it is being sent yet.
                 unsafe {
                     match job.runs.first_mut() {
@@ -198,6 +255,6 @@ impl Connection {
             }
             _ => self.outbox.replies().extend_from_slice(&simple_reply(0, cookie)),
         }
-        self.jobs.release(id, with.pool);
+        self.finish(id, with);
     }
 }

@@ -16,6 +16,7 @@ use rustix::io::Errno as SystemError;
 use rustix::net::{Shutdown, SocketFlags};
 
 use super::buffers::BufferPool;
+use super::bytewise::Gate;
 use super::connection::{Connection, Scratch, Surroundings};
 use super::handshake::{MAX_STRING_BYTES, Offer};
 use super::listen::NbdListener;
@@ -50,6 +51,7 @@ pub struct NbdServer {
     listen_error: Option<Errno>,
     connections: [Option<Box<Connection>>; MAX_CONNECTIONS],
     pool: BufferPool,
+    gate: Gate,
     scratch: Scratch,
     stopping: bool,
     closed: bool,
@@ -87,6 +89,7 @@ impl NbdServer {
             listen_error: None,
             connections: [const { None }; MAX_CONNECTIONS],
             pool: BufferPool::default(),
+            gate: Gate::default(),
             scratch: Scratch::default(),
             stopping: false,
             closed: false,
@@ -185,7 +188,8 @@ impl NbdServer {
     fn with(&mut self, index: usize, cx: &mut dyn ExportCx, act: impl FnOnce(&mut Connection, &mut Surroundings<'_>)) {
         if let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) {
             let scratch = &mut self.scratch;
-            act(connection, &mut Surroundings { cx, pool: &mut self.pool, offer: &self.offer, scratch });
+            let gate = &mut self.gate;
+            act(connection, &mut Surroundings { cx, pool: &mut self.pool, offer: &self.offer, gate, scratch });
         }
     }
 
@@ -193,9 +197,16 @@ impl NbdServer {
     fn settle(&mut self, cx: &mut dyn ExportCx) {
         let mut left = false;
         for index in 0..MAX_CONNECTIONS {
-            self.with(index, cx, |connection, with| connection.end_turn(with));
+            self.with(index, cx, |connection, with| {
+                if connection.held.is_none() {
+                    with.gate.give_up(index as u16);
+                }
+                connection.retry_held(with);
+                connection.end_turn(with);
+            });
             if self.connections[index].as_ref().is_some_and(|connection| connection.is_closed()) {
                 self.connections[index] = None;
+                self.gate.give_up(index as u16);
                 left = true;
             }
         }
@@ -241,6 +252,8 @@ impl Export for NbdServer {
     }
 
     fn on_done(&mut self, tag: u64, result: Result<(), Errno>, cx: &mut dyn ExportCx) {
+        // Whoever waits at the gate is asked at the end of a turn; this may be behind the last one before a sleep.
+        self.busy |= self.gate.is_contended();
         let (index, job) = untag(tag);
         self.with(usize::from(index), cx, |connection, with| connection.on_done(job, result, with));
     }

@@ -121,7 +121,7 @@ pub fn plan(request: &RequestHeader, offer: &Offer, session: Session) -> Result<
     }
     let whole_blocks = request.offset.is_multiple_of(u64::from(offer.min_block_bytes))
         && request.len.is_multiple_of(offer.min_block_bytes);
-    if !whole_blocks {
+    if !whole_blocks && !session.any_size {
         return Err(UNALIGNED);
     }
     if plan.payload_bytes(request) > MAX_PAYLOAD_BYTES {
