@@ -129,7 +129,9 @@ async function settled(instance: CrashInstance): Promise<void> {
     await until('no record of a move is left', SETTLE_LIMIT_MS, async () => {
       if (instance.moveRecords().length > 0) return undefined;
       await instance.reachable();
-      return instance.moveRecords().length === 0 ? true : undefined;
+      // The records are gone a moment before the host is done with the move, and until then the next one is refused.
+      const { output } = await instance.ask('Get-VMStorageMove', { Name: [VM_NAME], Active: true });
+      return output.length === 0 && instance.moveRecords().length === 0 ? true : undefined;
     });
   } catch (error) {
     if (!(error instanceof Stuck)) throw error;
