@@ -20,6 +20,7 @@ import { Claims } from './claims.js';
 import { checkMove, holderName, type CheckedMove } from './check.js';
 import { inQuiet } from './quiet.js';
 import { Later } from './later.js';
+import { Lingering } from './lingering.js';
 import { Diary } from './diary.js';
 import { Ledger, type LedgerEntry } from './ledger.js';
 import { asMoveError, notTakenUp, ofTheSystem } from './move-error.js';
@@ -61,6 +62,7 @@ export class StorageMoves {
   readonly receipts: Receipts;
   readonly #space: Space;
   readonly #later: Later;
+  readonly #lingering = new Lingering();
   readonly #queue: JobQueue<MoveStatus, MoveReceipt>;
   readonly #plans = new Map<string, CheckedMove['plan']>();
   /** Entries of VMs that have a journal, until `recover` has said whose it is. */
@@ -443,7 +445,8 @@ export class StorageMoves {
 
   #scene(control: MoveControl, entry: LedgerEntry, from: EntryPoint): Scene {
     const phase = from === 'release' ? 'release' : from === 'follow' ? 'copy' : 'prepare';
-    return new Scene(this.ports, this.ledger, this.receipts, control, entry, phase, () => this.#gate(), from !== 'prepare');
+    const gate = (): Promise<void> => this.#gate();
+    return new Scene(this.ports, this.ledger, this.receipts, control, entry, phase, gate, from !== 'prepare', this.#lingering);
   }
 
   #finishLater(entry: LedgerEntry, claims: Claims): void {

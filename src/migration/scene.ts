@@ -4,6 +4,7 @@ import type { MovePhase, MovePlan, MoveStatus } from '../model/move.js';
 import type { JobControl } from '../jobs/job.js';
 import type { Ledger, LedgerEntry, LedgerState } from './ledger.js';
 import type { MigrationPorts, WorkerClient } from './ports.js';
+import { Lingering } from './lingering.js';
 import { Tracker } from './progress.js';
 import type { Receipts } from './receipts.js';
 import { isLost, withBackOff, workerBackOff } from './repeat.js';
@@ -32,6 +33,8 @@ export class Scene {
     readonly gate: () => Promise<void> = async () => undefined,
     /** False for a move that is about to write its first record. */
     isRecorded = true,
+    /** Of all moves together: a later attempt at this one has a scene of its own. */
+    readonly lingering = new Lingering(),
   ) {
     this.#entry = entry;
     this.#isRecorded = isRecorded;

@@ -7,8 +7,8 @@
  *     ─► folders we made, if empty ─► worker: end the journal ─► ledger removed
  * ```
  *
- * What cannot be deleted now, because its file system is gone or broken, does not hold up the VM: the ledger entry stays and
- * `later.ts` tries again until it is done.
+ * What cannot be deleted now, because its file system is gone, broken or hangs, holds up neither the VM nor the answer to a stop: the
+ * ledger entry stays and `later.ts` tries again until it is done.
  */
 import * as path from 'node:path';
 import { VmStorageError } from '../model/errors.js';
@@ -17,8 +17,15 @@ import type { TargetFile } from './check.js';
 import { bornAfter, readIdentity, sameFile } from './identity.js';
 import type { LedgerEntry, LedgerTarget } from './ledger.js';
 import type { FileFacts } from './ports.js';
+import { LINGERS } from './lingering.js';
 import { isAtIt, type Scene } from './scene.js';
 import { wouldBeSeen } from './vanished.js';
+
+/**
+ * How long cleaning the destination may take before the move's end is told without it. The worker has had 5 s before (it deletes the
+ * targets itself), and whoever asked for the stop waits for 10 (`stopPatienceMs` of the client).
+ */
+const CLEAN_PATIENCE_MS = 3_000;
 
 /** `committed`: it was too late, the switch is durable and the move must be completed instead. */
 export type Undone = 'undone' | 'remains' | 'committed';
@@ -40,11 +47,13 @@ export async function undo(scene: Scene, reason: string): Promise<Undone> {
 
 /** The part that needs no worker for its first half and may have to wait for a file system to come back. */
 export async function cleanDestination(scene: Scene): Promise<Undone> {
-  const clean = await allGone(scene);
+  const { moveId } = scene.plan;
+  const clean = await scene.lingering.within(moveId, CLEAN_PATIENCE_MS, () => allGone(scene));
+  if (clean === LINGERS) scene.ports.log.warn({ moveId }, 'the destination does not let go of its files; it is cleaned when it does');
   killPoint('host:cleaned');
   await endJournal(scene);
   killPoint('host:undone');
-  if (!clean) return 'remains';
+  if (clean !== true) return 'remains';
   await scene.ledger.remove(scene.plan.moveId);
   return 'undone';
 }

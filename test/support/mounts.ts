@@ -2,12 +2,13 @@
  * File systems of a test's own, for root: small, read-only, vanishing, or hanging. Each takes itself away again.
  *
  *   tmpfs                                          a size that is reached
- *   ext4 ─ loop device ─ FUSE ─ qemu-storage-daemon    SIGSTOP of the daemon: every request hangs until SIGCONT;
+ *   ext4, xfs, btrfs ─ loop device ─ FUSE ─ qemu-storage-daemon    SIGSTOP of the daemon: every request hangs until SIGCONT;
  *                                                  its blkdebug driver: a sector that cannot be written
+ *                                        ─ NBD ─ nbdkit with its delay filter: every write takes so long
  */
 import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, constants, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { mkdir, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -66,10 +67,13 @@ export async function loopDevice(file: string): Promise<Mount> {
   return { path, [Symbol.asyncDispose]: async () => void (await run('losetup', ['--detach', path])) };
 }
 
-async function makeExt4(file: string, sizeBytes: number): Promise<void> {
+export type FileSystemKind = 'ext4' | 'xfs' | 'btrfs';
+
+async function makeFileSystem(kind: FileSystemKind, file: string, sizeBytes: number): Promise<void> {
   await writeFile(file, '');
   await truncate(file, sizeBytes);
-  await run('mkfs.ext4', ['-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0,nodiscard', file]);
+  if (kind === 'ext4') await run('mkfs.ext4', ['-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0,nodiscard', file]);
+  else await run(`mkfs.${kind}`, ['-q', '-f', file]);
 }
 
 /** An ext4 that can be taken out under its users, and put back. */
@@ -82,7 +86,7 @@ export class LooseDisk implements Mount {
   static async mount(folder: string, sizeBytes: number): Promise<LooseDisk> {
     const path = join(folder, 'disk');
     await mkdir(path, { recursive: true });
-    await makeExt4(join(folder, 'loose.img'), sizeBytes);
+    await makeFileSystem('ext4', join(folder, 'loose.img'), sizeBytes);
     const disk = new LooseDisk(path, await loopDevice(join(folder, 'loose.img')));
     await disk.comeBack();
     return disk;
@@ -103,11 +107,38 @@ export class LooseDisk implements Mount {
   }
 }
 
-/** An ext4 of `sizeBytes` whose bottom is a process. */
+export interface DaemonDiskOptions {
+  /** Default: ext4. */
+  readonly kind?: FileSystemKind;
+  readonly brokenSectors?: readonly number[];
+  /** What each write of the device takes; up to 16 at a time. */
+  readonly writeMs?: number;
+}
+
+/** nbdkit over `file`: writes take `writeMs`. */
+async function serveSlowly(file: string, socket: string, writeMs: number): Promise<ChildProcess> {
+  const words = ['-f', '-U', socket, '--filter=delay', 'file', file, `delay-write=${writeMs}ms`];
+  const nbdkit = spawn('nbdkit', words, { stdio: ['ignore', 'ignore', 'inherit'] });
+  process.once('exit', () => nbdkit.kill('SIGKILL'));
+  await until('nbdkit listens', () => {
+    if (nbdkit.exitCode !== null) throw new Error(`nbdkit ended with ${nbdkit.exitCode}`);
+    return existsSync(socket) || undefined;
+  });
+  return nbdkit;
+}
+
+async function endChild(child: ChildProcess): Promise<void> {
+  const exit = once(child, 'exit');
+  child.kill('SIGTERM');
+  await exit;
+}
+
+/** A file system of `sizeBytes` whose bottom is a process. */
 export class DaemonDisk implements Mount {
   readonly path: string;
   private constructor(
     private readonly daemon: ChildProcess,
+    private readonly slow: ChildProcess | null,
     private readonly exported: string,
     private readonly loop: Mount,
     path: string,
@@ -115,16 +146,22 @@ export class DaemonDisk implements Mount {
     this.path = path;
   }
 
-  static async mount(folder: string, sizeBytes: number, brokenSectors: readonly number[] = []): Promise<DaemonDisk> {
+  static async mount(
+    folder: string,
+    sizeBytes: number,
+    { kind = 'ext4', brokenSectors = [], writeMs = 0 }: DaemonDiskOptions = {},
+  ): Promise<DaemonDisk> {
     const [back, exported, path] = [join(folder, 'back.img'), join(folder, 'exported.img'), join(folder, 'disk')];
     await mkdir(path, { recursive: true });
-    await makeExt4(back, sizeBytes);
+    await makeFileSystem(kind, back, sizeBytes);
     await writeFile(exported, '');
+    const socket = join(folder, 'slow.sock');
+    const slow = writeMs > 0 ? await serveSlowly(back, socket, writeMs) : null;
     const errors = brokenSectors.map((sector) => ({ event: 'none', iotype: 'write', errno: 5, sector, once: false, immediately: false }));
     const blockdev = {
       driver: 'blkdebug',
       'node-name': 'disk',
-      image: { driver: 'file', filename: back },
+      image: slow ? { driver: 'nbd', server: { type: 'unix', path: socket } } : { driver: 'file', filename: back },
       ...(errors.length > 0 && { 'inject-error': errors }),
     };
     const daemon = spawn(
@@ -140,7 +177,7 @@ export class DaemonDisk implements Mount {
     });
     const loop = await loopDevice(exported);
     await run('mount', [loop.path, path]);
-    return new DaemonDisk(daemon, exported, loop, path);
+    return new DaemonDisk(daemon, slow, exported, loop, path);
   }
 
   get daemonPid(): number {
@@ -151,9 +188,8 @@ export class DaemonDisk implements Mount {
     this.daemon.kill('SIGCONT');
     await unmount(this.path);
     await this.loop[Symbol.asyncDispose]();
-    const exit = once(this.daemon, 'exit');
-    this.daemon.kill('SIGTERM');
-    await exit;
+    await endChild(this.daemon);
+    if (this.slow) await endChild(this.slow);
     if (isMounted(this.exported)) execFileSync('umount', ['-l', this.exported]);
   }
 }

@@ -104,7 +104,7 @@ describe.skipIf(lacks('root', 'qemu-system-x86_64', 'qemu-img', 'guest'))('a gue
   describe.skipIf(lacks('qemu-storage-daemon', 'mkfs.ext4', 'losetup') || lacksHangingDisks())('is a disk that', () => {
     it('cannot write one of its sectors (EIO)', async () => {
       const broken = Array.from({ length: 8 }, (_, i) => (200 + 100 * i) * SECTORS_PER_MIB);
-      await using disk = await DaemonDisk.mount(at('broken'), 2 * GIB, broken);
+      await using disk = await DaemonDisk.mount(at('broken'), 2 * GIB, { brokenSectors: broken });
       expect(await reasonOf(vm.move(disk.path))).toMatch(
         /^StorageFailure: .*The destination '\S*\/broken\/.*' of disk \d (failed|could not be flushed): Input\/output error/,
       );
