@@ -4,7 +4,7 @@
  */
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -62,7 +62,11 @@ describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img', 'xxhsum', 'split', 'perl
       env: environment,
       timeout: LIMIT_MS,
     });
-    expect(stdout.trimEnd().split('\n').at(-1)).toBe(join(slow(), 'web01.vhdx'));
+    const disk = join(slow(), 'web01.vhdx');
+    expect(stdout.trimEnd().split('\n').at(-1)).toBe(disk);
+    expect(readdirSync(fast(), { recursive: true }).filter((name) => String(name).endsWith('.vhdx'))).toEqual([]);
+    // -U: the machine runs.
+    await run('qemu-img', ['check', '-U', '-f', 'vhdx', disk]);
   });
 
   it('without it: the same, a disk is served, and the receipt is recomputed by hand while the machine runs', async () => {

@@ -1,7 +1,7 @@
 /** The command as a process: what goes to which stream, exit codes, one JSON document, Ctrl+C, and starting the host. */
 import { execFile, spawn } from 'node:child_process';
 import { access, mkdtemp, readdir, symlink } from 'node:fs/promises';
-import { existsSync } from 'node:fs';
+import { constants, existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { checkoutFolder } from '../../src/powershell/checkout.js';
@@ -38,6 +38,10 @@ describe('vmstorage', () => {
       child.stdin?.end();
     });
   }
+
+  it('npx may execute it, which npm sees to only where it never did before', async () => {
+    await expect(access(main, constants.X_OK)).resolves.toBeUndefined();
+  });
 
   it('--help lists the cmdlets, and -? of one shows its syntax', async () => {
     await expect((await vmstorage(['--help'])).stdout).toMatchFileSnapshot('../golden/cli/help.txt');
