@@ -1,7 +1,7 @@
 //! Everything that depends on the clock: how long a guest waits for the target, a lock is held, a target may be silent.
 
 use super::copier::{Lock, LockFor};
-use super::limits::{LOCK_WAIT_FACTOR, SHARE_STEP_BYTES};
+use super::limits::{LOCK_WAIT_FACTOR, LOST_TIME_US, SHARE_STEP_BYTES};
 use super::machine::Move;
 use super::stage::{Half, Halves, Stage, SwitchStep};
 use super::vocabulary::*;
@@ -9,6 +9,7 @@ use super::writes::{LockIndex, Owner};
 
 impl Move {
     pub(super) fn check_deadlines(&mut self, now_us: u64, out: &mut Vec<Action>) {
+        self.leave_out_lost_time(now_us);
         self.give_up_late_halves(now_us, out);
         self.break_old_locks(now_us, out);
         self.check_silence(now_us, out);
@@ -19,6 +20,18 @@ impl Move {
             && now_us.saturating_sub(self.ready_since_us) > self.limits.prepared_patience_us
         {
             self.abort_switch(now_us, out);
+        }
+    }
+
+    /// While nobody ticks, nobody listens either: a worker that was stopped (SIGSTOP, a debugger, a suspended machine) does not take that
+    /// time for the target's silence.
+    fn leave_out_lost_time(&mut self, now_us: u64) {
+        let gap_us = now_us.saturating_sub(self.ticked_us.unwrap_or(now_us));
+        self.ticked_us = Some(now_us);
+        if gap_us > LOST_TIME_US {
+            for disk in &mut self.disks {
+                disk.target_heard_us = (disk.target_heard_us + gap_us).min(now_us);
+            }
         }
     }
 

@@ -73,6 +73,9 @@ pub(super) const EXAMINED_MAX: u32 = 16;
 /// each that ends is one.
 pub(super) const STARTED_AT_ONCE: u32 = 4;
 
+/// Ticks further apart than this mean that the worker itself stood still. They are due every 25 ms.
+pub(super) const LOST_TIME_US: u64 = 2_000_000;
+
 /// After a collision the copier stays careful for so long.
 pub(super) const CONTENDED_US: u64 = 100_000;
 

@@ -69,6 +69,8 @@ pub struct Move {
     pub(super) end_after_revert: Option<EndReason>,
     pub(super) fell_behind_while_reverting: bool,
 
+    /// The last tick.
+    pub(super) ticked_us: Option<u64>,
     pub(super) stop_asked: bool,
     pub(super) end_reason: EndReason,
     pub(super) target_retries: u32,
@@ -158,6 +160,7 @@ impl Move {
             committed_may_be_seen: false,
             end_after_revert: None,
             fell_behind_while_reverting: false,
+            ticked_us: None,
             stop_asked: false,
             end_reason: EndReason::Stopped,
             target_retries: 0,

@@ -58,6 +58,18 @@ fn a_target_half_older_than_250_ms_is_given_up_and_mirroring_waits_for_the_targe
 }
 
 #[test]
+fn time_in_which_the_worker_itself_stood_still_is_not_the_targets_silence() {
+    let mut bench = Bench::mirroring(&[64]);
+    bench.write(0, 0, chunks(7, 1));
+    bench.source(0);
+    let ends = |actions: Vec<Action>| actions.iter().any(|a| matches!(a, Action::Ending { .. }));
+    assert!(!ends(bench.later(MS)));
+    assert!(!ends(bench.later(35_000_000)), "stopped for 35 s, and the answer is taken behind the first tick");
+    let seconds = (1..=31).find(|_| ends(bench.later(1_000_000)));
+    assert!(matches!(seconds, Some(29..=31)), "what follows counts from there: {seconds:?} s");
+}
+
+#[test]
 fn a_target_silent_for_30_s_fails_the_move_with_the_guest_unharmed() {
     let mut bench = Bench::mirroring(&[64]);
     bench.write(0, 0, chunks(7, 1));
