@@ -67,11 +67,12 @@ fn a_worker_that_finds_a_cancelled_move_serves_before_its_targets_are_deleted() 
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let Some(destination) = Freezer::mount(folder.path()) else { return };
     let (source, target) = (folder.path().join("source"), destination.0.join("target"));
+    let journal = folder.path().join("journal");
+    leave_journal(&journal, &source, &target, DISK_BYTES, JournalPhase::Cancelled);
+    // In the order of a move: what is older than its journal is not its target, and is not deleted.
     for path in [&source, &target] {
         std::fs::File::create(path).unwrap().set_len(DISK_BYTES).unwrap();
     }
-    let journal = folder.path().join("journal");
-    leave_journal(&journal, &source, &target, DISK_BYTES, JournalPhase::Cancelled);
     destination.freeze();
     let worker = Arc::new(Worker::start(Arc::new(|| {})).unwrap());
     let serving = Arc::clone(&worker);

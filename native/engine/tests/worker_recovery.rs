@@ -27,9 +27,11 @@ fn new_disk(path: PathBuf) -> PathBuf {
 #[test]
 fn a_move_that_waits_for_what_its_predecessor_left_at_the_target_can_be_stopped() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let (source, target) = (new_disk(folder.path().join("source")), new_disk(folder.path().join("target")));
+    let (source, target) = (new_disk(folder.path().join("source")), folder.path().join("target"));
     let journal = folder.path().join("journal");
     leave_journal(&journal, &source, &target, DISK_BYTES, JournalPhase::Mirror);
+    // In the order of a move: what is older than its journal is not its target, and is not deleted.
+    new_disk(target.clone());
     // A write of the dead worker that hangs in the kernel keeps its lock.
     let fence = std::fs::File::open(&target).unwrap();
     flock(&fence, FlockOperation::LockExclusive).unwrap();
