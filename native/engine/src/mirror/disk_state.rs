@@ -73,6 +73,8 @@ pub(super) struct DiskState {
     pub repaired: ChunkMap,
     /// Attempts to compare a unit. Memory that no attempt has touched costs nothing.
     pub attempts: Vec<u8>,
+    /// The unit compared last, and when.
+    pub last_compared: Option<(u64, u64)>,
     /// What is known of holes.
     pub holes: Holes,
 
@@ -138,6 +140,7 @@ impl DiskState {
             written_since: per_unit(),
             repaired: per_unit(),
             attempts: vec![0; units as usize],
+            last_compared: None,
             holes: Holes::new(units),
             writes: WriteTable::with_room(REQUESTS_FORESEEN),
             flushes: Vec::with_capacity(REQUESTS_FORESEEN),

@@ -76,6 +76,9 @@ pub(super) const STARTED_AT_ONCE: u32 = 4;
 /// Ticks further apart than this mean that the worker itself stood still. They are due every 25 ms.
 pub(super) const LOST_TIME_US: u64 = 2_000_000;
 
+/// A disk whose last comparison is older than this is read once more before the switch.
+pub(super) const COMPARED_RECENTLY_US: u64 = 1_000_000;
+
 /// After a collision the copier stays careful for so long.
 pub(super) const CONTENDED_US: u64 = 100_000;
 

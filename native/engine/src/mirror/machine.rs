@@ -277,7 +277,11 @@ impl Move {
             self.enter(Stage::Verify, out);
             self.recorder.want(JournalPhase::Verify, self.attempt);
         }
-        if self.stage == Stage::Verify && now_us >= self.switch_after_us && self.is_synchronized() {
+        if self.stage == Stage::Verify
+            && now_us >= self.switch_after_us
+            && self.is_synchronized()
+            && !self.compare_stale_disks_again(now_us)
+        {
             self.begin_switch(now_us, out);
         }
         if self.stage == Stage::Switch(SwitchStep::Ready) {

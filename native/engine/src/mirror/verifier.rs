@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::copier::LockFor;
-use super::limits::{COMPARES_BEFORE_LOCK, EXAMINED_MAX, STARTED_AT_ONCE};
+use super::limits::{COMPARED_RECENTLY_US, COMPARES_BEFORE_LOCK, EXAMINED_MAX, STARTED_AT_ONCE};
 use super::machine::Move;
 use super::vocabulary::*;
 use super::writes::{LockIndex, chunks_of};
@@ -148,6 +148,7 @@ impl Move {
                 state.unverified.clear(unit..unit + 1);
                 state.written_since.clear(unit..unit + 1);
                 state.attempts[unit as usize] = 0;
+                state.last_compared = Some((unit, now_us));
                 self.counters.compared_bytes += range.len;
             }
             VerifyOutcome::Different if state.repaired.get(unit) => {
@@ -177,6 +178,21 @@ impl Move {
             let offset = state.unit_bytes(unit).start;
             self.fail(EndReason::VerificationTooSlow { disk, offset }, now_us, out);
         }
+    }
+
+    /// One unit of each disk that was not read for a while is to be compared again: true when there is one. A disk may have waited hours
+    /// for the others of its move, and a target that has become unreadable meanwhile must not become the virtual machine's.
+    pub(super) fn compare_stale_disks_again(&mut self, now_us: u64) -> bool {
+        let mut some = false;
+        for state in &mut self.disks {
+            if let Some((unit, at_us)) = state.last_compared
+                && now_us.saturating_sub(at_us) > COMPARED_RECENTLY_US
+            {
+                state.unverified.set(unit..unit + 1);
+                some = true;
+            }
+        }
+        some
     }
 
     pub(super) fn is_all_verified(&self) -> bool {

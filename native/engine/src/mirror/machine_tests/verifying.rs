@@ -61,3 +61,31 @@ fn units_written_after_they_were_compared_are_counted() {
     assert_eq!(bench.machine.units_written_since(0), 1);
     assert_eq!(bench.machine.progress().verified_bytes, 16 * CHUNK, "both sides got it: still verified");
 }
+
+#[test]
+fn a_disk_that_waited_long_for_another_is_read_once_more_before_the_switch() {
+    let done = |disk, slot, outcome| Event::VerifyDone { disk, slot, outcome };
+    let slots = |actions: &[Action]| -> Vec<(u32, u32)> {
+        let place = |a: &Action| if let Action::Verify { disk, slot, .. } = a { Some((*disk, *slot)) } else { None };
+        actions.iter().filter_map(place).collect()
+    };
+    let begins =
+        |actions: &[Action]| actions.iter().any(|a| matches!(a, Action::FlushTarget { flush: Flush::Own(_), .. }));
+    let mut bench = Bench::mirroring(&[16, 16]);
+    bench.on(done(0, 0, VerifyOutcome::Equal));
+    bench.later(900 * MS);
+    bench.later(900 * MS);
+    let actions = bench.on(done(1, 1, VerifyOutcome::Equal)).to_vec();
+    assert!(!begins(&actions));
+    let [(0, slot)] = slots(&actions)[..] else { panic!("only disk 0 waited: {actions:?}") };
+    let gone = bench.on(done(0, slot, VerifyOutcome::TargetError(libc::EIO))).to_vec();
+    let reason = EndReason::TargetFailed { disk: 0, errno: libc::EIO };
+    assert!(gone.contains(&Action::Ending { reason }), "a target that has become unreadable: {gone:?}");
+
+    let mut bench = Bench::mirroring(&[16, 16]);
+    bench.on(done(0, 0, VerifyOutcome::Equal));
+    bench.later(900 * MS);
+    bench.later(900 * MS);
+    bench.on(done(1, 1, VerifyOutcome::Equal));
+    assert!(begins(bench.on(done(0, slot, VerifyOutcome::Equal))), "and then the switch begins");
+}
