@@ -2,7 +2,7 @@
  * A parameter that is accepted is acted upon. Every cmdlet's handler gets every parameter of each of its sets, and what it does not look at
  * is found here: act on it, or refuse it by its definition (notImplemented, inForce).
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,7 +14,7 @@ import type { CmdletContext, CmdletHandler, Migration } from '../../../src/host/
 import { VmStorageError } from '../../../src/model/errors.js';
 import { moveMethods } from '../../../src/migration/methods.js';
 import type { WireValue } from '../../../src/protocol/messages.js';
-import { allOver, reached, vmId as movedVm, World } from '../migration/world.js';
+import { allOver, reached, Steps, toFolder, vmId as movedVm, World } from '../migration/world.js';
 import { makeStage, type Stage } from './stage.js';
 
 /** What a parameter is read by, when it is not the handler. */
@@ -159,6 +159,7 @@ async function handlerOf(name: CmdletName): Promise<{ handler: CmdletHandler; va
   const move = moveMethods(moves, ports)[name]!;
   const object = { $t: 'VirtualMachine', Id: movedVm };
   const isMove = name === 'Move-VMStorage';
+  if (name === 'Resolve-VMStorageMove') return { handler: await undecided(), values: { Name: 'web01', Use: 'Source' } };
   if (!isMove) {
     world.worker.holdAt = 'verify'; // a move that goes on, to be shown and stopped
     void looksAt(
@@ -170,6 +171,21 @@ async function handlerOf(name: CmdletName): Promise<{ handler: CmdletHandler; va
     settled = () => allOver(moves);
   }
   return { handler: move, values: { ...moving, Name: isMove ? 'web01' : ['web01'], VM: isMove ? object : [object] } };
+}
+
+/** Its handler, on a host that was killed in a move whose journal is lost. */
+async function undecided(): Promise<CmdletHandler> {
+  world.worker.holdAt = 'verify';
+  const steps = new Steps();
+  const first = world.host(steps);
+  await first.moves.submit(first.ports.registry.byId(movedVm)!, toFolder(world.fast));
+  await reached(() => world.worker.steps.includes('mirror'));
+  await steps.kill();
+  world.worker.listeners.clear();
+  world.worker.pid = null;
+  rmSync(world.journal(movedVm));
+  const { moves, ports } = world.host();
+  return moveMethods(moves, ports)['Resolve-VMStorageMove']!;
 }
 
 describe('every parameter that is accepted is looked at', () => {
