@@ -12,18 +12,19 @@ export default defineCmdlet({
   synopsis: 'Says which files are the disks of a virtual machine, where the records of its move do not.',
   description:
     'A move writes down how far it is in a journal, in a record of the host and in the registry. When one of them is damaged, missing or an older copy, and they do not agree on which files hold ' +
-    'the newest data, the virtual machine waits and Get-VM says why. This cmdlet tells what is known of each side (-InformationAction Continue, or -WhatIf to look only), asks, and makes the files ' +
-    'of one side the disks. Nothing is deleted: the other files stay, and so do the records, under another name. An own cmdlet: Hyper-V does not have it.',
+    'the newest data, the virtual machine waits and Get-VM says why. This cmdlet tells what is known of each side and of each record in its question, and with -WhatIf; then it makes the files ' +
+    'of one side the disks. It always asks, unless -Force is given; a script that nobody can answer for has to give it. Nothing is deleted: the other files stay, and so do the records, under ' +
+    'another name. An own cmdlet: Hyper-V does not have it.',
   examples: [
     {
       title: 'Look',
-      code: 'Resolve-VMStorageMove web01 -Use Destination -WhatIf -InformationAction Continue',
-      remarks: 'Tells what is known of each side, and changes nothing.',
+      code: 'Resolve-VMStorageMove web01 -Use Destination -WhatIf',
+      remarks: 'Tells what is known of each side and of each record, and changes nothing.',
     },
     {
       title: 'Decide',
       code: 'Resolve-VMStorageMove -VMName web01 -Use Destination',
-      remarks: 'Asks, then web01 goes on with the files it was moved to.',
+      remarks: 'Tells the same and asks, then web01 goes on with the files it was moved to.',
     },
   ],
   parameters: {

@@ -95,7 +95,7 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
     log,
     paths,
     registry,
-    judge: (vmId, journal) => records.judge(vmId, journal),
+    records,
     inUse: (vmId) => hypervisor.state(vmId) !== 'Off' || locks.isMoving(vmId),
   });
   const services: HostServices = {

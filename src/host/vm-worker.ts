@@ -55,6 +55,8 @@ export interface VmWorkerOptions extends WorkerStarterOptions {
   readonly marksPath: string;
   /** Throws why nothing may be served: the records of a move contradict each other. `journal`: what stands in it, if there is one. */
   readonly judge: (journal: JournalStatus | null) => Promise<void>;
+  /** Throws the same for a journal that was damaged or lost, and any other cause as it is. */
+  readonly refuseUnreadable: (cause: unknown) => Promise<never>;
   /** Disks as the registry has them now; asked before each `serve`. */
   readonly disks: () => readonly ServedDisk[];
 }
@@ -264,9 +266,11 @@ export class VmWorker implements WorkerClient {
 
   /** Before anything is served: the worker's journal against what the host has written down. */
   async #judge(link: WorkerLink, lockWaitMs: number = SERVE_LIMIT_MS / 2): Promise<void> {
-    const { journalPath, marksPath, judge } = this.options;
+    const { journalPath, marksPath, judge, refuseUnreadable } = this.options;
     const params = { journalPath, marksPath, lockWaitMs };
-    const { journal } = await link.call('readJournal', params, { timeoutMs: SERVE_LIMIT_MS, signal: this.#gone.signal });
+    const { journal } = await link
+      .call('readJournal', params, { timeoutMs: SERVE_LIMIT_MS, signal: this.#gone.signal })
+      .catch(refuseUnreadable);
     await judge(journal);
   }
 

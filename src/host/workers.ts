@@ -24,7 +24,10 @@ export interface HostWorkersOptions extends WorkerStarterOptions {
   /** Whether the VM needs its worker: it is not off, or it moves. */
   readonly inUse: (vmId: string) => boolean;
   /** Compares the records of the VM's move before its disks are served (src/migration/records.ts). */
-  readonly judge: (vmId: string, journal: JournalStatus | null) => Promise<void>;
+  readonly records: {
+    judge(vmId: string, journal: JournalStatus | null): Promise<void>;
+    refuseUnreadable(vmId: string, cause: unknown): Promise<never>;
+  };
 }
 
 export class HostWorkers implements Workers {
@@ -139,7 +142,8 @@ export class HostWorkers implements Workers {
         ...this.options,
         journalPath: paths.journal(vmId),
         marksPath: paths.marks(vmId),
-        judge: (journal) => this.options.judge(vmId, journal),
+        judge: (journal) => this.options.records.judge(vmId, journal),
+        refuseUnreadable: (cause) => this.options.records.refuseUnreadable(vmId, cause),
         disks: () => {
           const vm = registry.byId(vmId);
           if (!vm)

@@ -53,6 +53,14 @@ export class Records {
     return { entries: entries.filter((entry) => entry.plan.vmId === vmId), damaged: unreadable.filter(concerns) };
   }
 
+  /** Throws what keeps the disks of a VM from being served whose journal cannot be read, or is not there although the marks say one was. */
+  async refuseUnreadable(vmId: string, cause: unknown): Promise<never> {
+    if (!isDamage(cause)) throw cause;
+    const { entries } = await this.of(vmId);
+    const entry = entries.find(({ state }) => state !== 'undoing') ?? entries[0];
+    throw undecided(vmId, reasonOf(cause), entry?.plan, this.ports.paths.journal(vmId));
+  }
+
   /** Throws what keeps the VM's disks from being served. `journal`: what its worker has read, null when there is none. */
   async judge(vmId: string, journal: JournalStatus | null): Promise<void> {
     const { entries, damaged } = await this.of(vmId, journal?.plan.moveId);
@@ -79,10 +87,15 @@ export class Records {
   }
 }
 
+/** Of what an engine says of a journal: it was looked at and is not to be believed. Anything else may be otherwise when asked again. */
+export function isDamage(cause: unknown): boolean {
+  return cause instanceof VmStorageError && ['ImageCorrupt', 'ImageUnsupported', 'StorageFailure'].includes(cause.code);
+}
+
 function undecided(vmId: string, what: string, plan?: MovePlan, file?: string): VmStorageError {
   const sides = plan?.disks.map(({ source, target }) => `'${source}' or '${target}'`).join(', ');
   const between = sides === undefined ? '' : ` The disks are ${sides}.`;
-  const where = file === undefined ? '' : ` ('${file}')`;
+  const where = file === undefined || what.includes(file) ? '' : ` ('${file}')`;
   return new VmStorageError(
     'InvalidState',
     `It is not certain which files are the disks of the virtual machine: ${what}${where}.${between} Nothing is served and nothing is deleted until Resolve-VMStorageMove says which`,

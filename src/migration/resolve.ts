@@ -13,7 +13,7 @@ import type { MovePlan } from '../model/move.js';
 import type { VmConfiguration } from '../model/vm.js';
 import { asMoveError } from './move-error.js';
 import type { CmdletContext, JournalStatus, MigrationPorts, VmRecord } from './ports.js';
-import { Records, registrySays } from './records.js';
+import { isDamage, Records, registrySays } from './records.js';
 import type { StorageMoves } from './moves.js';
 import { findOne } from './named-vms.js';
 import { readVm } from './request.js';
@@ -36,23 +36,33 @@ interface Known {
 
 export async function resolveMove(context: CmdletContext, moves: StorageMoves, ports: MigrationPorts): Promise<void> {
   const vm = findOne(readVm(context.bound), ports);
-  const use = context.bound['Use'] as Use;
+  const use = readUse(context.bound['Use']);
   const { id, name } = vm.configuration;
   refuseServed(vm, ports);
   const known = await whatIsKnown(vm, ports);
   const why = await whyUndecided(id, known, ports);
   if (why === null) throw agreed(name);
   if (known.plan === null) throw noSides(name, known);
-  for (const line of await tell(known, known.plan, ports)) await context.information(line);
+  const facts = (await tell(known, known.plan, ports)).map((fact) => `  ${fact}`);
+  const told = ['What is known:', ...facts].join('\n');
   const files = known.plan.disks.map((disk) => `"${use === 'Source' ? disk.source : disk.target}"`).join(', ');
   const sentence = `Resolve-VMStorageMove will make ${files} the disks of the virtual machine "${name}".`;
-  if (!(await context.shouldProcess(sentence, 'Resolve-VMStorageMove'))) return;
-  const question = `Writes that only the other files hold are not seen by the virtual machine any more. Are you sure that ${files} hold the newest data?`;
-  if (context.bound['Force'] !== true && !(await context.shouldContinue(question, 'Resolve-VMStorageMove'))) return;
+  if (!(await context.shouldProcess(`${sentence}\n${told}`, 'Resolve-VMStorageMove'))) return;
+  // In the question itself: that is what a person sees wherever it is asked, in PowerShell and by the command.
+  const question = `Writes that only the other files hold are not seen by the virtual machine any more. Are you sure that the newest data is in ${files}?`;
+  const asked = `The records of the virtual machine "${name}" do not say which files are its disks. ${told}\n${question}`;
+  if (context.bound['Force'] !== true && !(await context.shouldContinue(asked, 'Resolve-VMStorageMove'))) return;
   const kept = await decide(vm, known, known.plan, use, ports);
   await moves.resolved(id);
   for (const file of kept) await context.verbose(`The record was kept as '${file}'.`);
-  await context.information(`The virtual machine "${name}" uses ${files}. The other files were left as they are.`);
+  await context.verbose(`The virtual machine "${name}" uses ${files}. The other files were left as they are.`);
+}
+
+/** PowerShell takes a value of a ValidateSet in any case and hands it on as it was written. */
+function readUse(given: unknown): Use {
+  const use = (['Source', 'Destination'] as const).find((one) => typeof given === 'string' && one.toLowerCase() === given.toLowerCase());
+  if (use === undefined) throw new VmStorageError('InvalidParameter', '-Use takes Source or Destination.');
+  return use;
 }
 
 /** What serves now goes on with what it has open; only when nothing is served can it be decided anew. */
@@ -77,6 +87,8 @@ async function whatIsKnown({ configuration: { id } }: VmRecord, ports: Migration
     const params = { journalPath: paths.journal(id), marksPath: paths.marks(id), lockWaitMs: JOURNAL_WAIT_MS };
     ({ journal } = await workers.tool((tool) => tool.call('readJournal', params)));
   } catch (cause) {
+    // Somebody still has it, or the look itself failed: that says nothing of the journal.
+    if (!isDamage(cause)) throw cause;
     journalError = asMoveError(cause).message;
   }
   const { entries, damaged } = await new Records(ports).of(id, journal?.plan.moveId);
@@ -90,7 +102,10 @@ async function whatIsKnown({ configuration: { id } }: VmRecord, ports: Migration
     plan,
     ledgerFiles: [
       ...entries.map((one) => ({ file: file(one.plan.moveId), says: one.state })),
-      ...damaged.map((one) => ({ file: one.file, says: `damaged (${asMoveError(one.cause).message})` })),
+      ...damaged.map((one) => ({
+        file: one.file,
+        says: asMoveError(one.cause).message.replace(`'${one.file}' is `, '').replace(/\.$/, ''),
+      })),
     ],
     registry: plan === null ? 'unknown' : registrySays(plan, ports.registry.byId(id)?.configuration),
   };

@@ -118,8 +118,19 @@ public abstract class HostCmdlet : PSCmdlet, IDisposable
         public void Error(ErrorRecord error) { if (cmdlet.Interrupted) { cmdlet.Say(error.Exception.Message); } else { cmdlet.WriteError(error); } }
         public void Progress(ProgressRecord progress) { if (!cmdlet.Interrupted) { cmdlet.WriteProgress(progress); } }
         public bool Ask(string kind, string text, string caption) => !cmdlet.Interrupted && (kind == "shouldContinue"
-            ? cmdlet.ShouldContinue(text, caption, ref _yesToAll, ref _noToAll)
+            ? MustConfirm(text, caption)
             : cmdlet.ShouldProcess(text, text + "\nAre you sure you want to continue?", caption));
+
+        /// <summary>PowerShell only says that it is in NonInteractive mode; neither what was asked nor what to do.</summary>
+        private bool MustConfirm(string text, string caption)
+        {
+            try { return cmdlet.ShouldContinue(text, caption, ref _yesToAll, ref _noToAll); }
+            catch (Exception e) when (e is PSInvalidOperationException or System.Management.Automation.Host.HostException or PSNotImplementedException)
+            {
+                throw new PSInvalidOperationException(text + " This must be confirmed, and nobody can be asked. Use -Force.", e);
+            }
+        }
+
         public void Text(string stream, string text)
         {
             if (cmdlet.Interrupted) { if (stream == "warning") { cmdlet.Say(text); } return; }

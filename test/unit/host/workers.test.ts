@@ -48,8 +48,11 @@ function workers(): HostWorkers {
     log: silentLog,
     paths,
     registry,
-    judge: async () => {
-      if (against !== null) throw new VmStorageError('InvalidState', against);
+    records: {
+      judge: async () => {
+        if (against !== null) throw new VmStorageError('InvalidState', against);
+      },
+      refuseUnreadable: (_, cause) => Promise.reject(cause as Error),
     },
     inUse: () => inUse,
   });
@@ -294,8 +297,11 @@ describe('where there is no room for a log', () => {
       log: silentLog,
       paths,
       registry,
-      judge: async () => {
-        if (against !== null) throw new VmStorageError('InvalidState', against);
+      records: {
+        judge: async () => {
+          if (against !== null) throw new VmStorageError('InvalidState', against);
+        },
+        refuseUnreadable: (_, cause) => Promise.reject(cause as Error),
       },
       inUse: () => inUse,
     });
