@@ -4,7 +4,7 @@
  * ```text
  * registry names the chosen files ─► ledger entries set aside ─► journal set aside ─► marks deleted ─► the worker serves
  * ```
- * After a crash between two steps the records contradict each other still, and it is asked for again. Nothing is deleted: the files of the
+ * After a crash between two steps the records contradict each other still, and it is asked for again, or they say what was chosen. Nothing is deleted: the files of the
  * other side and the records stay, for whoever wants to look at them.
  */
 import * as fs from 'node:fs/promises';
@@ -142,6 +142,16 @@ async function tell(known: Known, plan: MovePlan, ports: MigrationPorts): Promis
   return lines;
 }
 
+type DecisionStep = 'registry' | 'ledger' | 'journal';
+
+/**
+ * In which order the records are brought into line, so that after each step they contradict each other still, or say what was chosen.
+ * A registry that names other files may be the whole contradiction: once it is mended, ledger and journal, which agree, would choose their side.
+ */
+export function decisionSteps(hasJournal: boolean, registry: string): readonly DecisionStep[] {
+  return hasJournal && registry === 'other' ? ['ledger', 'registry', 'journal'] : ['registry', 'ledger', 'journal'];
+}
+
 /** Returns where the records are kept. */
 async function decide(vm: VmRecord, known: Known, plan: MovePlan, use: Use, ports: MigrationPorts): Promise<readonly string[]> {
   const { registry, files, paths, locks } = ports;
@@ -150,10 +160,17 @@ async function decide(vm: VmRecord, known: Known, plan: MovePlan, use: Use, port
   await locks.exclusive(id, async () => {
     const now = registry.byId(id);
     if (!now) throw new VmStorageError('ObjectNotFound', `The virtual machine ${id} is not registered any more.`, { target: id });
-    await registry.writeConfiguration(withDisks(now.configuration, plan, use), now.configurationFile);
-    await registry.repoint(id, now.configurationFile);
-    for (const { file } of known.ledgerFiles) kept.push(...(await files.setAside(file)));
-    kept.push(...(await files.setAside(paths.journal(id))));
+    const steps: { readonly [step in DecisionStep]: () => Promise<void> } = {
+      registry: async () => {
+        await registry.writeConfiguration(withDisks(now.configuration, plan, use), now.configurationFile);
+        await registry.repoint(id, now.configurationFile);
+      },
+      ledger: async () => {
+        for (const { file } of known.ledgerFiles) kept.push(...(await files.setAside(file)));
+      },
+      journal: async () => void kept.push(...(await files.setAside(paths.journal(id)))),
+    };
+    for (const step of decisionSteps(known.journal !== null, known.registry)) await steps[step]();
     await files.deleteFile(paths.marks(id));
   });
   return kept;

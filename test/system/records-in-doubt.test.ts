@@ -12,7 +12,7 @@ import { invoke } from '../../src/client/invoke.js';
 import type { WireValue } from '../../src/protocol/messages.js';
 import { BuiltInVm } from '../support/built-in-vm.js';
 import { Instance } from '../support/instance.js';
-import { filesBelow } from '../support/machine.js';
+import { filesBelow, reasonOf } from '../support/machine.js';
 import { until } from '../support/until.js';
 
 const MIB = 2 ** 20;
@@ -72,7 +72,8 @@ describe.each([
     targets = sources.map((path) => join(at('b'), 'Virtual Hard Disks', basename(path)));
     await vm.start();
     writeFileSync(join(instance.folder, 'kill'), 'host:committed');
-    await expect(vm.move(at('b'))).rejects.toMatchObject({ code: 'HostConnectionLost' });
+    const lost = await reasonOf(vm.move(at('b')));
+    if (!lost.startsWith('HostConnectionLost: ')) throw new Error(`The host was not killed in the move: ${lost}`);
     // Its worker went on by itself: what is written from here on is only at the destination.
     await vm.goesOn();
     vm.probe.kill();

@@ -9,6 +9,7 @@ import type { LedgerState } from '../../../src/migration/ledger.js';
 import type { JournalPhase } from '../../../src/model/move.js';
 import { Records, registrySays } from '../../../src/migration/records.js';
 import { contradiction, type Found, type RegistrySays } from '../../../src/migration/recover.js';
+import { decisionSteps } from '../../../src/migration/resolve.js';
 import { Steps, World, allOver, reached, toFolder, vmId } from './world.js';
 
 interface Moment {
@@ -75,12 +76,12 @@ describe.each([
     const changed: string[] = [];
     for (const [at, now] of moments.entries()) {
       for (const record of ['ledger', 'journal', 'registry'] as const) {
-        const earlier = moments.slice(0, at).map((then) => ({ then: then.name, value: then[record] as never }));
-        const lost = record === 'registry' ? [] : [{ then: 'nothing', value: null as never }];
-        for (const { then, value } of [...earlier, ...lost]) {
+        const earlier = moments.slice(0, at).map((was) => ({ when: was.name, value: was[record] as never }));
+        const lost = record === 'registry' ? [] : [{ when: 'nothing', value: null as never }];
+        for (const { when, value } of [...earlier, ...lost]) {
           const side = served({ ...now, [record]: value });
-          if (value !== now[record]) changed.push(`${now.name}, ${record} of ${then}`);
-          if (side !== null && !now.right.some((one) => one === side)) wrong.push(`${now.name}, ${record} of ${then}: ${side}`);
+          if (value !== now[record]) changed.push(`${now.name}, ${record} of ${when}`);
+          if (side !== null && !now.right.some((one) => one === side)) wrong.push(`${now.name}, ${record} of ${when}: ${side}`);
         }
       }
     }
@@ -93,6 +94,36 @@ test('registry and ledger that are older both never undo what the journal has co
   for (const now of committing.filter(({ journal }) => journal === 'committed' || journal === 'released'))
     for (const then of committing.slice(0, 7).filter(({ ledger }) => ledger === 'open'))
       expect(served({ ...now, ledger: then.ledger, registry: then.registry })).toBe('target');
+});
+
+/** The ledger, as Resolve-VMStorageMove may find it: a damaged entry says nothing and is refused beside a journal. */
+type FoundLedger = LedgerState | 'damaged' | null;
+interface Records3 {
+  readonly ledger: FoundLedger;
+  readonly journal: JournalPhase | null;
+  readonly registry: RegistrySays;
+}
+const servedNow = ({ ledger, journal, registry }: Records3): ReturnType<typeof served> =>
+  ledger !== 'damaged' ? served({ ledger, journal, registry, begun: true }) : journal === null ? registry : null;
+
+test('a decision that is broken off at any step leaves a contradiction, or what was chosen', () => {
+  const wrong: string[] = [];
+  for (const ledger of ['open', 'committed', 'undoing', 'damaged', null] as const)
+    for (const journal of ['copy', 'prepared', 'committed', 'released', 'cancelled', null] as const)
+      for (const registry of ['source', 'target', 'other'] as const) {
+        const start: Records3 = { ledger, journal, registry };
+        if (servedNow(start) !== null) continue;
+        for (const use of ['source', 'target'] as const) {
+          let now = start;
+          for (const step of decisionSteps(journal !== null, registry)) {
+            now = { ...now, ...(step === 'registry' ? { registry: use } : { [step]: null }) };
+            const side = servedNow(now);
+            if (side !== null && side !== use) wrong.push(`${JSON.stringify(start)}, ${use} chosen, after ${step}: ${side}`);
+          }
+          expect(servedNow(now)).toBe(use);
+        }
+      }
+  expect(wrong).toEqual([]);
 });
 
 describe('on disk', () => {
