@@ -83,6 +83,11 @@ export interface Workers {
   /** The worker if there is one now. */
   peek(vmId: string): WorkerClient | null;
   health(vmId: string): WorkerHealth;
+  /**
+   * Runs `body`, which changes what the VM's worker serves, while nobody attempts to serve it, then attempts it at once. Throws (InvalidState) when it is
+   * served. Within `exclusive` of the VM.
+   */
+  betweenAttempts<T>(vmId: string, body: () => Promise<T>): Promise<T>;
   /** Ends the worker if the VM is off and not moving (so: after the move's claim was released); otherwise does nothing. */
   release(vmId: string): Promise<void>;
   /** Runs `use` with a short-lived worker without VM (createImage, inspectImage, refuseInUse, copyAttributes) and ends it. */

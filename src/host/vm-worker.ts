@@ -81,6 +81,11 @@ export class VmWorker implements WorkerClient {
   readonly #listeners = new Set<(event: WorkerEvent | WorkerLifeEvent) => void>();
   readonly #gone = new AbortController();
   #ending: Promise<void> | null = null;
+  #attempt: Promise<unknown> = Promise.resolve();
+  /** While it is there no attempt begins. */
+  #pause: Promise<void> | null = null;
+  /** Ends the wait for the next attempt. */
+  #hurry = new AbortController();
 
   constructor(
     private readonly place: WorkerPlace & { readonly vmId: string },
@@ -188,7 +193,34 @@ export class VmWorker implements WorkerClient {
     this.#link?.close();
   }
 
-  async #bringUp(startNew: boolean, how: { readonly lockWaitMs?: number } = {}): Promise<boolean> {
+  /**
+   * Runs `body` while nobody attempts to serve, and attempts it at once when it is over: what is changed there is seen whole. Throws when a
+   * worker serves already. One `body` at a time.
+   */
+  async betweenAttempts<T>(body: () => Promise<T>): Promise<T> {
+    let goOn!: () => void;
+    this.#pause = new Promise((resolve) => (goOn = resolve));
+    try {
+      await this.#attempt;
+      if (this.#link)
+        throw new VmStorageError('InvalidState', `The disks of the virtual machine ${this.vmId} are being served by now.`, {
+          target: this.vmId,
+        });
+      return await body();
+    } finally {
+      this.#pause = null;
+      goOn();
+      this.#hurry.abort();
+    }
+  }
+
+  #bringUp(startNew: boolean, how: { readonly lockWaitMs?: number } = {}): Promise<boolean> {
+    const attempt = this.#attemptToServe(startNew, how);
+    this.#attempt = attempt.catch(() => {});
+    return attempt;
+  }
+
+  async #attemptToServe(startNew: boolean, how: { readonly lockWaitMs?: number }): Promise<boolean> {
     const reached = await reachWorker(this.place, this.options, startNew, this.#gone.signal);
     if (!reached) return false;
     const { link, identity } = reached;
@@ -290,7 +322,9 @@ export class VmWorker implements WorkerClient {
     const signal = this.#gone.signal;
     while (!signal.aborted) {
       const delayMs = this.#failures === 0 ? 0 : Math.min(RESTART_FIRST_DELAY_MS * 2 ** (this.#failures - 1), RESTART_DELAY_MAX_MS);
-      if (delayMs > 0) await clock.sleep(delayMs, signal).catch(() => {});
+      this.#hurry = new AbortController();
+      if (delayMs > 0) await clock.sleep(delayMs, AbortSignal.any([signal, this.#hurry.signal])).catch(() => {});
+      await this.#pause;
       if (signal.aborted) return;
       this.#failures += 1; // forgotten once it has served for a while
       this.restarts += 1;

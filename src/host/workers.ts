@@ -66,6 +66,11 @@ export class HostWorkers implements Workers {
     );
   }
 
+  betweenAttempts<T>(vmId: string, body: () => Promise<T>): Promise<T> {
+    const worker = this.#workers.get(vmId)?.worker;
+    return worker ? worker.betweenAttempts(body) : body();
+  }
+
   async release(vmId: string): Promise<void> {
     const present = this.#workers.get(vmId);
     if (!present || this.options.inUse(vmId)) return;

@@ -29,7 +29,7 @@ export type MoveRegistry = Pick<
   Registry,
   'list' | 'byId' | 'find' | 'configurationFileUnder' | 'diskOwner' | 'writeConfiguration' | 'repoint' | 'deleteConfiguration'
 >;
-export type MoveWorkers = Pick<Workers, 'forVm' | 'peek' | 'release' | 'tool'>;
+export type MoveWorkers = Pick<Workers, 'forVm' | 'peek' | 'betweenAttempts' | 'release' | 'tool'>;
 export type MoveHypervisor = Pick<Hypervisor, 'runtime'>;
 export type MoveLocks = Pick<Locks, 'claimMove' | 'isMoving' | 'claimPaths' | 'exclusive' | 'pathHolder'>;
 export type MovePaths = Pick<InstancePaths, 'stateFolder' | 'movesFolder' | 'journal' | 'marks'>;

@@ -154,7 +154,7 @@ export function decisionSteps(hasJournal: boolean, registry: string): readonly D
 
 /** Returns where the records are kept. */
 async function decide(vm: VmRecord, known: Known, plan: MovePlan, use: Use, ports: MigrationPorts): Promise<readonly string[]> {
-  const { registry, files, paths, locks } = ports;
+  const { registry, files, paths, locks, workers } = ports;
   const { id } = vm.configuration;
   const kept: string[] = [];
   await locks.exclusive(id, async () => {
@@ -170,8 +170,10 @@ async function decide(vm: VmRecord, known: Known, plan: MovePlan, use: Use, port
       },
       journal: async () => void kept.push(...(await files.setAside(paths.journal(id)))),
     };
-    for (const step of decisionSteps(known.journal !== null, known.registry)) await steps[step]();
-    await files.deleteFile(paths.marks(id));
+    await workers.betweenAttempts(id, async () => {
+      for (const step of decisionSteps(known.journal !== null, known.registry)) await steps[step]();
+      await files.deleteFile(paths.marks(id));
+    });
   });
   return kept;
 }

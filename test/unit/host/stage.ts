@@ -137,6 +137,7 @@ export async function makeStage(): Promise<Stage> {
       peek: (vmId) => ((states.get(vmId) ?? 'Off') === 'Off' ? null : client(vmId)),
       health: () => ({ state: 'serving', pid: 1, restarts: 0, trouble: stage.trouble, diskErrors: stage.diskErrors, longestTurn: null }),
       release: () => Promise.resolve(),
+      betweenAttempts: (_, body) => body(),
       tool: (use) => use(client(null)),
       servedDisks: (vm) =>
         vm.configuration.disks

@@ -156,6 +156,26 @@ describe('the worker of a VM', () => {
     expect(host.health(ID)).toMatchObject({ state: 'serving', trouble: null });
   });
 
+  it('that cannot serve is not attempted while what it serves is being changed, and at once when it was, however long the next wait', async () => {
+    const host = workers();
+    const client = await host.forVm(vm);
+    against = 'the records contradict each other';
+    process.kill(client.pid!, 'SIGKILL');
+    // The next wait is over 3 s by then.
+    await until('some attempts', () => host.health(ID).restarts >= 6);
+    const before = (await serves()).length;
+    await host.betweenAttempts(ID, async () => {
+      against = null;
+      await systemClock.sleep(50);
+      expect(host.health(ID).state).toBe('restarting');
+    });
+    const { restarts } = host.health(ID);
+    expect(await waitUntil(systemClock, 2_500, 10, async () => (host.health(ID).state === 'serving' ? true : undefined))).toBe(true);
+    expect(host.health(ID).restarts - restarts).toBeLessThanOrEqual(1);
+    expect((await serves()).length).toBe(before + 1);
+    await expect(host.betweenAttempts(ID, async () => undefined)).rejects.toThrow('are being served by now');
+  });
+
   it('that cannot serve the first time is an error of who asked, and nothing is left', async () => {
     await set({ refuseServe: 'the image is damaged: region table' });
     const host = workers();

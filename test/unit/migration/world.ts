@@ -270,6 +270,7 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
       forVm: async () => (steps.alive(), client),
       peek: () => client,
       release: async (id) => void world.ended.push(id),
+      betweenAttempts: (_, body) => body(),
       tool: (use) => use(client),
     },
     hypervisor: {
