@@ -272,6 +272,7 @@ export class CrashInstance {
   }
 
   remove(): void {
+    rmSync(this.paths.marksFolder, { recursive: true, force: true });
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
