@@ -98,6 +98,8 @@ const arrives: { readonly [line: string]: { readonly [source in Source]?: object
   'Set-VMHost': {},
   'Get-VMStorageMove': { ...byMachine, ...moves },
   'Stop-VMStorageMove': { ...byMachine, ...moves },
+  // One machine, named: what is decided about its disks is not done to whatever a pipeline brings.
+  'Resolve-VMStorageMove -Name web01 -Use Source': {},
 };
 
 describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('piped', () => {
