@@ -63,6 +63,8 @@ pub struct Move {
     pub(super) switch_failures: u32,
     pub(super) switch_after_us: u64,
     pub(super) ready_since_us: u64,
+    /// When the last reading before the switch began, if it is under way.
+    pub(super) last_reading_since_us: Option<u64>,
     /// COMMITTED may be found by whoever opens the journal.
     pub(super) committed_may_be_seen: bool,
     /// Reverting: what follows once the journal says so.
@@ -157,6 +159,7 @@ impl Move {
             switch_failures: 0,
             switch_after_us: 0,
             ready_since_us: 0,
+            last_reading_since_us: None,
             committed_may_be_seen: false,
             end_after_revert: None,
             fell_behind_while_reverting: false,
@@ -275,6 +278,7 @@ impl Move {
         if self.stage == Stage::Mirror && self.disks.iter().all(|disk| disk.dirty.is_empty() && disk.copying.is_empty())
         {
             self.enter(Stage::Verify, out);
+            self.last_reading_since_us = None;
             self.recorder.want(JournalPhase::Verify, self.attempt);
         }
         if self.stage == Stage::Verify

@@ -182,15 +182,22 @@ impl Move {
 
     /// One unit of each disk that was not read for a while is to be compared again: true when there is one. A disk may have waited hours
     /// for the others of its move, and a target that has become unreadable meanwhile must not become the virtual machine's.
+    ///
+    /// Which disks those are is decided once: with many disks, or slow ones, the first would be due again before the last was read, and
+    /// the switch would never begin.
     pub(super) fn compare_stale_disks_again(&mut self, now_us: u64) -> bool {
+        let since_us = *self.last_reading_since_us.get_or_insert(now_us);
         let mut some = false;
         for state in &mut self.disks {
             if let Some((unit, at_us)) = state.last_compared
-                && now_us.saturating_sub(at_us) > COMPARED_RECENTLY_US
+                && since_us.saturating_sub(at_us) > COMPARED_RECENTLY_US
             {
                 state.unverified.set(unit..unit + 1);
                 some = true;
             }
+        }
+        if !some {
+            self.last_reading_since_us = None;
         }
         some
     }

@@ -89,3 +89,27 @@ fn a_disk_that_waited_long_for_another_is_read_once_more_before_the_switch() {
     bench.on(done(1, 1, VerifyOutcome::Equal));
     assert!(begins(bench.on(done(0, slot, VerifyOutcome::Equal))), "and then the switch begins");
 }
+
+#[test]
+fn a_last_reading_that_takes_longer_than_it_stays_fresh_is_not_begun_for_ever() {
+    let mut bench = Bench::mirroring(&[16, 16, 16]);
+    let begins = |a: &Action| matches!(a, Action::FlushTarget { flush: Flush::Own(_), .. });
+    let mut asked: Vec<(u32, u32)> = (0..3).map(|number| (number, number)).collect();
+    let mut readings = 0;
+    // Many disks, or slow ones: by the time the last is read the first was read long ago.
+    while let [(disk, slot), ..] = asked[..] {
+        asked.remove(0);
+        readings += 1;
+        assert!(readings <= 6, "each was read, and each was read once more: the switch is due");
+        bench.later(600 * MS);
+        for action in bench.on(Event::VerifyDone { disk, slot, outcome: VerifyOutcome::Equal }).to_vec() {
+            if begins(&action) {
+                return;
+            }
+            if let Action::Verify { disk, slot, .. } = action {
+                asked.push((disk, slot));
+            }
+        }
+    }
+    panic!("nothing is asked any more, and no switch was begun");
+}
