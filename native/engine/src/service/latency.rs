@@ -116,6 +116,8 @@ impl Latency {
     pub fn mark(&mut self) -> LatencySummary {
         let summary = self.summary();
         self.since_mark.clear();
+        self.window.clear();
+        self.last_p99_us = None;
         summary
     }
 }
@@ -133,6 +135,16 @@ mod tests {
             assert!((got - exact).abs() / exact <= 0.125, "p{p}: {got}");
         }
         assert_eq!(h.max_us(), 10_000);
+    }
+
+    #[test]
+    fn a_mark_forgets_the_window_before_it() {
+        let mut latency = Latency::default();
+        latency.record(1, 5);
+        latency.record(1 + WINDOW_US, 5);
+        assert_eq!(latency.last_p99_us(), Some(5));
+        latency.mark();
+        assert_eq!(latency.last_p99_us(), None, "an idle guest's old figure is not the move's");
     }
 
     #[test]
