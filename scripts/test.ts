@@ -1,7 +1,7 @@
 /**
  * `npm test`: every suite, one after the other, and what they leave behind. Last line: `N passed, N failed, N skipped`.
  *
- *   cargo (io_uring, threads) -> unit -> addon -> system -> fault -> powershell -> check
+ *   cargo (io_uring, threads) -> unit -> addon -> security -> system -> fault -> powershell -> check
  *
  * `--help` says what it takes.
  *
@@ -9,7 +9,7 @@
  * mount or file of it that is still there when it has ended is a failure, is named, and is removed. Logs: .cache/test/.
  */
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { repository } from '../test/support/guest-kernel.js';
@@ -43,6 +43,7 @@ async function runWatched(suite: string): Promise<SuiteResult> {
   const id = `${process.pid}-${suite}-${randomBytes(4).toString('hex')}`;
   // Short: a socket's path has at most 107 characters.
   const folder = mkdtempSync(join(tmpdir(), 'vmst-'));
+  chmodSync(folder, 0o711); // a user whom a test makes walks through it to what is his
   const skips = join(logs, `${suite}.skips`);
   const run = { id, folder };
   const stop = (): void => killLeftovers(findLeftovers(run));

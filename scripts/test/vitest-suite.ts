@@ -7,7 +7,7 @@ import { runLogged } from './run-logged.js';
 
 /** The longest suite boots some twenty guests under emulation. */
 const LIMIT_MS = 20 * 60_000;
-export const vitestSuites = ['unit', 'addon', 'system', 'fault', 'powershell'] as const;
+export const vitestSuites = ['unit', 'addon', 'security', 'system', 'fault', 'powershell'] as const;
 
 interface Report {
   readonly testResults: readonly {

@@ -1,9 +1,10 @@
 /**
- * What a test, the demo or a move must not leave behind: processes, sockets, loop devices, mounts, temporary files.
+ * What a test, the demo or a move must not leave behind: processes, users, sockets, loop devices, mounts, temporary files.
  *
  * Processes are ours when their environment holds the run's marker (VMSTORAGE_TEST=<id>): children inherit it, daemons too.
  * Everything else is ours when it lies in the run's own temporary folder, which all its processes get as TMPDIR.
  */
+import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { hasCode } from '../../src/os/errno.js';
@@ -11,7 +12,7 @@ import { hasCode } from '../../src/os/errno.js';
 export const MARKER = 'VMSTORAGE_TEST';
 
 export interface Leftover {
-  readonly kind: 'process' | 'socket' | 'loop device' | 'mount' | 'file';
+  readonly kind: 'process' | 'user' | 'socket' | 'loop device' | 'mount' | 'file';
   readonly what: string;
   /** Of a process. */
   readonly pid?: number;
@@ -86,6 +87,10 @@ export function findLeftovers({ id, folder, except = [], variable }: Run): Lefto
     pid,
     what: `${pid}: ${readOrEmpty(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim().slice(0, 200)}`,
   }));
+  for (const line of readOrEmpty('/etc/passwd').split('\n')) {
+    const [name, , , , comment] = line.split(':');
+    if (name && comment === id) found.push({ kind: 'user', what: name });
+  }
   if (folder === null) return found;
   const inside = (path: string): boolean => path === folder || path.startsWith(`${folder}/`);
   for (const line of readOrEmpty('/proc/net/unix').split('\n').slice(1)) {
@@ -116,9 +121,10 @@ export async function leftoversAfter(run: Run, limitMs = 5000): Promise<Leftover
   }
 }
 
-/** Kills what `findLeftovers` found to be processes of the run, each by its pid. */
+/** Kills what `findLeftovers` found to be processes of the run, each by its pid, and takes its users away. */
 export function killLeftovers(found: readonly Leftover[]): void {
-  for (const { pid } of found) {
+  for (const { kind, what, pid } of found) {
+    if (kind === 'user') spawnSync('userdel', ['--force', what]);
     if (pid === undefined) continue;
     try {
       process.kill(pid, 'SIGKILL');
