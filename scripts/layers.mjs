@@ -21,7 +21,10 @@ const ALL_OF_SRC = [
 /** @type {Record<string, { may: string[], types?: string[], why: string }>} */
 export const typescriptLayers = {
   'src/model': { may: [], why: 'the vocabulary: pure, so that everything can speak it' },
-  'src/os': { may: ['src/model'], why: 'the operating system knows nothing of what it is used for' },
+  'src/os': {
+    may: ['src/model', 'src/native'],
+    why: 'the operating system, by Node or by the addon, knows nothing of what it is used for',
+  },
   'src/protocol': { may: ['src/model'], why: 'what travels is said in the vocabulary, whoever sends it' },
   'src/native': { may: ['src/model', 'src/protocol'], why: 'the only door to the addon: it converts, it decides nothing' },
   'src/powershell': { may: ['src/model', 'src/os'], types: ['src/protocol'], why: 'runs PowerShell, knows no cmdlet of ours' },
@@ -41,7 +44,10 @@ export const typescriptLayers = {
     why: 'one process per VM; it must go on when the host is gone',
   },
   'src/host': { may: ALL_OF_SRC, why: 'composes everything but its own clients' },
-  'src/client': { may: ['src/model', 'src/protocol'], why: 'a client knows the wire, never the host behind it' },
+  'src/client': {
+    may: ['src/model', 'src/protocol', 'src/native'],
+    why: 'a client knows the wire and whose process is at its end, never the host behind it',
+  },
   'src/cli': {
     may: ['src/model', 'src/protocol', 'src/client', 'src/os', 'cmdlets'],
     why: "a client with a terminal; its commands are the cmdlets' definitions",

@@ -29,7 +29,7 @@ export class StorageDaemon {
     const child = children.start('qemu-storage-daemon', storageDaemonArguments(place));
     const qmp = await whenReady(child, START_LIMIT_MS, async () => {
       if (!existsSync(place.qmpSocket) || (place.vhostUserSocket !== null && !existsSync(place.vhostUserSocket))) return undefined;
-      return Qmp.open(place.qmpSocket);
+      return Qmp.open(place.qmpSocket, null);
     });
     return new StorageDaemon(child, qmp);
   }

@@ -30,6 +30,7 @@ import { instancePaths, type InstancePaths } from '../../src/os/paths.js';
 import type { WireValue } from '../../src/protocol/messages.js';
 import { repository } from '../../test/support/guest-kernel.js';
 import { killLeftovers, leftoversAfter, markedProcesses } from '../../test/support/leftovers.js';
+import { removeMemoryFolder } from '../../test/support/memory-folder.js';
 import { SCRATCH_PREFIX } from '../../test/support/scratch.js';
 import { SPAN_BYTES, type CrashDisk, type Shape } from './shapes.js';
 
@@ -272,7 +273,7 @@ export class CrashInstance {
   }
 
   remove(): void {
-    rmSync(this.paths.marksFolder, { recursive: true, force: true });
+    removeMemoryFolder({ VMSTORAGE_HOME: this.home });
     rmSync(this.folder, { recursive: true, force: true });
   }
 }

@@ -1,43 +1,47 @@
 /**
- * Keeps concurrent set-ups of one checkout apart. The lock is a listening socket in the kernel's abstract name space: binding
- * it is atomic, the kernel frees it when the holder dies however it dies, and a waiter learns of that by its connection ending.
+ * Keeps concurrent set-ups of one checkout apart: a lock (flock) on a file of the checkout, where nobody else can take it. Node has no call
+ * for it, so flock(1) holds it, and lets go when its standard input ends, however we end.
  */
-import { createHash } from 'node:crypto';
-import { realpathSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
-import { root } from './step.mjs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { cache, SetupFailure } from './step.mjs';
 
-const name = `\0vmstorage-setup-${createHash('sha256').update(realpathSync(root)).digest('hex').slice(0, 32)}`;
+const BUSY = 75;
 
-/** @returns {Promise<import('node:net').Server | null>} null when another process holds it */
-function tryLock() {
-  return new Promise((resolve, reject) => {
-    const server = createServer((socket) => socket.on('error', () => socket.destroy()));
-    server.once('error', (/** @type {NodeJS.ErrnoException} */ error) => (error.code === 'EADDRINUSE' ? resolve(null) : reject(error)));
-    server.listen(name, () => resolve(server.unref()));
+/** @param {string[]} how @returns {Promise<{ release: () => void } | null>} null when another process holds it and `how` does not wait */
+async function lock(...how) {
+  mkdirSync(cache, { recursive: true });
+  const holder = spawn('flock', [...how, '--conflict-exit-code', String(BUSY), join(cache, 'setup.lock'), '-c', 'echo held; exec cat'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
   });
-}
-
-/** Resolves when the present holder's end of a connection is gone. @returns {Promise<void>} */
-function holderGone() {
-  return new Promise((resolve) => {
-    const socket = connect(name);
-    socket.once('error', () => resolve());
-    socket.once('close', () => resolve());
-  });
+  const code = await Promise.race([
+    once(holder.stdout, 'data').then(() => 'held'),
+    once(holder, 'exit').then(([ended]) => ended),
+    once(holder, 'error').then(([error]) => error),
+  ]);
+  if (code === BUSY) return null;
+  if (code !== 'held') {
+    const wrong = code instanceof Error ? code.message : `flock ended with ${code}`;
+    throw new SetupFailure('keep another set-up of this checkout away', wrong, 'install util-linux, which has flock');
+  }
+  holder.unref();
+  holder.stdin.unref?.();
+  holder.stdout.destroy();
+  return { release: () => holder.stdin.end() };
 }
 
 /** @template T @param {() => T | Promise<T>} work @returns {Promise<T>} */
 export async function withSetupLock(work) {
-  let held = await tryLock();
-  if (!held) console.error('setup: another set-up of this checkout is running; waiting for it ...');
-  while (!held) {
-    await holderGone();
-    held = await tryLock();
+  let held = await lock('--nonblock');
+  if (!held) {
+    console.error('setup: another set-up of this checkout is running; waiting for it ...');
+    held = await lock();
   }
   try {
     return await work();
   } finally {
-    held.close();
+    held?.release();
   }
 }

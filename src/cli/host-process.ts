@@ -1,14 +1,17 @@
 /** Starting, finding and ending the host process. It is started in its own session, so that a Ctrl+C of the starter does not reach it. */
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
+import { closeSync, constants, existsSync, openSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { hostAddress } from '../client/address.js';
 import { ClientConnection, type Greeting } from '../client/connection.js';
 import { VmStorageError } from '../model/errors.js';
+import { systemClock } from '../os/clock.js';
 import { isRefusedWrite, reasonOf } from '../os/errno.js';
+import { makeOwnFolder } from '../os/own-folder.js';
+import { type ProcessIdentity, systemProcesses, waitForExit } from '../os/processes.js';
 
 export const hostProgram = fileURLToPath(new URL('../host/main.js', import.meta.url));
 
@@ -20,9 +23,15 @@ const pollMs = 50;
 const logTailChars = 2000;
 
 export async function askHost(address = hostAddress()): Promise<Greeting> {
+  return (await findHost(address)).greeting;
+}
+
+/** `identity`: of the process that listens, by the kernel's word. It was alive after it was looked at: it answered. */
+async function findHost(address: string): Promise<{ readonly greeting: Greeting; readonly identity: ProcessIdentity | null }> {
   const connection = await ClientConnection.open(address);
   try {
-    return await connection.greet('cli');
+    const identity = systemProcesses.identify(connection.server.pid);
+    return { greeting: await connection.greet('cli'), identity };
   } finally {
     connection.close();
   }
@@ -90,9 +99,10 @@ async function openLog(folder: string, logFile: string, address: string): Promis
   try {
     // The host would refuse it as well, but a folder would be left behind.
     if (!isAbsolute(folder)) throw new Error('the path is not absolute');
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    return openSync(logFile, 'a', 0o600);
+    await makeOwnFolder(folder);
+    return openSync(logFile, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW, 0o600);
   } catch (cause) {
+    if (cause instanceof VmStorageError) throw cause;
     if (isRefusedWrite(cause) && existsSync(folder)) return openSync('/dev/null', 'w'); // without room for a log the host is all the more needed
     throw new VmStorageError(
       'HostNotReachable',
@@ -115,31 +125,27 @@ export async function ensureHost(environment: NodeJS.ProcessEnv = process.env): 
 
 /** Asks the host to end (SIGTERM; workers and guests stay) and waits until it has. False when there was none. */
 export async function stopHost(): Promise<boolean> {
-  let greeting: Greeting;
+  const address = hostAddress();
+  let identity: ProcessIdentity | null;
   try {
-    greeting = await askHost();
+    ({ identity } = await findHost(address));
   } catch (error) {
     if (isAbsent(error)) return false;
     throw error;
   }
-  const alive = (): boolean => {
-    try {
-      process.kill(greeting.pid, 0);
-      return true;
-    } catch {
-      return false;
-    }
-  };
-  process.kill(greeting.pid, 'SIGTERM');
-  const deadline = performance.now() + stopTimeoutMs;
-  while (alive()) {
-    if (performance.now() > deadline) {
-      throw new VmStorageError(
-        'OperationFailed',
-        `The VM storage host (process ${greeting.pid}) did not end within ${stopTimeoutMs / 1000} s.`,
-      );
-    }
-    await delay(pollMs);
+  if (!identity) return true; // it ended by itself, having answered
+  try {
+    systemProcesses.signal(identity, 'SIGTERM');
+  } catch (cause) {
+    throw new VmStorageError(
+      'AccessDenied',
+      `The VM storage host at '${address}' is process ${identity.pid} of another user, which you may not end. Run as that user or as root.`,
+      { target: address, cause },
+    );
   }
-  return true;
+  if (await waitForExit(systemProcesses, systemClock, identity, stopTimeoutMs)) return true;
+  throw new VmStorageError(
+    'OperationFailed',
+    `The VM storage host (process ${identity.pid}) did not end within ${stopTimeoutMs / 1000} s.`,
+  );
 }

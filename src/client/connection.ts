@@ -1,9 +1,11 @@
 /** One framed connection to the host: messages out, messages in, one at a time and with the socket's own backpressure. */
 import { connect, type Socket } from 'node:net';
 import { VmStorageError } from '../model/errors.js';
+import type { NativePeer } from '../native/binding.js';
 import { FrameDecoder, sendFrame } from '../protocol/frames.js';
 import { PROTOCOL_VERSION, type ClientMessage, type HostMessage, type WireError } from '../protocol/messages.js';
 import { fromWireError } from '../protocol/wire-error.js';
+import { trustedServer } from './server-trust.js';
 
 /** The error the host reported. */
 export const hostError = (error: WireError): VmStorageError => fromWireError(error, 'HostInternalError');
@@ -33,6 +35,17 @@ function notReachable(address: string, cause: NodeJS.ErrnoException): VmStorageE
   );
 }
 
+function connected(address: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(address);
+    socket.once('error', (cause) => reject(notReachable(address, cause)));
+    socket.once('connect', () => {
+      socket.removeAllListeners('error');
+      resolve(socket);
+    });
+  });
+}
+
 export interface Greeting {
   readonly host: string;
   readonly defs: string | undefined;
@@ -44,22 +57,26 @@ export class ClientConnection {
   readonly #messages: AsyncGenerator<HostMessage>;
   #closedByUs = false;
 
-  private constructor(socket: Socket) {
+  private constructor(
+    socket: Socket,
+    /** The host's process, as the kernel knows it. */
+    readonly server: NativePeer,
+  ) {
     this.#socket = socket;
     this.#messages = this.#receive();
   }
 
-  static open(address: string): Promise<ClientConnection> {
-    return new Promise((resolve, reject) => {
-      const socket = connect(address);
-      socket.once('error', (cause) => reject(notReachable(address, cause)));
-      socket.once('connect', () => {
-        socket.removeAllListeners('error');
-        // Errors show where the socket is read or written; without a listener they would end the process.
-        socket.on('error', () => {});
-        resolve(new ClientConnection(socket));
-      });
-    });
+  /** Rejects with HostNotReachable or AccessDenied; the second also when it is a stranger who listens there. */
+  static async open(address: string): Promise<ClientConnection> {
+    const socket = await connected(address);
+    // Errors show where the socket is read or written; without a listener they would end the process.
+    socket.on('error', () => {});
+    try {
+      return new ClientConnection(socket, await trustedServer(socket, address));
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
   }
 
   async *#receive(): AsyncGenerator<HostMessage> {

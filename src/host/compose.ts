@@ -2,7 +2,7 @@
  * The one place that constructs the host's parts and connects them. A host that is closed, or dies, leaves workers and guests as they are;
  * the next one finds them.
  */
-import { chmod, rmdir, stat } from 'node:fs/promises';
+import { rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { definitionsHash } from '../../cmdlets/hash.js';
@@ -14,6 +14,7 @@ import { systemClock } from '../os/clock.js';
 import { errorCodeOf, isRefusedWrite, reasonOf } from '../os/errno.js';
 import { systemFiles } from '../os/files.js';
 import { createLog, type OpenLog } from '../os/log.js';
+import { makeOwnFolder } from '../os/own-folder.js';
 import { instancePaths, type InstancePaths } from '../os/paths.js';
 import { currentSystem, systemProcesses } from '../os/processes.js';
 import { openRunning } from '../registry/running.js';
@@ -22,6 +23,7 @@ import { openSettings } from '../registry/settings.js';
 import { AutomaticStart } from './automatic-start.js';
 import { completions } from './completion.js';
 import { lockInstance } from './instance-lock.js';
+import { pathsWithMemory } from './instance-token.js';
 import { HostLocks } from './locks.js';
 import { gated } from './methods/gate.js';
 import { hostCommands } from './methods/host-commands.js';
@@ -56,10 +58,11 @@ export interface RunningHost {
 
 export async function startHost(options: HostOptions): Promise<RunningHost> {
   process.umask(0o077);
-  const paths = instancePaths(options.environment);
-  const notMade = await makeFolders(paths);
-  const lock = await lockInstance(paths.tokenFile, paths.stateFolder);
+  const places = instancePaths(options.environment);
+  const notMade = await makeFolders(places);
+  const lock = await lockInstance(places.lockFile, places.stateFolder);
   try {
+    const paths = await pathsWithMemory(options.environment);
     const log = createLog(options.logFile === '-' ? null : (options.logFile ?? paths.hostLog), options.logLevel ?? 'info');
     for (const trouble of notMade) log.log.error({ trouble }, 'the state folder is not complete; the host goes on without');
     const host = await compose(options, paths, log);
@@ -165,31 +168,29 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
 }
 
 /**
- * 0700, also where a folder was there before: it holds sockets and what guests print. Returns what could not be made for want of room: those
- * who need it try again, and say so if it fails.
+ * 0700, also where a folder was there before: it holds sockets and what guests print. One that is another's is refused. Returns what could
+ * not be made for want of room: those who need it try again, and say so if it fails.
  */
 async function makeFolders(paths: InstancePaths): Promise<readonly string[]> {
-  // A marks folder that somebody else has put into /dev/shm cannot be made ours, and is refused here.
-  for (const folder of new Set([paths.stateFolder, paths.runFolder, dirname(paths.hostSocket), paths.marksFolder])) {
-    await makeFolder(folder).catch((cause: unknown) => {
+  for (const folder of new Set([paths.stateFolder, paths.runFolder, dirname(paths.hostSocket)])) {
+    await makeOwnFolder(folder).catch((cause: unknown) => {
       throw notMade(folder, cause);
     });
   }
   const missing: string[] = [];
-  for (const folder of [paths.movesFolder, paths.firmwareFolder, paths.logsFolder, join(paths.stateFolder, 'Virtual Hard Disks')]) {
-    await makeFolder(folder).catch((cause: unknown) => {
+  const lesser = (folder: string, made: Promise<unknown>): Promise<unknown> =>
+    made.catch((cause: unknown) => {
       if (!isRefusedWrite(cause)) throw notMade(folder, cause);
       missing.push(notMade(folder, cause).message);
     });
-  }
+  for (const folder of [paths.movesFolder, paths.firmwareFolder, paths.logsFolder]) await lesser(folder, makeOwnFolder(folder));
+  // No state of ours: an administrator may have made it a link to where there is room. What it is used for looks at it anew.
+  const disks = join(paths.stateFolder, 'Virtual Hard Disks');
+  await lesser(disks, systemFiles.makeFolders(disks));
   return missing;
 }
 
-async function makeFolder(folder: string): Promise<void> {
-  await systemFiles.makeFolders(folder);
-  if (((await stat(folder)).mode & 0o777) !== 0o700) await chmod(folder, 0o700);
-}
-
 function notMade(folder: string, cause: unknown): VmStorageError {
+  if (cause instanceof VmStorageError) return cause;
   return new VmStorageError(errorCodeOf(cause), `The folder '${folder}' cannot be made: ${reasonOf(cause)}.`, { target: folder, cause });
 }

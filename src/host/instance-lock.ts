@@ -1,58 +1,63 @@
 /**
- * Keeps a second host away from one instance's state: an abstract socket, which the kernel binds to one process only and frees when that
- * process ends, however it ends. Its name holds a secret of the state folder, so that other users can neither see nor take it.
+ * Keeps a second host away from one instance's state: a lock (flock) on a file in the state folder, which the kernel frees when the process
+ * ends, however it ends. It is in our own folder because of who else could take it: an abstract socket is anybody's to bind, and any user may
+ * lock a file that he may open.
  */
-import { randomBytes } from 'node:crypto';
-import { createServer, type Server } from 'node:net';
+import { constants } from 'node:fs';
+import { lstat, open, type FileHandle } from 'node:fs/promises';
+import type { Server } from 'node:net';
 import { VmStorageError } from '../model/errors.js';
+import { native } from '../native/binding.js';
 import { errorCodeOf, hasCode, reasonOf } from '../os/errno.js';
-import { systemFiles } from '../os/files.js';
+import { ownUid } from '../os/own-folder.js';
 
 export interface InstanceLock {
   release(): Promise<void>;
 }
 
-export async function lockInstance(tokenFile: string, instance: string): Promise<InstanceLock> {
-  const name = `\0vmstorage-${await token(tokenFile)}`;
-  const server = createServer((socket) => socket.destroy());
-  try {
-    await listen(server, name);
-  } catch (error) {
-    if (!hasCode(error, 'EADDRINUSE')) throw error;
-    throw new VmStorageError(
-      'InvalidState',
-      `Another host is already running for '${instance}'. Stop it first, or set VMSTORAGE_HOME to another folder.`,
-      { target: instance },
-    );
+/** `file` is in a folder that was made by makeOwnFolder. Rejects with InvalidState when another host has the lock. */
+export async function lockInstance(file: string, instance: string): Promise<InstanceLock> {
+  for (;;) {
+    const handle = await openLock(file);
+    try {
+      const { uid, ino } = await refuseForeign(handle, file);
+      if (!native().lockDescriptor(handle.fd)) {
+        throw new VmStorageError(
+          'InvalidState',
+          `Another host is already running for '${instance}'. Stop it first, or set VMSTORAGE_HOME to another folder.`,
+          { target: instance },
+        );
+      }
+      // A file that was removed meanwhile keeps nobody away.
+      const there = await lstat(file).catch(() => null);
+      if (there?.ino === ino && there.uid === uid) return { release: () => handle.close() };
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+    await handle.close();
   }
-  return { release: () => new Promise((resolve) => server.close(() => resolve())) };
 }
 
-/** Read first: a host whose state folder has no room left starts all the same. */
-async function token(file: string): Promise<string> {
-  const text = (await present(file)) ?? (await make(file));
-  if (!/^[0-9a-f]{32}$/.test(text))
-    throw new VmStorageError('ImageCorrupt', `'${file}' does not hold 32 hexadecimal digits. Delete it while no host is running.`);
-  return text;
-}
-
-async function present(file: string): Promise<string | null> {
+async function openLock(file: string): Promise<FileHandle> {
+  const flags = constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
   try {
-    return (await systemFiles.readText(file)).trim();
+    // NFS locks for writing only what is open for writing; a state folder that is read-only has to do without.
+    return await open(file, flags | constants.O_RDWR, 0o600).catch((cause: unknown) => {
+      if (hasCode(cause, 'EROFS')) return open(file, flags | constants.O_RDONLY);
+      throw cause;
+    });
   } catch (cause) {
-    if (hasCode(cause, 'ENOENT')) return null;
-    throw new VmStorageError(errorCodeOf(cause), `'${file}' cannot be read: ${reasonOf(cause)}.`, { target: file, cause });
+    throw new VmStorageError(errorCodeOf(cause), `'${file}' cannot be opened: ${reasonOf(cause)}.`, { target: file, cause });
   }
 }
 
-async function make(file: string): Promise<string> {
-  try {
-    await systemFiles.createExclusively(file, randomBytes(16).toString('hex'));
-  } catch (cause) {
-    if (!hasCode(cause, 'EEXIST'))
-      throw new VmStorageError(errorCodeOf(cause), `'${file}' cannot be written: ${reasonOf(cause)}.`, { target: file, cause });
-  }
-  return (await systemFiles.readText(file)).trim();
+async function refuseForeign(handle: FileHandle, file: string): Promise<{ readonly uid: number; readonly ino: number }> {
+  const found = await handle.stat();
+  if (found.isFile() && found.uid === ownUid()) return found;
+  throw new VmStorageError('AccessDenied', `'${file}' is not a file of user ${ownUid()}. Delete it while no host is running.`, {
+    target: file,
+  });
 }
 
 export function listen(server: Server, path: string): Promise<void> {

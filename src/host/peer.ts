@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { native } from '../native/binding.js';
+import { socketPeer } from '../native/socket-peer.js';
 
 export interface Peer {
   readonly uid: number;
@@ -15,10 +16,9 @@ export interface Peer {
 /** Null when it cannot be said: the connection is over, or the addon cannot be loaded. Never rejects. */
 export async function peerOf(socket: Socket): Promise<Peer | null> {
   try {
-    // Not documented, and as old as Node: there is no other way to a socket's descriptor.
-    const descriptor = (Reflect.get(socket, '_handle') as { readonly fd?: number } | null | undefined)?.fd;
-    if (descriptor === undefined || descriptor < 0) return null;
-    const { pid, uid } = native().peerOf(descriptor);
+    const peer = socketPeer(socket);
+    if (peer === null) return null;
+    const { pid, uid } = peer;
     return { uid, user: await native().userName(uid), pid, program: programOf(pid) };
   } catch {
     return null;

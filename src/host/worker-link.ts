@@ -1,6 +1,8 @@
 /** One connection to one worker process: requests, answers and events in frames (src/protocol/worker.ts). */
 import { connect, type Socket } from 'node:net';
 import { VmStorageError } from '../model/errors.js';
+import type { NativePeer } from '../native/binding.js';
+import { socketPeer } from '../native/socket-peer.js';
 import { encodeFrame, FrameDecoder } from '../protocol/frames.js';
 import type { WireError } from '../protocol/messages.js';
 import { fromWireError } from '../protocol/wire-error.js';
@@ -24,7 +26,11 @@ export class WorkerLink {
   readonly #decoder = new FrameDecoder();
   #nextId = 1;
 
-  private constructor(private readonly socket: Socket) {
+  private constructor(
+    private readonly socket: Socket,
+    /** The process that listens, as the kernel knows it; null when the connection was over at once. */
+    readonly peer: NativePeer | null,
+  ) {
     this.closed = new Promise((resolve) => {
       let reason = 'the worker closed the connection';
       socket.on('error', (error) => (reason = error.message));
@@ -50,7 +56,12 @@ export class WorkerLink {
       socket.once('error', reject);
       socket.once('connect', () => {
         socket.off('error', reject);
-        resolve(new WorkerLink(socket));
+        try {
+          resolve(new WorkerLink(socket, socketPeer(socket)));
+        } catch (error) {
+          socket.destroy();
+          reject(error as Error);
+        }
       });
     });
   }

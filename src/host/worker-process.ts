@@ -2,12 +2,15 @@
  * Reaching a worker process: the one that is there already, else a new one. A worker outlives its host, so "already" is the usual case
  * after a host restart; a new one is only started when no other process of this worker is left, because two would wait for each other's locks.
  */
+import { realpathSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { VmStorageError } from '../model/errors.js';
 import { type Clock, waitUntil } from '../os/clock.js';
 import { hasCode } from '../os/errno.js';
 import type { Log } from '../os/log.js';
-import { type ProcessIdentity, type Processes, waitForExit } from '../os/processes.js';
+import { ownUid } from '../os/own-folder.js';
+import { type Origin, ownProcesses, type ProcessIdentity, type Processes, waitForExit } from '../os/processes.js';
 import type { WorkerStatus } from '../protocol/worker.js';
 import { WorkerLink } from './worker-link.js';
 
@@ -56,7 +59,7 @@ export async function reachWorker(
   const { processes, clock, log } = options;
   const present = await connectTo(place, options);
   if (present) return present;
-  const left = processes.find((line) => isWorkerOf(line, place.socket))[0];
+  const left = processes.find((line) => isWorkerOf(line, place.socket), originOf(options.program))[0];
   if (left) {
     // Alive but not listening: being started by a host that died, or ending, or hung.
     const late = await waitUntil(
@@ -115,7 +118,10 @@ async function startWorker(place: WorkerPlace, options: WorkerStarterOptions, si
   );
 }
 
-/** Null when nobody listens. A process that answers but is not this worker is refused: nothing of ours may be told to it. */
+/**
+ * Null when nobody listens. A process that answers but is not this worker is refused: nothing of ours may be told to it. Who it is the
+ * kernel says, not the answer: the process that listens, in a folder where nobody else can, of our user, with this socket on its command line.
+ */
 async function connectTo(place: WorkerPlace, { processes }: WorkerStarterOptions): Promise<ReachedWorker | null> {
   let link: WorkerLink;
   try {
@@ -125,16 +131,19 @@ async function connectTo(place: WorkerPlace, { processes }: WorkerStarterOptions
     throw error;
   }
   try {
+    const { peer } = link;
+    const identity = peer && processes.identify(peer.pid);
     const status = await link.call('status', {}, { timeoutMs: STATUS_LIMIT_MS });
-    const identity = processes.identify(status.pid);
     if (
       !identity ||
-      !isWorkerOf(processes.commandLine(status.pid), place.socket) ||
+      peer.uid !== ownUid() ||
+      status.pid !== peer.pid ||
+      !isWorkerOf(processes.commandLine(peer.pid), place.socket) ||
       (place.vmId !== null && status.vmId !== '' && status.vmId !== place.vmId)
     ) {
       throw new VmStorageError(
         'ProtocolError',
-        `A foreign process answers on '${place.socket}': it says it is ${status.pid} for '${status.vmId}'. End it, then try again.`,
+        `A foreign process answers on '${place.socket}': process ${peer?.pid ?? '?'} of user ${peer?.uid ?? '?'}, which says it is ${status.pid} for '${status.vmId}'. End it, then try again.`,
       );
     }
     return { link, identity, status, found: true };
@@ -148,4 +157,18 @@ async function connectTo(place: WorkerPlace, { processes }: WorkerStarterOptions
 function isWorkerOf(line: readonly string[], socket: string): boolean {
   const at = line.indexOf('--socket');
   return at >= 0 && line[at + 1] === socket;
+}
+
+/** A worker found by its command line alone runs the same program; its place on disk may have changed by an update. */
+function originOf({ command }: WorkerProgram): Origin {
+  const expected = basename(whereItIs(command[0]));
+  return ownProcesses((name) => name === null || name === expected);
+}
+
+function whereItIs(program: string): string {
+  try {
+    return realpathSync(program);
+  } catch {
+    return program; // found by PATH, or gone since
+  }
 }

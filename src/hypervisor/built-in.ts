@@ -7,7 +7,7 @@
  * instance's control socket), and the process's end is seen at /proc.
  */
 import { access, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { VmStorageError } from '../model/errors.js';
 import { diskQueues, type VmConfiguration, type VmState } from '../model/vm.js';
@@ -15,7 +15,7 @@ import type { NativeGuestOptions } from '../native/binding.js';
 import { boundLog } from '../os/bounded-logs.js';
 import { waitUntil } from '../os/clock.js';
 import { systemFiles } from '../os/files.js';
-import { startedAt, waitForExit } from '../os/processes.js';
+import { ownProcesses, startedAt, waitForExit } from '../os/processes.js';
 import { askGuest } from './built-in-control.js';
 import { builtInLoad } from './built-in-load.js';
 import type { Hypervisor, StartOptions, VmRuntime } from './hypervisor.js';
@@ -182,6 +182,7 @@ export class BuiltInHypervisor implements Hypervisor {
     const control = paths.guestSocket(vmId);
     const identity = processes.find(
       (line) => line[line.indexOf('--control') + 1] === control && line[line.indexOf('--vm') + 1] === vmId,
+      ownProcesses((name) => name === null || name === basename(process.execPath)),
     )[0];
     if (!identity) {
       await rm(control, { force: true });

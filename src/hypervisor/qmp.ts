@@ -4,6 +4,7 @@
  */
 import { connect, type Socket } from 'node:net';
 import { VmStorageError } from '../model/errors.js';
+import { socketPeer } from '../native/socket-peer.js';
 
 /** QEMU answers control commands within milliseconds unless its main loop hangs (storage, a stopped host). */
 export const QMP_TIMEOUT_MS = 10_000;
@@ -56,13 +57,24 @@ export class Qmp {
     });
   }
 
-  /** Connects and negotiates. Rejects with the socket's error (ENOENT, ECONNREFUSED) or after `timeoutMs`. */
-  static async open(path: string, timeoutMs: number = QMP_TIMEOUT_MS): Promise<Qmp> {
+  /**
+   * Connects and negotiates. Rejects with the socket's error (ENOENT, ECONNREFUSED), after `timeoutMs`, or when another process than `pid`
+   * listens: what a monitor says is believed, and what it is told ends a guest. `pid` null: any process.
+   */
+  static async open(path: string, pid: number | null, timeoutMs: number = QMP_TIMEOUT_MS): Promise<Qmp> {
     const socket = connect(path);
     await new Promise<void>((resolve, reject) => {
       socket.once('connect', resolve);
       socket.once('error', reject);
     });
+    const listener = socketPeer(socket)?.pid;
+    if (pid !== null && listener !== pid) {
+      socket.destroy();
+      throw new VmStorageError(
+        'HypervisorFailure',
+        `The monitor '${path}' is that of process ${listener ?? '?'}, not of QEMU (pid ${pid}).`,
+      );
+    }
     const qmp = new Qmp(socket);
     const timer = setTimeout(
       () => socket.destroy(new Error(`no greeting within ${timeoutMs} ms (another client may hold the monitor)`)),

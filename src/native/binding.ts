@@ -141,10 +141,13 @@ export interface NativeVerdict {
   readonly firstWrong: string | null;
 }
 
-/** Who connected a local socket. */
+/** Who is at the other end of a local socket: the process that connected or, for the one that connected, the process that listened. */
 export interface NativePeer {
   readonly pid: number;
   readonly uid: number;
+  readonly gid: number;
+  /** Supplementary groups of the process, whatever the group database says of its user. */
+  readonly groups: readonly number[];
 }
 
 export interface NativeModule {
@@ -165,6 +168,11 @@ export interface NativeModule {
   /** Of a connected local socket's descriptor. */
   peerOf(descriptor: number): NativePeer;
   userName(uid: number): Promise<string | null>;
+  groupId(name: string): Promise<number | null>;
+  /** Signals the process of this number and start time (field 22 of /proc/<pid>/stat); false when it is gone. Throws when it may not. */
+  signalProcess(pid: number, startTicks: string, signal: number): boolean;
+  /** flock(2), exclusively, of an open file; false when another has it. */
+  lockDescriptor(descriptor: number): boolean;
   /** Names of attributes that could not be copied. */
   copyAttributes(source: string, target: string): Promise<string[]>;
   /** JSON of JournalStatus; null when there is no journal and none is missing. */

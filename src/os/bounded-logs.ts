@@ -13,7 +13,7 @@ export const LOG_MAX_BYTES = 4 * 1024 * 1024;
 export async function boundLog(file: string, maxBytes: number = LOG_MAX_BYTES): Promise<boolean> {
   let handle;
   try {
-    handle = await fs.open(file, 'r+');
+    handle = await fs.open(file, fs.constants.O_RDWR | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return false;
     throw error;

@@ -62,7 +62,7 @@ export class LogFile {
   }
 
   #open(): number {
-    const descriptor = openSync(this.path, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND, 0o600);
+    const descriptor = openSync(this.path, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW, 0o600);
     this.#bytes = fstatSync(descriptor).size;
     return descriptor;
   }

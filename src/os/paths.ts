@@ -3,10 +3,10 @@
  * host's own socket stands in the folder itself, where clients look); without it, <state> is /var/lib/vmstorage and <run> /run/vmstorage.
  *
  * ```text
- * <state>/registry.json  settings.json  running.json  accelerator.json  host.token
+ * <state>/registry.json  settings.json  running.json  accelerator.json  host.token  host.lock
  *         moves/<vm id>.journal    firmware/<vm id>.vars.fd    logs/host.log    logs/<vm id>/{worker,qemu,console,guest}.log
  * <run>/host.sock    <first 8 hex of vm id>/{worker,qmp,guest,d0,d1...}.sock, qemu.pid    tool-<pid>-<n>.sock
- * <marks>/<vm id>.marks    in memory: <run>/marks, or with VMSTORAGE_HOME /dev/shm/vmstorage-<hash of that folder> where there is a /dev/shm
+ * <marks>/<vm id>.marks    in memory: <run>/marks, or with VMSTORAGE_HOME /dev/shm/vmstorage-<hash of host.token> where there is a /dev/shm
  * ```
  */
 import { createHash } from 'node:crypto';
@@ -28,8 +28,10 @@ export interface InstancePaths {
   /** Which guests run, for the host after the next boot. */
   readonly runningFile: string;
   readonly acceleratorFile: string;
-  /** Random, made once: names the lock that keeps a second host away. */
+  /** Random: names the folder in memory. */
   readonly tokenFile: string;
+  /** Keeps a second host away. */
+  readonly lockFile: string;
   readonly movesFolder: string;
   /** Only for what a `kill -9` must not lose and a power cut may (native/engine/src/mirror/marks.rs). */
   readonly marksFolder: string;
@@ -51,7 +53,8 @@ export interface InstancePaths {
   vmLog(vmId: string, which: 'worker' | 'qemu' | 'console' | 'guest'): string;
 }
 
-export function instancePaths(environment: { readonly [name: string]: string | undefined }): InstancePaths {
+/** `token`: what is in the token file. Without it the folder in memory is not known, and is taken to be in the run folder. */
+export function instancePaths(environment: { readonly [name: string]: string | undefined }, token?: string): InstancePaths {
   const home = environment['VMSTORAGE_HOME'];
   if (home !== undefined && home !== '' && !isAbsolute(home)) {
     throw new VmStorageError('InvalidParameter', `VMSTORAGE_HOME is '${home}', which is not an absolute path. Set it to a full path.`);
@@ -65,7 +68,8 @@ export function instancePaths(environment: { readonly [name: string]: string | u
       `The folder '${runFolder}' is too long for socket names (${longestBytes} of at most ${SOCKET_PATH_MAX_BYTES} bytes). Set VMSTORAGE_HOME to a shorter path.`,
     );
   }
-  const marksFolder = home ? marksFolderOf(stateFolder) : join(runFolder, 'marks');
+  // /run is in memory; a home need not be. Without a /dev/shm the run folder has to do: it is right there too, and may be slow.
+  const marksFolder = home && token !== undefined && isTmpfs('/dev/shm') ? sharedFolderOf(token) : join(runFolder, 'marks');
   const vmRunFolder = (vmId: string): string => join(runFolder, runName(vmId));
   const vmLogFolder = (vmId: string): string => join(stateFolder, 'logs', vmId);
   return {
@@ -77,6 +81,7 @@ export function instancePaths(environment: { readonly [name: string]: string | u
     runningFile: join(stateFolder, 'running.json'),
     acceleratorFile: join(stateFolder, 'accelerator.json'),
     tokenFile: join(stateFolder, 'host.token'),
+    lockFile: join(stateFolder, 'host.lock'),
     movesFolder: join(stateFolder, 'moves'),
     marksFolder,
     firmwareFolder: join(stateFolder, 'firmware'),
@@ -97,10 +102,9 @@ export function instancePaths(environment: { readonly [name: string]: string | u
   };
 }
 
-/** The same for every host of the instance. Without a /dev/shm the run folder has to do: it is right there too, and may be slow. */
-function marksFolderOf(stateFolder: string): string {
-  const hash = createHash('sha256').update(stateFolder).digest('hex').slice(0, 16);
-  return isTmpfs('/dev/shm') ? `/dev/shm/vmstorage-${hash}` : join(stateFolder, 'run', 'marks');
+/** The same for every host of the instance. The token itself is not shown to those who may list the folder. */
+function sharedFolderOf(token: string): string {
+  return `/dev/shm/vmstorage-${createHash('sha256').update(token).digest('hex').slice(0, 16)}`;
 }
 
 /** TMPFS_MAGIC of statfs(2). */

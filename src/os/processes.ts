@@ -4,9 +4,13 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, openSync, readFileSync, readdirSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { constants as system } from 'node:os';
+import { basename } from 'node:path';
+import { native } from '../native/binding.js';
 import { type Clock, waitUntil } from './clock.js';
 import { hasCode, isRefusedWrite } from './errno.js';
+import { ownUid } from './own-folder.js';
 
 export interface ProcessIdentity {
   readonly pid: number;
@@ -15,6 +19,19 @@ export interface ProcessIdentity {
   /** Kernel boot id: pids and ticks of an earlier boot mean nothing. */
   readonly bootId: string;
 }
+
+/**
+ * Of which processes one is looked for. Anybody may start a process with any command line, so that alone says nothing: all three of its user
+ * ids (real, effective, saved: a setuid program has its caller's words) must be `uid`, and its executable one that is expected.
+ */
+export interface Origin {
+  readonly uid: number;
+  /** File name of its executable, or null where the kernel does not tell: then its user has to do. */
+  isProgram(name: string | null): boolean;
+}
+
+/** Of our own user, whatever the program. */
+export const ownProcesses = (isProgram: Origin['isProgram'] = () => true): Origin => ({ uid: ownUid(), isProgram });
 
 /** Behind standard input, output and error. */
 export const FIRST_INHERITED = 3;
@@ -49,12 +66,12 @@ export interface Processes {
   isAlive(identity: ProcessIdentity): boolean;
   identify(pid: number): ProcessIdentity | null;
   condition(identity: ProcessIdentity): ProcessCondition;
-  /** False if it was gone already. */
+  /** False if it was gone already; a number that was given to another process is never signalled. Throws when it may not be signalled. */
   signal(identity: ProcessIdentity, signal: NodeJS.Signals): boolean;
   /** Command line of a live process, [] if it is gone or not ours to read. */
   commandLine(pid: number): readonly string[];
-  /** Live processes whose command line satisfies `matches`. Reads all of /proc: for start-up and recovery only. */
-  find(matches: (commandLine: readonly string[]) => boolean): readonly ProcessIdentity[];
+  /** Live processes of `origin` (default: our own user's) whose command line satisfies `matches`. Reads all of /proc: for start-up and recovery only. */
+  find(matches: (commandLine: readonly string[]) => boolean, origin?: Origin): readonly ProcessIdentity[];
   /** Processor time used so far, all threads. */
   processorTimeMs(identity: ProcessIdentity): number | null;
 }
@@ -108,14 +125,7 @@ export const systemProcesses: Processes = {
   },
 
   signal(identity, signal) {
-    // Between the check and the kill the pid could in theory be reused; a pidfd would close that gap, Node has none.
-    if (!systemProcesses.isAlive(identity)) return false;
-    try {
-      process.kill(identity.pid, signal);
-      return true;
-    } catch {
-      return false;
-    }
+    return systemProcesses.isAlive(identity) && native().signalProcess(identity.pid, identity.startTicks, system.signals[signal]);
   },
 
   commandLine(pid) {
@@ -126,11 +136,14 @@ export const systemProcesses: Processes = {
     }
   },
 
-  find(matches) {
+  find(matches, origin = ownProcesses()) {
     return readdirSync('/proc').flatMap((name) => {
       const pid = /^\d+$/.test(name) ? Number(name) : 0;
-      const identity = pid !== 0 && matches(systemProcesses.commandLine(pid)) ? systemProcesses.identify(pid) : null;
-      return identity ? [identity] : [];
+      if (pid === 0 || !matches(systemProcesses.commandLine(pid))) return [];
+      const identity = systemProcesses.identify(pid);
+      if (!identity || !userIds(pid).every((uid) => uid === origin.uid) || !origin.isProgram(programOf(pid))) return [];
+      // All of it was said of one process.
+      return matches(systemProcesses.commandLine(pid)) && systemProcesses.isAlive(identity) ? [identity] : [];
     });
   },
 
@@ -152,7 +165,7 @@ export async function waitForExit(processes: Processes, clock: Clock, identity: 
 }
 
 function openLog(file: string): number {
-  const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND;
+  const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
   try {
     return openSync(file, append, 0o600);
   } catch (error) {
@@ -167,6 +180,25 @@ function threadStates(pid: number): readonly string[] {
     return readdirSync(`/proc/${pid}/task`).flatMap((thread) => readStat(`${pid}/task/${thread}`)?.state ?? []);
   } catch {
     return []; // ended meanwhile
+  }
+}
+
+/** Real, effective, saved and of the file system; of nobody (-1) when it is gone. */
+function userIds(pid: number): readonly number[] {
+  try {
+    const line = /^Uid:\s+(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
+    return line === undefined ? [-1] : line.trim().split(/\s+/).map(Number);
+  } catch {
+    return [-1];
+  }
+}
+
+/** An executable that was replaced by an update since is called "<name> (deleted)". */
+function programOf(pid: number): string | null {
+  try {
+    return basename(readlinkSync(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, ''));
+  } catch {
+    return null;
   }
 }
 

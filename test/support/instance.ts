@@ -7,7 +7,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { findCmdlet } from '../../cmdlets/index.js';
 import { ClientConnection } from '../../src/client/connection.js';
@@ -16,6 +16,7 @@ import { instancePaths, type InstancePaths } from '../../src/os/paths.js';
 import type { WireObject, WireValue } from '../../src/protocol/messages.js';
 import { repository } from './guest-kernel.js';
 import { killLeftovers, leftoversAfter, markedProcesses } from './leftovers.js';
+import { removeMemoryFolder } from './memory-folder.js';
 import { makeScratch, type Scratch } from './scratch.js';
 import { until } from './until.js';
 
@@ -179,8 +180,7 @@ export class Instance implements AsyncDisposable {
     const left = await leftoversAfter({ variable: 'VMSTORAGE_HOME', id: this.home, folder: null, except: [process.pid] }, 10_000);
     process.off('exit', this.#atExit);
     await this.#under?.[Symbol.asyncDispose]();
-    // A host that was killed leaves it behind, and no other host of this instance comes to remove it.
-    rmSync(this.paths.marksFolder, { recursive: true, force: true });
+    removeMemoryFolder(this.environment);
     await this.scratch[Symbol.asyncDispose]();
     if (left.length > 0) throw new Error(`still there after SIGKILL: ${left.map(({ what }) => what).join('; ')}`);
   }

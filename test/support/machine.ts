@@ -110,7 +110,7 @@ export class Machine implements AsyncDisposable {
 
   /** A command at the VM's second monitor: what an operator at the console would do, behind the host's back. */
   async monitor(command: string, parameters: Record<string, unknown> = {}): Promise<unknown> {
-    const qmp = await Qmp.open(join(this.instance.home, `side-${this.id}.sock`));
+    const qmp = await Qmp.open(join(this.instance.home, `side-${this.id}.sock`), null);
     try {
       return await qmp.call(command, parameters);
     } finally {

@@ -30,6 +30,7 @@ internal sealed class HostConnection : IDisposable
         try
         {
             socket.Connect(new UnixDomainSocketEndPoint(path));
+            ServerTrust.Check(socket, path);
             return new HostConnection(new NetworkStream(socket, ownsSocket: true));
         }
         catch { socket.Dispose(); throw; }
@@ -42,6 +43,7 @@ internal sealed class HostConnection : IDisposable
         try
         {
             if (!socket.ConnectAsync(new UnixDomainSocketEndPoint(path)).Wait(budgetMs)) { socket.Dispose(); return null; }
+            ServerTrust.Check(socket, path);
             socket.ReceiveTimeout = budgetMs; socket.SendTimeout = budgetMs;
             return new HostConnection(new NetworkStream(socket, ownsSocket: true));
         }

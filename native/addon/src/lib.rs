@@ -8,3 +8,4 @@ mod error;
 mod guest;
 mod image;
 mod peer;
+mod process;

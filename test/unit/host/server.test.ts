@@ -325,10 +325,10 @@ describe("the host's socket", () => {
 
 describe('the lock of an instance', () => {
   it('is held by one host at a time and free when it lets go', async () => {
-    const token = join(folder, 'host.token');
-    const first = await lockInstance(token, folder);
-    await expect(lockInstance(token, folder)).rejects.toThrow(/Another host is already running/);
+    const file = join(folder, 'host.lock');
+    const first = await lockInstance(file, folder);
+    await expect(lockInstance(file, folder)).rejects.toThrow(/Another host is already running/);
     await first.release();
-    await (await lockInstance(token, folder)).release();
+    await (await lockInstance(file, folder)).release();
   });
 });

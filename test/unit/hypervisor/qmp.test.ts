@@ -40,7 +40,7 @@ afterEach(async () => {
 
 describe('the monitor client', () => {
   it('gives each command its own answer, whatever their order and however they are cut', async () => {
-    const qmp = await Qmp.open(socketPath);
+    const qmp = await Qmp.open(socketPath, process.pid);
     const waiting: { id: number; execute: string }[] = [];
     answer = (command, socket) => {
       waiting.push(command);
@@ -57,14 +57,14 @@ describe('the monitor client', () => {
   });
 
   it("rejects with QEMU's own words", async () => {
-    const qmp = await Qmp.open(socketPath);
+    const qmp = await Qmp.open(socketPath, process.pid);
     answer = (command, socket) => socket.write(`{"error": {"class": "GenericError", "desc": "no such device"}, "id": ${command.id}}\r\n`);
     await expect(qmp.call('device_del')).rejects.toThrow("QEMU refused 'device_del': no such device.");
     qmp.close();
   });
 
   it('does not wait for ever: for a greeting, for an answer, or for one that hung up', async () => {
-    const qmp = await Qmp.open(socketPath);
+    const qmp = await Qmp.open(socketPath, process.pid);
     answer = () => {};
     await expect(qmp.call('query-status', {}, 20)).rejects.toThrow(/within 20 ms/);
     const pending = qmp.call('cont');
@@ -73,11 +73,17 @@ describe('the monitor client', () => {
     await qmp.closed;
     await expect(qmp.call('cont')).rejects.toThrow(/connection is closed/);
     greeting = '';
-    await expect(Qmp.open(socketPath, 20)).rejects.toThrow(/no greeting within 20 ms/);
+    await expect(Qmp.open(socketPath, process.pid, 20)).rejects.toThrow(/no greeting within 20 ms/);
+  });
+
+  it('is believed only of the process that QEMU is', async () => {
+    await expect(Qmp.open(socketPath, process.pid + 1)).rejects.toThrow(
+      `is that of process ${process.pid}, not of QEMU (pid ${process.pid + 1})`,
+    );
   });
 
   it('hands on events, and ends the connection at what is not QMP', async () => {
-    const qmp = await Qmp.open(socketPath);
+    const qmp = await Qmp.open(socketPath, process.pid);
     const seen = new Promise((resolve) => qmp.subscribe(resolve));
     sockets[0]!.write('{"event": "STOP", "timestamp": {}}\r\n');
     expect(await seen).toEqual({ event: 'STOP', data: {} });

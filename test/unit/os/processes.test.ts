@@ -1,11 +1,13 @@
 /** Processes that outlive their starter, and the paths of an instance. */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock, waitUntil } from '../../../src/os/clock.js';
 import { instancePaths } from '../../../src/os/paths.js';
-import { startedAt, systemProcesses as processes, waitForExit } from '../../../src/os/processes.js';
+import { native } from '../../../src/native/binding.js';
+import { ownUid } from '../../../src/os/own-folder.js';
+import { ownProcesses, startedAt, systemProcesses as processes, waitForExit } from '../../../src/os/processes.js';
 
 /** A tick is 10 ms, and two clocks are read one after the other. */
 const CLOCKS_APART_MS = 100;
@@ -53,7 +55,30 @@ describe('a detached process', () => {
   it('is found by its command line', async () => {
     const { identity } = await processes.startDetached({ command: '/bin/sleep', args: ['61.25'], logFile: join(folder, 'log'), cwd: '/' });
     expect(processes.find((line) => line[1] === '61.25').map((found) => found.pid)).toEqual([identity.pid]);
+    expect(
+      processes.find(
+        (line) => line[1] === '61.25',
+        ownProcesses((name) => name === 'node'),
+      ),
+    ).toEqual([]);
+    expect(processes.find((line) => line[1] === '61.25', { ...ownProcesses(), uid: ownUid() + 1 })).toEqual([]);
     processes.signal(identity, 'SIGKILL');
+  });
+
+  it('is signalled by its number and start time together, never by the number alone', async () => {
+    const { identity, exited } = await processes.startDetached({
+      command: '/bin/sleep',
+      args: ['60'],
+      logFile: join(folder, 'log'),
+      cwd: '/',
+    });
+    const { pid, startTicks } = identity;
+    expect(native().signalProcess(pid, String(Number(startTicks) - 1), constants.signals.SIGKILL)).toBe(false);
+    expect(processes.isAlive(identity)).toBe(true);
+    expect(native().signalProcess(pid, startTicks, constants.signals.SIGTERM)).toBe(true);
+    expect((await exited).signal).toBe('SIGTERM');
+    expect(native().signalProcess(pid, startTicks, constants.signals.SIGKILL)).toBe(false);
+    expect(() => native().signalProcess(process.pid, processes.identify(process.pid)!.startTicks, 9999)).toThrow(/cannot signal/);
   });
 });
 
