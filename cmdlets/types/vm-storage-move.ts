@@ -11,7 +11,7 @@ export const VMStorageMove = defineObject({
     VMId: property(t.guid, 'Identifier of the virtual machine.'),
     Phase: property(
       t.string,
-      'Phase it is in: queued, plan, check, prepare, copy, mirror, verify, synchronized, switch, release, cleanUp, done.',
+      'Phase it is in, or that it ended in: queued, plan, check, prepare, copy, mirror, verify, synchronized, switch, release, cleanUp; done when it is completed.',
     ),
     PercentComplete: property(t.int32, 'Progress of the whole move, 0 to 100.'),
     BytesTotal: property(t.uint64, 'Bytes to move.'),
@@ -47,7 +47,7 @@ export const VMStorageMove = defineObject({
     ComputerName: fixed(t.string, '', 'Host it is on.'),
   },
   keys: ['MoveId', 'VMId', 'VMName'],
-  text: '{VMName} {Phase} {PercentComplete} %',
+  text: '{VMName} {Phase} {PercentComplete} % {Outcome}',
   view: {
     // Within 80 columns: a table that is wider loses its last column, which says how the move ended.
     table: [

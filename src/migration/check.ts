@@ -9,7 +9,7 @@ import { VmStorageError } from '../model/errors.js';
 import type { DiskMove, MovePlan } from '../model/move.js';
 import { sameFile, writeIdentity, type KnownFile, type WrittenIdentity } from './identity.js';
 import { notLookedAt } from './move-error.js';
-import type { FileFacts, ImageFacts, MigrationPorts, MoveFiles } from './ports.js';
+import type { FileFacts, ImageFacts, MigrationPorts } from './ports.js';
 import { roomOf } from './room.js';
 import type { SpaceNeed } from './space.js';
 
@@ -211,10 +211,11 @@ async function landFolder(wanted: string, known: Known, ports: CheckPorts): Prom
     const why = own ? `lies inside the virtual machine's own file '${own.path}'` : `cannot be made: '${folder}' is not a folder`;
     throw new VmStorageError('InvalidParameter', `The destination '${wanted}' ${why}.`, { target: wanted });
   }
-  if (!(await ports.files.mayWrite(folder))) {
-    throw new VmStorageError('AccessDenied', `The destination '${folder}' is not writable for this host.`, {
+  const why = await ask(folder, () => ports.files.whyNoFiles(folder));
+  if (why !== null) {
+    throw new VmStorageError('AccessDenied', `The destination '${folder}' is not writable for this host: ${why}.`, {
       target: folder,
-      recommendedAction: 'Check its owner and mode, and whether its file system is mounted read-only.',
+      recommendedAction: 'Check the path, its owner and mode, and how its file system is mounted; or name another destination.',
     });
   }
   const real = (await ports.files.realPath(folder)) ?? folder;
@@ -301,7 +302,7 @@ async function inspect(plan: MovePlan, ports: CheckPorts): Promise<readonly Imag
 }
 
 /** A question to the file system that fails is a refusal with the path in it, not an internal error. */
-async function ask<T>(about: string, question: () => ReturnType<MoveFiles['facts']> & Promise<T>): Promise<T> {
+async function ask<T>(about: string, question: () => Promise<T>): Promise<T> {
   try {
     return await question();
   } catch (cause) {

@@ -2,6 +2,8 @@
 import { constants, readFileSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import * as path from 'node:path';
+import { hasCode, reasonOf } from '../os/errno.js';
+import { kernelFileSystem } from '../os/kernel-file-systems.js';
 import { deleteGradually } from '../os/delete-gradually.js';
 import type { FileFacts, MoveFiles } from './ports.js';
 
@@ -54,12 +56,14 @@ export const diskFiles: MoveFiles = {
     return orNull(fs.realpath(at));
   },
 
-  async mayWrite(folder) {
+  async whyNoFiles(folder) {
+    const kernel = await kernelFileSystem(folder);
+    if (kernel !== null) return `it is a folder of the kernel's own (${kernel}), which holds no files of ours`;
     try {
       await fs.access(folder, constants.W_OK | constants.X_OK);
-      return true;
-    } catch {
-      return false;
+      return null;
+    } catch (cause) {
+      return hasCode(cause, 'EROFS') ? 'its file system is mounted read-only' : reasonOf(cause);
     }
   },
 

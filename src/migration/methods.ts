@@ -38,7 +38,8 @@ async function moveStorage(context: CmdletContext, moves: StorageMoves, ports: M
   if (!(await context.shouldProcess(sentence, 'Move-VMStorage'))) return;
   if (context.stopRequested.aborted) throw failure(name, id, stopWanted('its user'));
   const job = await moves.submit(vm, request, checked);
-  if (!job) return;
+  // Somebody else has moved it between the question and the answer.
+  if (!job) return context.warning(`The storage of the virtual machine "${name}" was moved there in the meantime; nothing is moved.`);
   const outcome = await watch(context, job, name, () => moves.placeInLine(job.id));
   if (outcome && outcome.state !== 'succeeded') throw failure(name, id, outcome.error);
 }

@@ -1,5 +1,7 @@
 /** What the operating system refuses in the course of a move, as errors of ours: which path, and why, in words instead of Node's. */
 import { VmStorageError } from '../model/errors.js';
+import type { MovePlan } from '../model/move.js';
+import { diskAt } from './failure.js';
 import { errnoOf, errorCodeOf, hasCode, reasonOf } from '../os/errno.js';
 
 export function asMoveError(cause: unknown): VmStorageError {
@@ -7,8 +9,9 @@ export function asMoveError(cause: unknown): VmStorageError {
   if (errnoOf(cause) === null) {
     return new VmStorageError('HostInternalError', cause instanceof Error ? cause.message : String(cause), { cause });
   }
-  const at = cause instanceof Error && 'path' in cause && typeof cause.path === 'string' ? `'${cause.path}': ` : '';
-  return new VmStorageError(errorCodeOf(cause), `${at}${reasonOf(cause)}.`, { cause });
+  const at = cause instanceof Error && 'path' in cause && typeof cause.path === 'string' ? cause.path : null;
+  const message = at === null ? `${reasonOf(cause)}.` : `'${at}': ${reasonOf(cause)}.`;
+  return new VmStorageError(errorCodeOf(cause), message, { ...(at === null ? {} : { target: at }), cause });
 }
 
 /** What the system refused becomes a refusal of ours; a bug stays what it is, so that the host logs where it came from. */
@@ -30,6 +33,16 @@ export function notTakenUp(moveId: string, cause: unknown): VmStorageError {
       cause,
     },
   );
+}
+
+/** What the worker refused when it was handed the move; it leaves nothing behind. */
+export function notBegun(cause: unknown, plan: MovePlan): VmStorageError {
+  const error = asMoveError(cause);
+  const disk = error.target === undefined ? null : diskAt(error.target, plan);
+  if (disk === null) return error;
+  const what =
+    disk.source === error.target ? `The source of disk ${disk.disk} cannot be used` : `The destination of disk ${disk.disk} cannot be made`;
+  return new VmStorageError(error.code, `${what}: ${error.message}`, { target: error.target!, cause: error });
 }
 
 export function folderNotMade(folder: string, cause: unknown): VmStorageError {

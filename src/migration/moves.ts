@@ -28,7 +28,7 @@ import { byTheirOwnPaths } from './named-disks.js';
 import { RETAINED, planMove } from './plan.js';
 import type { JournalStatus, MigrationPorts, VmRecord } from './ports.js';
 import { freshStatus } from './progress.js';
-import { failureOf } from './failure.js';
+import { failureOf, onItsSource } from './failure.js';
 import { Receipts, type MoveEnd, type MoveReceipt } from './receipts.js';
 import { isBegun, registrySays } from './records.js';
 import { continuation, entryFromJournal, type Continuation } from './recover.js';
@@ -53,7 +53,7 @@ export interface Looked {
   /** Null: nothing to do. */
   readonly checked: CheckedMove | null;
   readonly remarks: readonly string[];
-  /** Of the room at the destination. */
+  /** Of the room at the destination, or that nothing is moved. */
   readonly warnings: readonly string[];
 }
 
@@ -95,8 +95,8 @@ export class StorageMoves {
     if (this.ports.locks.isMoving(vm.configuration.id)) throw alreadyMoving(vm);
     try {
       const looked = await this.#look(vm.configuration.id, request, this.ports.newId());
-      const warnings = looked.checked ? await this.#space.check(looked.checked.needs) : [];
-      return { ...looked, warnings };
+      const room = looked.checked ? await this.#space.check(looked.checked.needs) : [];
+      return { ...looked, warnings: [...looked.warnings, ...room] };
     } catch (cause) {
       throw ofTheSystem(cause);
     }
@@ -356,12 +356,12 @@ export class StorageMoves {
 
   // --- running -----------------------------------------------------------------------------------------------------------------
 
-  async #look(vmId: string, request: MoveRequest, moveId: string, before: CheckedMove | null = null): Promise<Omit<Looked, 'warnings'>> {
+  async #look(vmId: string, request: MoveRequest, moveId: string, before: CheckedMove | null = null): Promise<Looked> {
     const { registry, bootId, clock } = this.ports;
     const vm = registry.byId(vmId);
     if (!vm)
       throw new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${vmId}".`, { target: vmId });
-    const { plan, remarks } = planMove({
+    const { plan, remarks, nothing } = planMove({
       vm,
       request: await byTheirOwnPaths(request, vm.configuration, this.ports.files),
       moveId,
@@ -369,7 +369,8 @@ export class StorageMoves {
       bootId,
       configurationFileUnder: (folder, id) => registry.configurationFileUnder(folder, id),
     });
-    return { checked: plan ? await checkMove(plan, this.ports, { before, requireFullSize: request.requireFullSize }) : null, remarks };
+    const checked = plan ? await checkMove(plan, this.ports, { before, requireFullSize: request.requireFullSize }) : null;
+    return { checked, remarks, warnings: nothing === undefined ? [] : [nothing] };
   }
 
   /** The move has its place. Time has passed since it was asked for: plan and check are made anew. */
@@ -385,7 +386,7 @@ export class StorageMoves {
       entry = openEntry(checked, this.ports.clock.now());
     } catch (cause) {
       await this.#giveBack(vmId, claims);
-      throw asMoveError(cause);
+      throw onItsSource(asMoveError(cause), before.plan);
     }
     return this.#run(control, entry, claims, 'prepare');
   }
@@ -435,7 +436,7 @@ export class StorageMoves {
     const [plan, job] = [this.#plans.get(moveId), this.#queue.find(moveId)];
     if (this.#closed || !plan || !job) return;
     const failure = failureOf(error, plan);
-    const status: MoveStatus = { ...job.progress, phase: 'done', secondsRemaining: null, outcome: { ok: false, ...failure } };
+    const status: MoveStatus = { ...job.progress, bytesPerSecond: 0, secondsRemaining: null, outcome: { ok: false, ...failure } };
     try {
       await this.receipts.saveFailure(plan, status, end, failure, this.ports.clock.now());
     } catch (cause) {

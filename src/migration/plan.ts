@@ -34,6 +34,8 @@ export interface Planned {
   readonly plan: MovePlan | null;
   /** Verbose lines about what the plan does not do. */
   readonly remarks: readonly string[];
+  /** That there is no plan, for whoever asked: success without a word would be taken for a move. */
+  readonly nothing?: string;
 }
 
 /** The words of the reason in `keepSources`; the receipt shows them. */
@@ -59,8 +61,11 @@ export function planMove(input: PlanInput): Planned {
     paths.snapshotFileLocation === before.snapshotFileLocation &&
     paths.smartPagingFilePath === before.smartPagingFilePath;
   if (disks.length === 0 && pathsStay) {
-    remarks.push(`The storage of the virtual machine "${before.name}" is already where it was asked to be; nothing is moved.`);
-    return { plan: null, remarks };
+    return {
+      plan: null,
+      remarks,
+      nothing: `The storage of the virtual machine "${before.name}" is already where it was asked to be; nothing is moved.`,
+    };
   }
   const generation = (before.storageGeneration ?? 0) + 1;
   const plan: MovePlan = {

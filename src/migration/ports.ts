@@ -50,8 +50,8 @@ export interface MoveFiles {
   isLink(path: string): Promise<boolean>;
   /** With every symbolic link resolved; null when it does not exist. */
   realPath(path: string): Promise<string | null>;
-  /** Whether this process may create files in the folder. */
-  mayWrite(folder: string): Promise<boolean>;
+  /** Why this process cannot make files in the folder, as the end of "... because"; null when nothing is known against it. */
+  whyNoFiles(folder: string): Promise<string | null>;
   /** Bytes an ordinary user may still use on the file system that holds `path`. */
   freeBytes(path: string): Promise<bigint>;
   list(folder: string): Promise<readonly string[]>;

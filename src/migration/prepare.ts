@@ -42,11 +42,5 @@ export function refuseStopped(scene: Scene): void {
 }
 
 export function stopped(vmName: string): VmStorageError {
-  return new VmStorageError(
-    'OperationStopped',
-    'The move was stopped. The virtual machine uses its old files; nothing was left at the destination.',
-    {
-      target: vmName,
-    },
-  );
+  return new VmStorageError('OperationStopped', 'The move was stopped.', { target: vmName });
 }

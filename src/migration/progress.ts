@@ -123,7 +123,8 @@ export class Tracker {
   finalStatus(outcome: MoveOutcome): MoveStatus {
     return {
       ...this.#status,
-      phase: 'done',
+      // One that came to nothing stays in the phase that it did not get out of: which one it was is half of why.
+      phase: outcome.ok ? 'done' : this.#status.phase,
       percent: outcome.ok ? 100 : this.#status.percent,
       bytesPerSecond: 0,
       secondsRemaining: null,

@@ -10,6 +10,7 @@
  * `recover.ts` starts in the middle of this file with what they say.
  */
 import { VmStorageError } from '../model/errors.js';
+import { contextOf, onItsSource, whatIsLeft } from './failure.js';
 import { follow } from './follow.js';
 import { asMoveError } from './move-error.js';
 import { inPhase } from './phases.js';
@@ -48,38 +49,34 @@ async function reachCommitted(scene: Scene, from: 'prepare' | 'follow'): Promise
 
 /** Keeps the promise: throws the cause once everything is as before; returns only when the switch turns out to be durable. */
 async function undoOrComplete(scene: Scene, cause: unknown): Promise<void> {
-  const error = asMoveError(cause);
+  const why = asMoveError(cause);
+  const error = onItsSource(why, scene.plan);
   let outcome: Undone;
   try {
-    outcome = await undo(scene, error.message);
+    outcome = await undo(scene, why.message);
   } catch (second) {
-    const reason = asMoveError(second).message;
+    const reason = asMoveError(second).message.replace(/\.$/, '');
     scene.ports.log.error({ moveId: scene.plan.moveId, reason }, 'a failed move could not be undone yet');
-    throw new UnfinishedMove('undo', error.code, `${error.message} Undoing it failed as well (${reason}); the host goes on trying.`, cause);
+    const text = `${error.message} Undoing it failed as well (${reason}); the host goes on trying.`;
+    throw new UnfinishedMove('undo', error.code, text, contextOf(error), cause);
   }
   if (outcome === 'committed') return;
   if (outcome === 'remains') {
-    throw new UnfinishedMove(
-      'cleanUp',
-      error.code,
-      `${error.message} The destination could not be cleaned yet; that is done as soon as it can be reached.`,
-      cause,
-    );
+    const left = [...scene.remains];
+    scene.ports.log.warn({ moveId: scene.plan.moveId, left }, 'the destination still holds what a move has made');
+    throw new UnfinishedMove('cleanUp', error.code, `${error.message} ${whatIsLeft(left)}`, contextOf(error), cause);
   }
-  throw error;
+  if (error.code !== 'OperationStopped') throw error;
+  throw new VmStorageError(error.code, `${error.message} Nothing was left at the destination.`, { ...contextOf(error), cause });
 }
 
 async function completed(scene: Scene): Promise<MoveReceipt> {
   try {
     return await release(scene);
   } catch (cause) {
-    const reason = asMoveError(cause).message;
-    throw new UnfinishedMove(
-      'release',
-      'OperationFailed',
-      `The virtual machine uses its new files, but the move could not be completed yet: ${reason} The host goes on trying.`,
-      cause,
-    );
+    const why = asMoveError(cause);
+    const text = `The virtual machine uses its new files, but the move could not be completed yet: ${why.message} The host goes on trying.`;
+    throw new UnfinishedMove('release', 'OperationFailed', text, contextOf(why), cause);
   }
 }
 
@@ -89,8 +86,9 @@ export class UnfinishedMove extends VmStorageError {
     readonly left: 'undo' | 'cleanUp' | 'release',
     code: VmStorageError['code'],
     message: string,
+    about: { readonly target?: string; readonly recommendedAction?: string },
     cause: unknown,
   ) {
-    super(code, message, { cause });
+    super(code, message, { ...about, cause });
   }
 }

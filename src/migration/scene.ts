@@ -19,6 +19,8 @@ export class Scene {
   worker: WorkerClient | null = null;
   /** Sources that stay, with the reason, as it turned out. */
   readonly kept: { path: string; reason: string }[] = [];
+  /** What the way back has not yet seen to be gone from the destination. */
+  readonly remains = new Set<string>();
   #entry: LedgerEntry;
   #isRecorded: boolean;
 

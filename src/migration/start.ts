@@ -1,6 +1,7 @@
 /** Hands the move to the VM's worker: targets and journal are made there, and the copy begins. */
 import { VmStorageError } from '../model/errors.js';
 import { killPoint } from '../os/kill-point.js';
+import { notBegun } from './move-error.js';
 import { refuseStopped } from './prepare.js';
 import type { Scene } from './scene.js';
 import { isLost } from './repeat.js';
@@ -24,7 +25,7 @@ async function startOnce(scene: Scene): Promise<void> {
       await scene.fromWorker(worker.call('startMove', { plan, journalPath, marksPath }, { timeoutMs: 0 }));
       return;
     } catch (cause) {
-      if (!isLost(cause)) throw cause;
+      if (!isLost(cause)) throw notBegun(cause, plan);
       // It died in the middle. If the `started` record had become durable, its successor is at it already.
       const status = await scene.ask('status', {});
       if (status.journal?.plan.moveId === plan.moveId) return;

@@ -48,6 +48,7 @@ export async function undo(scene: Scene, reason: string): Promise<Undone> {
 /** The part that needs no worker for its first half and may have to wait for a file system to come back. */
 export async function cleanDestination(scene: Scene): Promise<Undone> {
   const { moveId } = scene.plan;
+  for (const path of ofOurMaking(scene)) scene.remains.add(path);
   const clean = await scene.lingering.within(moveId, CLEAN_PATIENCE_MS, () => allGone(scene));
   if (clean === LINGERS) scene.ports.log.warn({ moveId }, 'the destination does not let go of its files; it is cleaned when it does');
   killPoint('host:cleaned');
@@ -81,6 +82,12 @@ async function endJournal(scene: Scene): Promise<void> {
   await scene.ask('endMove', {});
 }
 
+/** All that may be at the destination, in the order in which it goes. */
+function ofOurMaking({ entry, plan }: Scene): readonly string[] {
+  const files = [...(entry.configuration === null ? [] : [entry.configuration]), ...entry.targets].map((file) => file.path);
+  return [...files, ...[...plan.createdFolders].reverse()];
+}
+
 async function allGone(scene: Scene): Promise<boolean> {
   const { ports, plan } = scene;
   let clean = await removeConfiguration(scene);
@@ -88,6 +95,7 @@ async function allGone(scene: Scene): Promise<boolean> {
   for (const folder of [...plan.createdFolders].reverse()) {
     const outcome = await attempt(scene, folder, () => ports.files.deleteEmptyFolder(folder));
     if (outcome === 'failed') clean = false;
+    else scene.remains.delete(folder);
   }
   return clean;
 }
@@ -95,13 +103,18 @@ async function allGone(scene: Scene): Promise<boolean> {
 async function removeConfiguration(scene: Scene): Promise<boolean> {
   const { ports, plan } = scene;
   const place = scene.entry.configuration;
-  if (!place || ports.registry.byId(plan.vmId)?.configurationFile === place.path) return true;
+  if (!place) return true;
+  if (ports.registry.byId(plan.vmId)?.configurationFile === place.path) {
+    scene.remains.delete(place.path);
+    return true;
+  }
   const outcome = await attempt(scene, place.path, async () => {
     // Also when nothing is at the path: a half written one has another name, which the registry knows.
     const folder = await ports.files.facts(path.posix.dirname(place.path));
     if (folder && !(await deleteOwnConfiguration(scene, place.path))) return 'gone';
     return (await isGone(place, scene)) ? 'gone' : 'unseen';
   });
+  if (outcome === 'gone') scene.remains.delete(place.path);
   return outcome === 'gone';
 }
 
@@ -128,7 +141,8 @@ export async function removeTargets(scene: Scene): Promise<boolean> {
   let clean = true;
   for (const target of scene.entry.targets) {
     const outcome = await attempt(scene, target.path, () => removeTarget(target, scene));
-    if (outcome !== 'gone') clean = false;
+    if (outcome === 'gone') scene.remains.delete(target.path);
+    else clean = false;
   }
   return clean;
 }

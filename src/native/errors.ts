@@ -1,4 +1,4 @@
-/** The one place where an error of the engine becomes one of ours. The addon writes `KIND\u001fmessage\u001fcause` as its reason. */
+/** The one place where an error of the engine becomes one of ours. The addon writes `KIND\u001fmessage\u001fcause\u001fpath` as its reason. */
 import { VmStorageError, type ErrorCode } from '../model/errors.js';
 
 /** engine/src/disk/error.rs ErrorKind → code. A kind that is not here is a bug of the addon and says so. */
@@ -21,11 +21,15 @@ const codes: Readonly<Record<string, ErrorCode>> = {
 export function fromNative(error: unknown): VmStorageError {
   if (error instanceof VmStorageError) return error;
   const text = error instanceof Error ? error.message : String(error);
-  const [kind = '', message = '', cause = ''] = text.split('\u001f');
+  const [kind = '', message = '', cause = '', path = ''] = text.split('\u001f');
   const code = codes[kind];
   if (code === undefined) return new VmStorageError('HostInternalError', `The engine failed: ${text}`, { cause: error });
-  return new VmStorageError(code, cause === '' ? `${message}.` : `${message}: ${cause}.`, { cause: error });
+  const context = { ...(path === '' ? {} : { target: path }), cause: error };
+  return new VmStorageError(code, sentence(cause === '' ? message : `${message}: ${cause}`), context);
 }
+
+/** The engine's messages are parts of sentences. */
+const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}${text.endsWith('.') ? '' : '.'}`;
 
 export async function callNative<T>(call: Promise<T>): Promise<T> {
   try {

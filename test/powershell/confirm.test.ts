@@ -1,7 +1,11 @@
 /** -WhatIf and -Confirm, from every place they can come from: a change that was only to be talked about must not happen. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { vm } from '../support/objects.js';
-import { pwshOrUndefined } from '../support/pwsh.js';
+import { findPwsh } from '../../src/powershell/find-pwsh.js';
+import { moduleEnvironment, pwshOrUndefined } from '../support/pwsh.js';
 import { requires } from '../support/requires.js';
 import { scriptedShell } from '../support/scripted-shell.js';
 
@@ -65,6 +69,23 @@ describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('confirmat
   it('-Confirm:$false wins over a lowered preference', async () => {
     await shell.session.invoke('$ConfirmPreference = "Low"; Move-VMStorage web01 /x -Confirm:$false');
     expect(done).toEqual(['web01']);
+  });
+
+  it('what must be confirmed is not done by an Enter: the default is No', async () => {
+    const { path } = await findPwsh({ fetch: false });
+    const script = 'Import-Module VMStorage; Remove-VM web01';
+    // At a terminal's place a pipe: what is typed is one line for each question.
+    const ask = async (typed: string): Promise<string> => {
+      const pwsh = spawn(path, ['-NoProfile', '-NoLogo', '-Command', script], { env: await moduleEnvironment(shell.host) });
+      pwsh.stdin.end(typed);
+      const said = text(pwsh.stdout);
+      await once(pwsh, 'exit');
+      return said;
+    };
+    expect(await ask('\n')).toMatch(/Remove "web01"\?[^]*\(default is "N"\)/);
+    expect(done).toEqual([]);
+    await ask('y\n');
+    expect(done).toEqual(['removed']);
   });
 
   it('what must be confirmed is not done without -Force when nobody can be asked', async () => {

@@ -61,6 +61,13 @@ export async function mountTmpfs(path: string, options: string): Promise<Mount> 
   return { path, [Symbol.asyncDispose]: () => unmount(path) };
 }
 
+/** One that the kernel makes up. */
+export async function mountKernelFileSystem(type: 'cgroup2', path: string): Promise<Mount> {
+  await mkdir(path, { recursive: true });
+  await run('mount', ['-t', type, type, path]);
+  return { path, [Symbol.asyncDispose]: () => unmount(path) };
+}
+
 export async function loopDevice(file: string): Promise<Mount> {
   const { stdout } = await run('losetup', ['--find', '--show', file]);
   const path = stdout.trim();

@@ -88,13 +88,13 @@ describe.skipIf(missing)('a running guest whose storage is moved', () => {
     vm.expectNoGuestError();
   });
 
-  it('is where it was asked to be: nothing to do, said as a verbose line', async () => {
+  it('is where it was asked to be: nothing to do, said as a warning', async () => {
     const before = await vm.diskPaths();
-    const { verbose, progress } = await vm.moveVhds(
+    const { warnings, progress } = await vm.moveVhds(
       before.map((path) => [path, path] as const),
       { prefs: { verbose: true, progress: true } },
     );
-    expect(verbose.join('\n')).toMatch(/already where it was asked to be/);
+    expect(warnings.join('\n')).toMatch(/already where it was asked to be/);
     expect(progress).toEqual([]);
   });
 

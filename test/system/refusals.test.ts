@@ -14,7 +14,7 @@ import type { WireValue } from '../../src/protocol/messages.js';
 import { Instance, type CmdletCall, type Refusal } from '../support/instance.js';
 import { listing } from '../support/listing.js';
 import { filesBelow } from '../support/machine.js';
-import { loopDevice, mountTmpfs } from '../support/mounts.js';
+import { loopDevice, mountKernelFileSystem, mountTmpfs } from '../support/mounts.js';
 import { lacks } from '../support/requires.js';
 import { Serving } from '../support/serving.js';
 import { until } from '../support/until.js';
@@ -141,7 +141,13 @@ describe('a request that cannot be carried out is refused and changes nothing:',
   it.skipIf(lacks('root'))('a destination that cannot be written, or has too little space', async () => {
     {
       await using readOnly = await mountTmpfs(at('read-only'), 'ro,size=256m');
-      await expectMoveRefused('AccessDenied', /not writable/, readOnly.path);
+      await expectMoveRefused('AccessDenied', /not writable for this host: its file system is mounted read-only/, readOnly.path);
+      await expectMoveRefused('AccessDenied', /read-only' is not writable for this host: its file/, join(readOnly.path, 'deep/below'));
+    }
+    await using groups = await mountKernelFileSystem('cgroup2', at('groups'));
+    for (const [type, folder] of Object.entries({ proc: '/proc', sysfs: '/sys', devpts: '/dev/pts', cgroup2: groups.path })) {
+      const why = new RegExp(`'${folder}' is not writable for this host: it is a folder of the kernel's own \\(${type}\\)`);
+      await expectMoveRefused('AccessDenied', why, join(folder, 'x'));
     }
     await using small = await mountTmpfs(at('small'), 'size=12m');
     await expectMoveRefused('NoSpace', /16\.0 MB are needed.*12\.0 MB are free/, small.path);

@@ -124,7 +124,8 @@ public abstract class HostCmdlet : PSCmdlet, IDisposable
         /// <summary>PowerShell only says that it is in NonInteractive mode; neither what was asked nor what to do.</summary>
         private bool MustConfirm(string text, string caption)
         {
-            try { return cmdlet.ShouldContinue(text, caption, ref _yesToAll, ref _noToAll); }
+            // With a security impact the default is No: what must be confirmed is not to be done by an Enter too many.
+            try { return cmdlet.ShouldContinue(text, caption, hasSecurityImpact: true, ref _yesToAll, ref _noToAll); }
             catch (Exception e) when (e is PSInvalidOperationException or System.Management.Automation.Host.HostException or PSNotImplementedException)
             {
                 throw new PSInvalidOperationException(text + " This must be confirmed, and nobody can be asked. Use -Force.", e);

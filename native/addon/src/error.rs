@@ -1,6 +1,7 @@
-//! The one total match from engine errors to what crosses the seam: `KIND\u{1f}message\u{1f}cause`, taken apart by src/native/errors.ts.
+//! The one total match from engine errors to what crosses the seam: `KIND\u{1f}message\u{1f}cause\u{1f}path`, taken apart by
+//! src/native/errors.ts.
 
-use vmstorage_engine::disk::{DiskError, ErrorKind};
+use vmstorage_engine::disk::{DiskError, ErrorKind, cause_text};
 
 pub fn to_napi(error: &DiskError) -> napi::Error {
     let kind = match error.kind {
@@ -21,12 +22,13 @@ pub fn to_napi(error: &DiskError) -> napi::Error {
         _ => "Unknown",
     };
     // Where several files are at work, a message that does not say which one helps nobody.
-    let message = match error.path.as_ref().map(|path| path.display().to_string()) {
-        Some(path) if !error.message.contains(&path) => format!("'{path}': {}", error.message),
-        _ => error.message.clone(),
+    let path = error.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    let message = match error.message.contains(&path) {
+        true => error.message.clone(),
+        false => format!("'{path}': {}", error.message),
     };
-    let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
-    napi::Error::from_reason(format!("{kind}\u{1f}{message}\u{1f}{cause}"))
+    let cause = error.source.as_ref().map(cause_text).unwrap_or_default();
+    napi::Error::from_reason(format!("{kind}\u{1f}{message}\u{1f}{cause}\u{1f}{path}"))
 }
 
 pub fn invalid(message: &str) -> napi::Error {

@@ -181,11 +181,16 @@ describe('refused, and nothing changed:', () => {
 
   test('a destination that is not writable', async () => {
     const { ports } = world.host();
-    const files = { ...ports.files, mayWrite: async () => false };
+    const files = { ...ports.files, whyNoFiles: async () => 'permission denied' };
     const host = world.host(undefined, { files });
     await expect(host.moves.look(host.ports.registry.byId(vmId)!, toFolder(world.fast))).rejects.toMatchObject({ code: 'AccessDenied' });
     // Root may write anywhere but on a read-only file system: /proc is one for everybody.
     expect(await refusal(toFolder('/proc/sys/kernel'), 'AccessDenied', /not writable/)).toBe('nothing changed');
+  });
+
+  test.each(['/proc', '/sys'])('%s: the true reason, and not that there are no free bytes', async (folder) => {
+    const why = /not writable for this host: it is a folder of the kernel's own/;
+    expect(await refusal(toFolder(`${folder}/x`), 'AccessDenied', why)).toBe('nothing changed');
   });
 
   test('not enough space, growth included', async () => {

@@ -20,6 +20,8 @@ beforeEach(() => {
 });
 afterEach(() => world.destroy());
 
+const STAYS = 'The virtual machine stays on its source files.';
+
 const planned = (): MovePlan => ({
   schema: 1,
   moveId: 'm',
@@ -120,12 +122,12 @@ describe('Move-VMStorage', () => {
     expect(client.asked).toHaveLength(2);
   });
 
-  test('moving to where it already is succeeds without asking, with a verbose line', async () => {
+  test('moving to where it already is succeeds without asking, with a warning', async () => {
     await new Client().move();
     const client = new Client();
     expect(await client.move()).toBeNull();
     expect(client.asked).toEqual([]);
-    expect(client.verbose.at(-1)).toContain('already where it was asked to be');
+    expect(client.warnings).toEqual(['The storage of the virtual machine "web01" is already where it was asked to be; nothing is moved.']);
   });
 
   test('the log has its beginning and its end with all there is to know, a failure as an error', async () => {
@@ -158,7 +160,14 @@ describe('Move-VMStorage', () => {
     expect(lines('a move has ended')).toMatchObject([
       [
         'ERROR a move has ended ',
-        { ...about, outcome: 'Failed', code: 'NoSpace', message: 'The destination is full.', disk: 1, path: about.disks[1]!.target },
+        {
+          ...about,
+          outcome: 'Failed',
+          code: 'NoSpace',
+          message: `The destination is full. ${STAYS}`,
+          disk: 1,
+          path: about.disks[1]!.target,
+        },
       ],
       ['a move has ended ', { ...about, outcome: 'Completed', bytes: '1000', bytesCopied: '500', seconds: expect.any(Number) as number }],
     ]);
@@ -182,10 +191,10 @@ describe('Move-VMStorage', () => {
   });
 
   test('a failure comes in the known sentence, with the precise code', async () => {
-    world.worker.failAt = { phase: 'copy', code: 'NoSpace', message: 'no space left on the destination' };
+    world.worker.failAt = { phase: 'copy', code: 'NoSpace', message: 'No space left on the destination.' };
     expect(await new Client().move()).toMatchObject({
       code: 'NoSpace',
-      message: `Storage migration for virtual machine 'web01' (${vmId.toUpperCase()}) failed with error 'no space left on the destination'.`,
+      message: `Storage migration for virtual machine 'web01' (${vmId.toUpperCase()}) failed with error 'No space left on the destination. The virtual machine stays on its source files.'.`,
     });
   });
 
@@ -304,8 +313,15 @@ describe('Get-VMStorageMove', () => {
     };
     const before = await shown();
     expect(before).toMatchObject([
-      { Outcome: 'Stopped', ErrorCode: 'OperationStopped', Message: expect.stringMatching(/stopped/), FailedPath: null },
-      { Outcome: 'Failed', ErrorCode: 'NoSpace', Message: 'The destination is full.', FailedDisk: 1, FailedPath: target },
+      { Outcome: 'Stopped', Phase: 'mirror', ErrorCode: 'OperationStopped', Message: expect.stringMatching(/stopped/), FailedPath: null },
+      {
+        Outcome: 'Failed',
+        Phase: 'copy',
+        ErrorCode: 'NoSpace',
+        Message: `The destination is full. ${STAYS}`,
+        FailedDisk: 1,
+        FailedPath: target,
+      },
     ]);
     for (const move of before) {
       expect(Date.parse(String(move['EndTime']))).toBeGreaterThanOrEqual(Date.parse(String(move['StartTime'])));
@@ -313,8 +329,9 @@ describe('Get-VMStorageMove', () => {
     }
     ({ moves, ports } = await world.restartHost());
     expect(
-      (await shown()).map(({ MoveId, Outcome, ErrorCode, Message, FailedDisk, FailedPath }) => ({
+      (await shown()).map(({ MoveId, Phase, Outcome, ErrorCode, Message, FailedDisk, FailedPath }) => ({
         MoveId,
+        Phase,
         Outcome,
         ErrorCode,
         Message,
@@ -322,8 +339,9 @@ describe('Get-VMStorageMove', () => {
         FailedPath,
       })),
     ).toEqual(
-      before.map(({ MoveId, Outcome, ErrorCode, Message, FailedDisk, FailedPath }) => ({
+      before.map(({ MoveId, Phase, Outcome, ErrorCode, Message, FailedDisk, FailedPath }) => ({
         MoveId,
+        Phase,
         Outcome,
         ErrorCode,
         Message,

@@ -77,9 +77,9 @@ describe('-DestinationStoragePath', () => {
 
   test('moving to where everything is already is success without a plan, and says so', () => {
     const there = planMove(input(toFolder('/mnt/fast'))).plan!.after;
-    const { plan, remarks } = planMove(input(toFolder('/mnt/fast'), there));
+    const { plan, nothing } = planMove(input(toFolder('/mnt/fast'), there));
     expect(plan).toBeNull();
-    expect(remarks.at(-1)).toContain('already where it was asked to be');
+    expect(nothing).toContain('already where it was asked to be');
   });
 
   test('a disk that is there already is left alone while the rest moves', () => {

@@ -1,6 +1,6 @@
 /** A worker that moves files by the contract of src/protocol/worker.ts, played by the test: what is durable is on the disk, the rest is forgotten when it dies. */
 import * as fs from 'node:fs';
-import { VmStorageError } from '../../../src/model/errors.js';
+import { VmStorageError, type ErrorCode } from '../../../src/model/errors.js';
 import type { JournalPhase, MovePlan, MoveStatus } from '../../../src/model/move.js';
 import type { JournalStatus, WorkerEvent, WorkerLifeEvent, WorkerStatus } from '../../../src/migration/ports.js';
 import { freshStatus } from '../../../src/migration/progress.js';
@@ -25,6 +25,8 @@ export class PlayedWorker {
   holdAt: JournalPhase | null = null;
   /** The engine fails when it reaches this phase. */
   failAt: { phase: JournalPhase; code: string; message: string; disk?: number; path?: string } | null = null;
+  /** What it answers instead of beginning. */
+  refuseStart: { code: ErrorCode; message: string; path: string } | null = null;
   /** The worker dies once, at this step of its own. */
   dieAt: string | null = null;
   /** The worker cannot reach its targets any more and leaves them, as one whose destination is gone. */
@@ -166,6 +168,7 @@ export class PlayedWorker {
   async #startMove(plan: MovePlan, signal?: AbortSignal): Promise<unknown> {
     if (signal?.aborted) throw new Error('aborted');
     if (this.journal) throw new VmStorageError('InvalidState', 'there is a move');
+    if (this.refuseStart) throw new VmStorageError(this.refuseStart.code, this.refuseStart.message, { target: this.refuseStart.path });
     const made: string[] = [];
     for (const disk of plan.disks) {
       try {

@@ -4,6 +4,7 @@ import * as path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { MoveReceipt } from '../../../src/migration/receipts.js';
 import { RETAINED } from '../../../src/migration/plan.js';
+import { failureOf } from '../../../src/migration/failure.js';
 import { VmStorageError } from '../../../src/model/errors.js';
 import type { MigrationPorts } from '../../../src/migration/ports.js';
 import { World, allOver, reached, toFolder, vmId } from './world.js';
@@ -12,6 +13,7 @@ let world: World;
 beforeEach(() => void (world = new World()));
 afterEach(() => world.destroy());
 
+const STAYS = 'The virtual machine stays on its source files.';
 const moved = ['Virtual Hard Disks/a.img', 'Virtual Hard Disks/b.img', `Virtual Machines/${vmId}.vmcx`];
 const before = [`Virtual Machines/${vmId}.vmcx`, 'a.img', 'b.img'];
 
@@ -186,9 +188,9 @@ describe('a move that fails before the switch', () => {
     'at %s leaves the VM as it was and nothing at the destination',
     async (phase) => {
       const configuration = world.configuration();
-      world.worker.failAt = { phase, code: 'StorageFailure', message: 'the destination broke' };
+      world.worker.failAt = { phase, code: 'StorageFailure', message: 'The destination broke.' };
       const { outcome, moves, ports } = await move();
-      expect(outcome).toMatchObject({ state: 'failed', error: { code: 'StorageFailure', message: 'the destination broke' } });
+      expect(outcome).toMatchObject({ state: 'failed', error: { code: 'StorageFailure', message: `The destination broke. ${STAYS}` } });
       expect(world.files(world.slow)).toEqual(before);
       expect(world.configuration()).toEqual(configuration);
       expect(fs.existsSync(world.fast)).toBe(false);
@@ -253,6 +255,42 @@ describe('a move that fails before the switch', () => {
     expect(message).not.toMatch(/EIO|open/);
   });
 
+  test('names the disk, its path, the cause and what to do, whatever phase and whoever it was that failed', async () => {
+    const target = path.join(world.fast, 'Virtual Hard Disks', 'b.img');
+    const noRoom = { code: 'NoSpace' as const, message: 'Cannot allocate: No space left on device.', path: target };
+    world.worker.refuseStart = noRoom;
+    const failed = async (host: ReturnType<World['host']>) => {
+      const job = (await host.moves.submit(host.ports.registry.byId(vmId)!, toFolder(world.fast)))!;
+      const outcome = await job.finished();
+      if (outcome.state !== 'failed') throw new Error(`the move has ${outcome.state}`);
+      const plan = host.moves.planOf(job.id);
+      return { phase: job.progress.phase, ...failureOf(outcome.error, plan), todo: outcome.error.recommendedAction };
+    };
+    const there = 'Free some space there, or name another destination.';
+    expect(await failed(world.host())).toEqual({
+      phase: 'prepare',
+      code: 'NoSpace',
+      message: `The destination of disk 1 cannot be made: ${noRoom.message} ${STAYS}`,
+      disk: 1,
+      path: target,
+      todo: there,
+    });
+    world.worker.refuseStart = null;
+
+    const { ports: plain } = world.host();
+    const full = (at: string) =>
+      Promise.reject(Object.assign(new Error(`ENOSPC: no space left on device, mkdir '${at}'`), { code: 'ENOSPC', path: at }));
+    const noFolder = await failed(world.host(undefined, { files: { ...plain.files, makeFolder: full } }));
+    expect(noFolder).toMatchObject({ phase: 'prepare', code: 'NoSpace', disk: null, path: world.fast });
+    expect(noFolder.message).toBe(`The destination folder '${world.fast}' cannot be made: no space left on device. ${STAYS}`);
+
+    const record = path.join(world.state, 'moves');
+    const noRecord = await failed(world.host(undefined, { files: { ...plain.files, writeText: full } }));
+    expect(noRecord).toMatchObject({ phase: 'prepare', code: 'NoSpace', disk: null, path: expect.stringContaining(record) as string });
+    expect(noRecord.todo).toBe(`Free some space on the file system of '${noRecord.path}', then move again.`);
+    stateIsClean();
+  });
+
   test('keeps the destination on its to-do list while that cannot be cleaned, and the VM is free', async () => {
     let broken = true;
     const { ports: plain } = world.host();
@@ -266,7 +304,7 @@ describe('a move that fails before the switch', () => {
     const job = (await moves.submit(ports.registry.byId(vmId)!, toFolder(world.fast)))!;
     expect(await job.finished()).toMatchObject({
       state: 'failed',
-      error: { message: expect.stringContaining('could not be cleaned yet') as string },
+      error: { message: expect.stringContaining(`could not be cleaned yet: '${world.fast}/Virtual Machines', '${world.fast}/`) as string },
     });
     expect(moves.leftOver()).toEqual([job.id]);
     expect(ports.locks.isMoving(vmId)).toBe(false);

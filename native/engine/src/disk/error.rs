@@ -69,3 +69,12 @@ impl DiskError {
         }
     }
 }
+
+/// What the system has said, in its words and without the number: "No space left on device".
+pub fn cause_text(cause: &std::io::Error) -> String {
+    let text = cause.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}

@@ -177,8 +177,8 @@ fn not_claimed(what: &str, path: &Path, cause: io::Error) -> DiskError {
         }
         None => return DiskError::io(what, path, cause),
     };
-    let message = format!("the block device '{}' is in use: {who}", path.display());
-    DiskError { source: Some(cause), ..DiskError::new(ErrorKind::Locked, message).at(path) }
+    // Who has it is the cause; what open(2) says of it (EBUSY, EPERM) says less.
+    DiskError::new(ErrorKind::Locked, format!("the block device '{}' is in use: {who}", path.display())).at(path)
 }
 
 /// Refuses (`Locked`) a disk that the kernel or another program works on at this moment, and says who: a block device that cannot be had

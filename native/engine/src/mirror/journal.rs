@@ -104,7 +104,7 @@ impl Journal {
             _ => {}
         }
         let marks = Marks::create(&place.marks, facts.id, boot_id, disk_bytes)?;
-        let made = write_new(&draft, plan, &facts).and_then(|file| {
+        let made = write_new(&draft, path, plan, &facts).and_then(|file| {
             rustix::fs::renameat_with(rustix::fs::CWD, &draft, rustix::fs::CWD, path, RenameFlags::NOREPLACE)
                 .map_err(|errno| DiskError::io("create the journal", path, errno.into()))?;
             sync_folder(path).inspect_err(|_| drop(std::fs::remove_file(path)))?;
@@ -245,7 +245,8 @@ fn lock(file: &File, path: &Path) -> Result<(), DiskError> {
     })
 }
 
-fn write_new(path: &Path, plan: &[u8], facts: &Facts) -> Result<File, DiskError> {
+/// Errors name the journal it becomes at `path`: nobody knows the draft.
+fn write_new(draft: &Path, path: &Path, plan: &[u8], facts: &Facts) -> Result<File, DiskError> {
     let failed = |error: std::io::Error| DiskError::io("write the journal", path, error);
     let mut file = OpenOptions::new()
         .read(true)
@@ -253,7 +254,7 @@ fn write_new(path: &Path, plan: &[u8], facts: &Facts) -> Result<File, DiskError>
         .create_new(true)
         .mode(0o600)
         .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
-        .open(path)
+        .open(draft)
         .map_err(failed)?;
     lock(&file, path)?;
     // Small and written whole: what lacks space is found out here.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::moving::{Moving, lock};
-use super::outcome::{describe, failed};
+use super::outcome::{describe, failed, not_written};
 use super::plan::PlannedDisk;
 use super::receipt;
 use super::status::OutcomeStatus;
@@ -35,13 +35,21 @@ impl Moving {
         self.set_outcome(OutcomeStatus::switched(&note));
     }
 
+    /// Why the move has ended, for whoever asked for it.
+    pub(super) fn failed(&self, reason: EndReason) -> OutcomeStatus {
+        let error = lock(&self.state).journal_error.clone();
+        failed(reason, &self.plan, (self.journal_path(), error.as_ref()))
+    }
+
+    /// That a record could not be written, and why.
+    pub(super) fn journal_failed(&self) -> String {
+        not_written(self.journal_path(), lock(&self.state).journal_error.as_ref())
+    }
+
     /// Deletes the targets and tells the outcome; `patience` from now it is told all the same.
     pub(super) fn finish_ended(self: &Arc<Self>, reason: EndReason, patience: Duration) {
         self.keep_figures();
-        let mut outcome = failed(reason, &self.plan, self.journal_path());
-        if let Some(error) = &lock(&self.state).journal_error {
-            outcome.message.push_str(&format!(" The journal said: {error}."));
-        }
+        let outcome = self.failed(reason);
         // Before the outcome is told: whoever hears it may begin the next move.
         let driver = self.driver();
         if self.engine.call(move |s| s.bypass_move(driver)).is_err() {
@@ -76,7 +84,7 @@ impl Moving {
 
     /// The destination does not let go: the guest is on the source, and the rest is done when it does.
     pub(super) fn tell_that_it_hangs(&self, reason: EndReason) {
-        let mut outcome = failed(reason, &self.plan, self.journal_path());
+        let mut outcome = self.failed(reason);
         outcome.message.push_str(HANGS);
         self.tell_unless_told(outcome);
     }
@@ -142,8 +150,7 @@ impl Moving {
                 Ok(())
             }
             RecordResult::Failed | RecordResult::Unknown => {
-                let message = format!("the journal '{}' could not be written", self.journal_path().display());
-                Err(DiskError::new(ErrorKind::Io, message))
+                Err(DiskError::new(ErrorKind::Io, self.journal_failed()).at(self.journal_path()))
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::moving::{Moving, lock};
+use super::moving::{Moving, State, lock};
 use super::status::MoveStatus;
 use crate::disk::DiskError;
 use crate::mirror::{Phase, Progress};
@@ -25,6 +25,15 @@ impl Speed {
             self.per_second = (bytes.saturating_sub(self.bytes) as f64 / elapsed.as_secs_f64()) as u64;
             self.bytes = bytes;
             self.at = Instant::now();
+        }
+    }
+}
+
+impl State {
+    /// A move that came to nothing is told by the phase that it did not get out of.
+    pub(super) fn reached(&mut self, phase: Phase) {
+        if phase != Phase::Ending {
+            self.reached = phase;
         }
     }
 }
@@ -64,7 +73,8 @@ impl Moving {
             let speed = state.speed.per_second;
             let p = f.progress;
             let left = p.dirty_bytes + (data_bytes(&p) - p.compared_bytes.min(data_bytes(&p)));
-            status.phase = phase_name(f.phase);
+            state.reached(f.phase);
+            status.phase = phase_name(state.reached);
             let percent = match f.phase {
                 Phase::Release => 100.0,
                 Phase::Synchronized | Phase::Switch => 99.0,
@@ -111,7 +121,7 @@ fn percent_of_data(p: &Progress) -> f64 {
 
 fn phase_name(phase: Phase) -> &'static str {
     match phase {
-        Phase::Copy | Phase::Ending => "copy",
+        Phase::Ending | Phase::Copy => "copy",
         Phase::Mirror => "mirror",
         Phase::Verify => "verify",
         Phase::Synchronized => "synchronized",

@@ -20,7 +20,7 @@ use super::boot_id::boot_id;
 use super::figures::Speed;
 use super::holes::find_holes;
 use super::lanes::open_lanes;
-use super::outcome::describe;
+use super::outcome::{JournalError, describe};
 use super::plan::{Plan, parse_plan};
 use super::receipt::{self, DiskReceipt, ReceiptFile, iso_time};
 use super::scan::scan;
@@ -48,7 +48,7 @@ pub(super) struct State {
     pub(super) outcome: Option<OutcomeStatus>,
     pub(super) receipts: Option<Vec<DiskReceipt>>,
     pub(super) percent: f64,
-    pub(super) journal_error: Option<String>,
+    pub(super) journal_error: Option<JournalError>,
     /// For the person who asked for the move; a successor of this worker does not know them.
     pub(super) warnings: Vec<String>,
     stop_too_late: bool,
@@ -56,6 +56,8 @@ pub(super) struct State {
     ending: Option<EndReason>,
     verified_at: Option<SystemTime>,
     pub(super) speed: Speed,
+    /// The last phase the machine was in before it ended.
+    pub(super) reached: Phase,
     /// The last figures seen: they stay to be asked for when the machine is gone.
     pub(super) last: Option<MoveFigures>,
 }
@@ -172,6 +174,7 @@ impl Moving {
                 ending: None,
                 verified_at: None,
                 speed: Speed::new(),
+                reached: Phase::Copy,
                 last: None,
             }),
             changed: Condvar::new(),
@@ -247,6 +250,7 @@ impl Moving {
                 Ok(Notice::FindHoles(_)) => {}
                 Ok(Notice::Phase(phase)) => {
                     let mut state = lock(&self.state);
+                    state.reached(phase);
                     match phase {
                         Phase::Synchronized => state.verified_at = Some(SystemTime::now()),
                         Phase::Release => state.journal_phase = JournalPhase::Committed,
@@ -293,10 +297,13 @@ impl Moving {
 
     fn record(&self, phase: JournalPhase) {
         kill_point(&format!("before:{}", record_name(phase)));
-        let result = if phase == JournalPhase::Prepared && self.save_receipts().is_err() {
-            RecordResult::Failed
-        } else {
-            self.write_record(phase)
+        let receipts = if phase == JournalPhase::Prepared { self.save_receipts() } else { Ok(()) };
+        let result = match receipts {
+            Ok(()) => self.write_record(phase),
+            Err(error) => {
+                lock(&self.state).journal_error = Some(JournalError::of(&error));
+                RecordResult::Failed
+            }
         };
         // COMMITTED may have been revoked meanwhile: the machine says whether it counts.
         if result == RecordResult::Durable && phase != JournalPhase::Committed {
@@ -312,7 +319,7 @@ impl Moving {
     pub(super) fn write_record(&self, phase: JournalPhase) -> RecordResult {
         let (result, error) = lock(&self.writer).record(phase);
         if let Some(error) = error {
-            lock(&self.state).journal_error = Some(describe(&error));
+            lock(&self.state).journal_error = Some(JournalError::of(&error));
         }
         result
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::boot_id::boot_id;
 use super::moving::{CLEAN_UP_PATIENCE, Moving, lock, record_name};
-use super::outcome::{describe, failed};
+use super::outcome::{code_of, describe, disk_at};
 use super::plan::{Plan, parse_plan};
 use super::receipt;
 use super::serve::OnNotice;
@@ -108,7 +108,7 @@ pub fn recover(
     }
     let resumed = rolled.marks.filter(|_| rolled.phase != JournalPhase::Cancelled);
     let Some((revocation, setups)) = resumed else {
-        let mut outcome = failed(EndReason::Stopped, &moving.plan, moving.journal_path());
+        let mut outcome = moving.failed(EndReason::Stopped);
         if rolled.phase != JournalPhase::Cancelled {
             let why = if rolled.same_boot {
                 format!("'{}', which said what was left to copy, is gone", place.marks.display())
@@ -163,9 +163,10 @@ fn resume(moving: &Arc<Moving>, phase: JournalPhase, revocation: Revocation, set
         // Stopped while it waited, or not to be resumed. What was there before this move stays: only targets that are ours are deleted
         // (see `is_ours`).
         Err(error) => {
-            let mut outcome = failed(EndReason::Stopped, &moving.plan, moving.journal_path());
+            let mut outcome = moving.failed(EndReason::Stopped);
             if error.kind != ErrorKind::Cancelled {
-                outcome.code = "StorageFailure";
+                outcome.code = code_of(&error);
+                outcome.disk = disk_at(&moving.plan, error.path.as_deref());
                 outcome.path.clone_from(&error.path);
                 outcome.message = format!(
                     "The move could not be resumed: {}. The virtual machine stays on its source files.",
@@ -184,7 +185,7 @@ fn roll_back(moving: &Arc<Moving>, mut outcome: OutcomeStatus) {
         match moving.write_record(JournalPhase::Cancelled) {
             RecordResult::Durable => lock(&moving.state).journal_phase = JournalPhase::Cancelled,
             RecordResult::Failed | RecordResult::Unknown => {
-                outcome.message.push_str(" The journal could not be written.")
+                outcome.message.push_str(&format!(" {}.", moving.journal_failed()))
             }
         }
     }
