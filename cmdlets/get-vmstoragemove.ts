@@ -21,6 +21,11 @@ export default defineCmdlet({
       code: '(Get-VMStorageMove web01 -Last 1).Receipt | ConvertFrom-Json',
       remarks: 'Returns what was verified for each disk of web01 in its last move.',
     },
+    {
+      title: 'Until they have ended',
+      code: 'Get-VMStorageMove -Active -Watch | Select-Object VMName, Phase, PercentComplete',
+      remarks: 'Returns the moves that wait or run, and each again whenever it changes.',
+    },
     { title: 'What goes on', code: 'Get-VMStorageMove -Active', remarks: 'Returns the moves that wait or run.' },
   ],
   parameters: {
@@ -39,6 +44,10 @@ export default defineCmdlet({
       validate: ['notNullOrEmpty'],
     }),
     Active: parameter(t.switch, { help: 'Only moves that wait or run.', extension: true }),
+    Watch: parameter(t.switch, {
+      help: 'Returns each of them again whenever it changes, until none of them goes on.',
+      extension: true,
+    }),
     Last: parameter(t.int32, {
       help: 'Only so many: of those that go on first, then of those that have ended, the newest first.',
       validate: [{ range: [1, 1000] }],

@@ -38,6 +38,11 @@ export default defineCmdlet({
       code: 'Get-VM web* | Move-VMStorage -DestinationStoragePath /mnt/fast -WhatIf',
       remarks: 'Says which virtual machines would be moved.',
     },
+    {
+      title: 'The plan as an object',
+      code: '(Move-VMStorage web01 /mnt/fast -WhatIf -PassPlan).Items',
+      remarks: 'Returns what would move from where to where, and moves nothing.',
+    },
   ],
   parameters: {
     ...remote(within('NameSingleDestination', 'NameMultipleDestinations')),
@@ -85,6 +90,12 @@ export default defineCmdlet({
       help:
         'Refuses the move unless all that its disks may grow to is free at the destination. Without it the data and a reserve have to be, and ' +
         'the rest is a warning. An extension: Hyper-V does not have it.',
+      extension: true,
+    }),
+    PassPlan: parameter(t.switch, {
+      help:
+        'Returns the plan of the move as an object before it is begun, also when it is refused: what moves from where to where, bytes, room, ' +
+        'warnings and refusals. With -WhatIf nothing else is done. An extension: Hyper-V does not have it.',
       extension: true,
     }),
     AsJob: asJob,

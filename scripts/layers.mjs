@@ -36,7 +36,7 @@ export const typescriptLayers = {
   'src/jobs': { may: ['src/model', 'src/os'], why: 'admission and queue are the same for every kind of job' },
   'src/migration': {
     may: ['src/model', 'src/os', 'src/protocol', 'src/jobs'],
-    types: ['src/registry', 'src/hypervisor', 'src/host'],
+    types: ['src/registry', 'src/hypervisor', 'src/host', 'cmdlets'],
     why: 'a move works through what it is handed, so that tests can hand it something else; the types of that come from its owners',
   },
   'src/worker': {

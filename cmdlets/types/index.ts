@@ -6,6 +6,7 @@ import { VMDriveController } from './vm-drive-controller.js';
 import { VMHost } from './vm-host.js';
 import { VMSnapshot } from './vm-snapshot.js';
 import { VMStorageMove } from './vm-storage-move.js';
+import { VMStorageMoveItem, VMStorageMovePlan, VMStorageMoveRefusal, VMStorageMoveRoom } from './vm-storage-move-plan.js';
 
 export { enums } from './enums.js';
 export type { HardDiskDriveObject } from './hard-disk-drive.js';
@@ -15,6 +16,7 @@ export type { VMDriveControllerObject } from './vm-drive-controller.js';
 export type { VMHostObject } from './vm-host.js';
 export type { VMSnapshotObject } from './vm-snapshot.js';
 export type { VMStorageMoveObject } from './vm-storage-move.js';
+export type { VMStorageMoveItemObject, VMStorageMovePlanObject } from './vm-storage-move-plan.js';
 
 export const objectTypes = {
   VirtualMachine,
@@ -24,5 +26,9 @@ export const objectTypes = {
   VMSnapshot,
   VMDriveController,
   VMStorageMove,
+  VMStorageMoveItem,
+  VMStorageMoveRoom,
+  VMStorageMoveRefusal,
+  VMStorageMovePlan,
 } as const;
 export type ObjectTypeName = keyof typeof objectTypes;

@@ -3,9 +3,9 @@ import type { Column, ObjectType, Property } from '../../cmdlets/define.js';
 import { objectTypes, type ObjectTypeName } from '../../cmdlets/types/index.js';
 import type { WireObject, WireValue } from '../protocol/messages.js';
 
-type AnyType = ObjectType<{ readonly [name: string]: Property }>;
+export type AnyType = ObjectType<{ readonly [name: string]: Property }>;
 
-function typeOf(object: WireObject): AnyType | undefined {
+export function typeOf(object: WireObject): AnyType | undefined {
   return Object.hasOwn(objectTypes, object.$t) ? (objectTypes[object.$t as ObjectTypeName] as unknown as AnyType) : undefined;
 }
 
@@ -19,12 +19,19 @@ function valueOf(object: WireObject, name: string, type: AnyType): WireValue {
 function text(value: WireValue): string {
   if (value === null) return '';
   if (Array.isArray(value)) return `{${value.map(text).join(', ')}}`;
-  if (typeof value === 'object') return typeof value['Name'] === 'string' ? value['Name'] : JSON.stringify(value);
+  if (typeof value === 'object') return objectText(value);
   if (typeof value === 'boolean') return value ? 'True' : 'False';
   return String(value);
 }
 
-function cell(object: WireObject, column: Column, type: AnyType): string {
+/** As the object's ToString() in PowerShell. */
+function objectText(object: { readonly [name: string]: WireValue }): string {
+  const type = typeof object['$t'] === 'string' ? typeOf(object as WireObject) : undefined;
+  if (type) return type.text.replaceAll(/\{(\w+)\}/g, (_, name: string) => text(valueOf(object as WireObject, name, type)));
+  return typeof object['Name'] === 'string' ? object['Name'] : JSON.stringify(object);
+}
+
+export function cellText(object: WireObject, column: Column, type: AnyType): string {
   const value = valueOf(object, column.property, type);
   if (column.unit === 'MiB' && (typeof value === 'string' || typeof value === 'number')) return String(BigInt(value) >> 20n);
   return text(value);
@@ -34,7 +41,7 @@ function table(objects: readonly WireObject[], columns: readonly Column[], type:
   const rows = [
     columns.map((column) => column.label ?? column.property),
     columns.map((column) => '-'.repeat((column.label ?? column.property).length)),
-    ...objects.map((object) => columns.map((column) => cell(object, column, type))),
+    ...objects.map((object) => columns.map((column) => cellText(object, column, type))),
   ];
   const widths = columns.map((_, at) => Math.max(...rows.map((row) => row[at]!.length)));
   return rows

@@ -9,6 +9,7 @@ import { bindWords, type BoundCommand } from './bind.js';
 import { ensureHost } from './host-process.js';
 import { ProgressLine } from './progress-line.js';
 import { renderObjects } from './render.js';
+import { StreamedRows } from './streamed-rows.js';
 
 /** A second Ctrl+C leaves at once; the move, if there is one, goes on. */
 const interruptedExit = 130;
@@ -97,8 +98,10 @@ export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promi
     json = command.flags.json === true;
     await ensureHost();
     process.on('SIGINT', onInterrupt);
+    // What goes on until somebody ends it is shown as it comes.
+    const rows = command.bound['Watch'] === true ? new StreamedRows(process.stdout, json) : null;
     const sink: InvocationSink = {
-      output: (value) => void document.output.push(value),
+      output: (value) => (rows ? rows.show(value) : void document.output.push(value)),
       error: note,
       text(stream, text) {
         line.clear();

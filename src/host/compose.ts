@@ -21,6 +21,7 @@ import { openRunning } from '../registry/running.js';
 import { openRegistry } from '../registry/registry.js';
 import { openSettings } from '../registry/settings.js';
 import { AutomaticStart } from './automatic-start.js';
+import { Changes } from './changes.js';
 import { completions } from './completion.js';
 import { lockInstance } from './instance-lock.js';
 import { pathsWithMemory } from './instance-token.js';
@@ -28,7 +29,9 @@ import { HostLocks } from './locks.js';
 import { gated } from './methods/gate.js';
 import { hostCommands } from './methods/host-commands.js';
 import { hostMethods } from './methods/index.js';
+import { watchHost } from './methods/watch-host.js';
 import { peerOf } from './peer.js';
+import { Places } from './places.js';
 import { findRunning, removeDeadToolSockets, resumeMoves } from './recovery.js';
 import { serve } from './server.js';
 import type { HostServices, Migration } from './services.js';
@@ -89,6 +92,7 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
   const settings = await openSettings(paths, files);
   const running = await openRunning(paths, files, log, currentSystem());
   const locks = new HostLocks();
+  const changes = new Changes();
   const hypervisor = chooseHypervisor({ paths, processes, files, clock, log, environment });
   const records = createRecords({ registry, paths });
   const workers = new HostWorkers({
@@ -100,6 +104,7 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
     registry,
     records,
     inUse: (vmId) => hypervisor.state(vmId) !== 'Off' || locks.isMoving(vmId),
+    changed: (vmId) => changes.note('machine', vmId),
   });
   const services: HostServices = {
     registry,
@@ -121,14 +126,26 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
   const automaticStart = new AutomaticStart(services, running, currentSystem());
   const unsubscribe = hypervisor.subscribe((vmId, state) => {
     automaticStart.note(vmId, state);
+    changes.note('machine', vmId);
     if (state !== 'Off') return;
     void workers
       .release(vmId)
       .catch((error: unknown) => log.error({ vmId, error: String(error) }, 'a worker that is no longer needed does not end'));
   });
+  registry.subscribe((vmId) => changes.note('machine', vmId));
+  migration.subscribe((moveId, vmId, isNews) => {
+    changes.note('move', moveId);
+    if (isNews) changes.note('machine', vmId);
+  });
+  const places = new Places(() => clock.monotonicMs());
   const server = await serve(paths.hostSocket, {
     methods: gated(
-      { ...hostMethods(services, migration), ...migration.methods, ...hostCommands(services, running, automaticStart) },
+      {
+        ...hostMethods(services, migration),
+        ...migration.methods,
+        ...hostCommands(services, running, automaticStart),
+        ...watchHost(services, migration, changes, places),
+      },
       registry,
     ),
     peerOf,

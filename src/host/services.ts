@@ -162,6 +162,12 @@ export interface Migration {
   readonly methods: CmdletMethods;
   /** Figures of the VM's move that is running or waiting, for Get-VM's Status; null when there is none. */
   status(vmId: string): MoveStatus | null;
+  /** The move as Get-VMStorageMove shows it; null when it is not shown (any more). */
+  shown(moveId: string): WireObject | null;
+  /** Of the moves that Get-VMStorageMove shows, in its order. */
+  shownIds(): readonly string[];
+  /** Told of each change of a move; `isNews` unless only its figures changed. */
+  subscribe(listener: (moveId: string, vmId: string, isNews: boolean) => void): () => void;
   /**
    * Called once per VM with a journal file when the host starts (null: its worker knows of no move), after its worker serves and before another move of it is accepted.
    * Takes the move claim before its first await; may return once the move is tracked again.

@@ -57,6 +57,8 @@ export interface VmWorkerOptions extends WorkerStarterOptions {
   readonly judge: (journal: JournalStatus | null) => Promise<void>;
   /** Throws the same for a journal that was damaged or lost, and any other cause as it is. */
   readonly refuseUnreadable: (cause: unknown) => Promise<never>;
+  /** Told when `health` says something else. */
+  readonly changed: () => void;
   /** Disks as the registry has them now; asked before each `serve`. */
   readonly disks: () => readonly ServedDisk[];
 }
@@ -274,11 +276,13 @@ export class VmWorker implements WorkerClient {
     return new Heartbeat(link, clock, {
       answered: (status) => {
         if (silent) log.warn({ vmId: this.vmId, worker: status.pid }, 'the worker answers again');
+        if (silent) this.options.changed();
         silent = false;
         this.#hear(status);
       },
       silent: () => {
         silent = true;
+        this.options.changed();
         log.error({ vmId: this.vmId, worker: this.#identity?.pid, reason: this.#silence() }, 'the worker does not answer');
       },
     });
@@ -286,8 +290,10 @@ export class VmWorker implements WorkerClient {
 
   /** What the guest was refused, and how long it waited for the worker itself. Each worker counts from its own start. */
   #hear({ disks, longestTurn }: WorkerStatus): void {
+    const before = JSON.stringify([this.#longestTurn, this.#diskErrors]);
     this.#longestTurn = longestTurn;
     this.#diskErrors = disks.flatMap(diskError);
+    if (JSON.stringify([longestTurn, this.#diskErrors]) !== before) this.options.changed();
     for (const error of this.#diskErrors) {
       const logged = this.#logged.get(error.path);
       if (logged !== undefined && Date.parse(error.at) - Date.parse(logged) < DISK_ERROR_LOG_EACH_MS) continue;
@@ -335,6 +341,7 @@ export class VmWorker implements WorkerClient {
       } catch (error) {
         if (signal.aborted) return;
         this.#trouble = `the storage worker could not be started again (attempt ${this.restarts}): ${reasonOf(error)}`;
+        this.options.changed();
         log.error({ vmId: this.vmId, restarts: this.restarts, reason: reasonOf(error) }, 'the worker could not be started again');
       }
     }
@@ -370,6 +377,7 @@ export class VmWorker implements WorkerClient {
   }
 
   #tell(event: WorkerEvent | WorkerLifeEvent): void {
+    if (event.event !== 'move') this.options.changed();
     for (const listener of this.#listeners) listener(event);
   }
 }

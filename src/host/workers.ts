@@ -23,6 +23,8 @@ export interface HostWorkersOptions extends WorkerStarterOptions {
   readonly registry: Registry;
   /** Whether the VM needs its worker: it is not off, or it moves. */
   readonly inUse: (vmId: string) => boolean;
+  /** Told when there is something else to say of the health of a VM's worker. */
+  readonly changed?: (vmId: string) => void;
   /** Compares the records of the VM's move before its disks are served (src/migration/records.ts). */
   readonly records: {
     judge(vmId: string, journal: JournalStatus | null): Promise<void>;
@@ -145,6 +147,7 @@ export class HostWorkers implements Workers {
       { vmId, socket: paths.workerSocket(vmId), logFile },
       {
         ...this.options,
+        changed: () => this.options.changed?.(vmId),
         journalPath: paths.journal(vmId),
         marksPath: paths.marks(vmId),
         judge: (journal) => this.options.records.judge(vmId, journal),

@@ -4,7 +4,7 @@
  */
 import { VmStorageError } from '../model/errors.js';
 import { QUEUED_JOBS_MAX, admit, placeInLine } from './admission.js';
-import { Job, type JobControl, type JobOutcome } from './job.js';
+import { Job, type JobControl, type JobEvent, type JobOutcome } from './job.js';
 
 /** The work of a job. It ends by returning its value, or by throwing; OperationStopped means that it was undone on request. */
 export type Work<P, R> = (control: JobControl<P>) => Promise<R>;
@@ -15,6 +15,8 @@ export interface QueueOptions<P, R> {
   /** How many finished jobs are remembered. */
   readonly finishedKept: number;
   readonly now: () => Date;
+  /** Told of every job that was taken, and of everything that becomes of it. */
+  readonly onChanged?: (job: Job<P, R>, event: JobEvent) => void;
   /** Told of every job that has ended, after its outcome is set. */
   readonly onFinished?: (job: Job<P, R>) => void;
 }
@@ -41,11 +43,13 @@ export class JobQueue<P, R> {
       throw new VmStorageError('InvalidState', `${QUEUED_JOBS_MAX} moves are waiting already. Try again when some of them have finished.`);
     }
     const job = new Job<P, R>(id, subject, initial, this.options.now(), this.options.now);
+    job.subscribe((event) => this.options.onChanged?.(job, event));
     if (admission === 'resumed') {
       this.#run({ job, work });
       return job;
     }
     this.#waiting.push({ job, work });
+    this.options.onChanged?.(job, 'state');
     // A job that is cancelled while it waits leaves the line by itself.
     void job.finished().then(() => this.#leaveLine(job));
     this.limitChanged();

@@ -4,15 +4,20 @@ import * as os from 'node:os';
 import type { MoveStatus } from '../model/move.js';
 import { diskFiles, readBootId } from './files.js';
 import { moveMethods } from './methods.js';
-import { StorageMoves } from './moves.js';
+import { StorageMoves, type MoveListener } from './moves.js';
 import { Records } from './records.js';
-import type { CmdletContext, HostServices, JournalStatus, MigrationPorts, VmRecord } from './ports.js';
+import type { CmdletContext, HostServices, JournalStatus, MigrationPorts, VmRecord, WireObject } from './ports.js';
+import { shownMove, shownMoves } from './shown-moves.js';
 
 export interface HostMigration {
   /** Move-VMStorage, Get-VMStorageMove, Stop-VMStorageMove. */
   readonly methods: { readonly [cmdlet: string]: (context: CmdletContext) => Promise<void> };
   /** Figures of the VM's move that runs or waits; null when there is none. */
   status(vmId: string): MoveStatus | null;
+  /** As Get-VMStorageMove shows them. */
+  shown(moveId: string): WireObject | null;
+  shownIds(): readonly string[];
+  subscribe(listener: MoveListener): () => void;
   /**
    * Once, after the registry is loaded and before cmdlets are served: takes up what needs no journal (moves without disks, half made
    * destinations, ends). Those with a journal are shown from here on, and go on by `recover`.
@@ -55,6 +60,9 @@ export function createMigration(services: HostServices, overrides: Partial<Migra
   return {
     methods: moveMethods(moves, ports),
     status: (vmId) => moves.of(vmId)?.progress ?? null,
+    shown: (moveId) => shownMove(moveId, moves, ports),
+    shownIds: () => shownMoves(moves, ports).map((move) => String(move['MoveId'])),
+    subscribe: (listener) => moves.subscribe(listener),
     start: () => moves.start(),
     recover: (vm, journal) => moves.recover(vm, journal),
     abandon: (vmId, cause) => moves.abandon(vmId, cause),

@@ -14,7 +14,7 @@ import { VmStorageError } from '../model/errors.js';
 import type { MovePhase, MoveStatus } from '../model/move.js';
 import { isRefusedWrite } from '../os/errno.js';
 import { JobQueue } from '../jobs/queue.js';
-import type { Job } from '../jobs/job.js';
+import type { Job, JobEvent } from '../jobs/job.js';
 import { Awaited, type MoveWork } from './awaited.js';
 import { Claims } from './claims.js';
 import { checkMove, holderName, type CheckedMove } from './check.js';
@@ -25,7 +25,9 @@ import { Diary } from './diary.js';
 import { Ledger, type LedgerEntry } from './ledger.js';
 import { asMoveError, notTakenUp, ofTheSystem } from './move-error.js';
 import { byTheirOwnPaths } from './named-disks.js';
-import { RETAINED, planMove } from './plan.js';
+import { forecast, type Forecast } from './forecast.js';
+import type { Foreseen } from './foreseen.js';
+import { RETAINED, planMove, type Planned } from './plan.js';
 import type { JournalStatus, MigrationPorts, VmRecord } from './ports.js';
 import { freshStatus } from './progress.js';
 import { failureOf, onItsSource } from './failure.js';
@@ -48,14 +50,8 @@ export const FINISHED_KEPT = 64;
 const roomBackOff: BackOff = { firstMs: 1_000, mostMs: 10_000, attempts: Infinity };
 
 export type MoveJob = Job<MoveStatus, MoveReceipt>;
-
-export interface Looked {
-  /** Null: nothing to do. */
-  readonly checked: CheckedMove | null;
-  readonly remarks: readonly string[];
-  /** Of the room at the destination, or that nothing is moved. */
-  readonly warnings: readonly string[];
-}
+/** `isNews`: more than figures changed. */
+export type MoveListener = (moveId: string, vmId: string, isNews: boolean) => void;
 
 export class StorageMoves {
   readonly ledger: Ledger;
@@ -71,6 +67,9 @@ export class StorageMoves {
   readonly #awaited = new Awaited();
   /** Claims of VMs whose records contradict each other, until a person has decided. */
   readonly #leftAlone = new Map<string, Claims>();
+  readonly #listeners = new Set<MoveListener>();
+  /** Of the moves that run, as it was last told. */
+  readonly #phases = new Map<string, MovePhase>();
   #history: readonly MoveReceipt[] = [];
   #closed = false;
 
@@ -83,7 +82,11 @@ export class StorageMoves {
       limit: () => ports.settings.current.maximumStorageMigrations,
       finishedKept: FINISHED_KEPT,
       now: () => ports.clock.now(),
-      onFinished: () => this.#forgetOldPlans(),
+      onChanged: (job, event) => this.#tell(job, event),
+      onFinished: (job) => {
+        this.#forgetOldPlans();
+        this.#tell(job, 'state');
+      },
     });
     ports.settings.subscribe(() => this.#queue.limitChanged());
   }
@@ -91,15 +94,41 @@ export class StorageMoves {
   // --- asking ------------------------------------------------------------------------------------------------------------------
 
   /** Plan and check without writing anything. Throws the refusal. */
-  async look(vm: VmRecord, request: MoveRequest): Promise<Looked> {
-    if (this.ports.locks.isMoving(vm.configuration.id)) throw alreadyMoving(vm);
-    try {
-      const looked = await this.#look(vm.configuration.id, request, this.ports.newId());
-      const room = looked.checked ? await this.#space.check(looked.checked.needs) : [];
-      return { ...looked, warnings: [...looked.warnings, ...room] };
-    } catch (cause) {
-      throw ofTheSystem(cause);
-    }
+  async look(vm: VmRecord, request: MoveRequest): Promise<Foreseen> {
+    const foreseen = await this.foresee(vm, request);
+    const [refusal] = foreseen.refusals;
+    if (refusal) throw refusal;
+    return foreseen;
+  }
+
+  /** The same with the refusals told, and as much of the rest as is known all the same. Throws what is no refusal. */
+  async foresee(vm: VmRecord, request: MoveRequest): Promise<Foreseen> {
+    const vmId = vm.configuration.id;
+    const refusals: VmStorageError[] = [];
+    const unlessRefused = async <T>(part: Promise<T>): Promise<T | null> => {
+      try {
+        return await part;
+      } catch (cause) {
+        const refusal = ofTheSystem(cause);
+        if (!(refusal instanceof VmStorageError)) throw refusal;
+        refusals.push(refusal);
+        return null;
+      }
+    };
+    if (this.ports.locks.isMoving(vmId)) refusals.push(alreadyMoving(vm));
+    const planned = await unlessRefused(this.#plan(vmId, request, this.ports.newId()));
+    const plan = planned?.plan ?? null;
+    // Of a VM that moves the files are another move's to look at.
+    const checked = plan && refusals.length === 0 ? await unlessRefused(checkMove(plan, this.ports, request)) : null;
+    const room = checked ? await unlessRefused(this.#space.figures(checked.needs)) : null;
+    const warnings = room && checked ? await unlessRefused(this.#space.check(checked.needs)) : null;
+    const all = [...(planned?.nothing === undefined ? [] : [planned.nothing]), ...(warnings ?? [])];
+    return { vm, plan, checked, remarks: planned?.remarks ?? [], room: room ?? [], warnings: all, refusals };
+  }
+
+  forecast({ checked }: Foreseen): Forecast | null {
+    const done = this.finished().flatMap(({ outcome }) => (outcome?.state === 'succeeded' ? [outcome.value] : []));
+    return checked && forecast(checked, done);
   }
 
   /** The same once more (`before`: what `look` said), with everything claimed, and a job. Null when there is nothing to do. */
@@ -109,7 +138,7 @@ export class StorageMoves {
     const claims = new Claims();
     try {
       claims.add(this.ports.locks.claimMove(vmId));
-      const { checked } = await this.#look(vmId, request, moveId, before);
+      const checked = await this.#look(vmId, request, moveId, before);
       if (!checked) {
         claims.release();
         return null;
@@ -132,6 +161,18 @@ export class StorageMoves {
       claims.release();
       throw ofTheSystem(cause);
     }
+  }
+
+  subscribe(listener: MoveListener): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  #tell({ id, subject, progress }: MoveJob, event: JobEvent): void {
+    const isNews = event !== 'progress' || this.#phases.get(id) !== progress.phase;
+    if (event === 'progress') this.#phases.set(id, progress.phase);
+    else this.#phases.delete(id);
+    for (const listener of this.#listeners) listener(id, subject, isNews);
   }
 
   unfinished(): readonly MoveJob[] {
@@ -356,12 +397,12 @@ export class StorageMoves {
 
   // --- running -----------------------------------------------------------------------------------------------------------------
 
-  async #look(vmId: string, request: MoveRequest, moveId: string, before: CheckedMove | null = null): Promise<Looked> {
+  async #plan(vmId: string, request: MoveRequest, moveId: string): Promise<Planned> {
     const { registry, bootId, clock } = this.ports;
     const vm = registry.byId(vmId);
     if (!vm)
       throw new VmStorageError('ObjectNotFound', `Hyper-V was unable to find a virtual machine with id "${vmId}".`, { target: vmId });
-    const { plan, remarks, nothing } = planMove({
+    return planMove({
       vm,
       request: await byTheirOwnPaths(request, vm.configuration, this.ports.files),
       moveId,
@@ -369,8 +410,11 @@ export class StorageMoves {
       bootId,
       configurationFileUnder: (folder, id) => registry.configurationFileUnder(folder, id),
     });
-    const checked = plan ? await checkMove(plan, this.ports, { before, requireFullSize: request.requireFullSize }) : null;
-    return { checked, remarks, warnings: nothing === undefined ? [] : [nothing] };
+  }
+
+  async #look(vmId: string, request: MoveRequest, moveId: string, before: CheckedMove | null): Promise<CheckedMove | null> {
+    const { plan } = await this.#plan(vmId, request, moveId);
+    return plan ? checkMove(plan, this.ports, { before, requireFullSize: request.requireFullSize }) : null;
   }
 
   /** The move has its place. Time has passed since it was asked for: plan and check are made anew. */
@@ -379,7 +423,7 @@ export class StorageMoves {
     let entry: LedgerEntry;
     try {
       control.report(freshStatus(moveId, 'check'));
-      const { checked } = await this.#look(vmId, request, moveId, before);
+      const checked = await this.#look(vmId, request, moveId, before);
       if (!checked) throw new VmStorageError('InvalidState', 'The storage of the virtual machine was moved there in the meantime.');
       for (const warning of checked.warnings) control.warn(warning);
       this.#plans.set(moveId, checked.plan);

@@ -30,6 +30,18 @@ export interface SpaceNeed {
   readonly returned: bigint;
 }
 
+/** Of one file system; all in bytes. */
+export interface SpaceFigures {
+  readonly folder: string;
+  readonly wanted: bigint;
+  readonly data: bigint;
+  readonly most: bigint;
+  readonly returned: bigint;
+  readonly free: bigint;
+  /** What other moves will still write. */
+  readonly promised: bigint;
+}
+
 export interface SpacePromise {
   release(): void;
 }
@@ -60,8 +72,9 @@ export class Space {
     return { release: () => void this.#promised.delete(moveId) };
   }
 
-  async #look(needs: readonly SpaceNeed[]): Promise<readonly string[]> {
-    const warnings: string[] = [];
+  /** The figures of each file system, whether they fit or not. */
+  async figures(needs: readonly SpaceNeed[]): Promise<readonly SpaceFigures[]> {
+    const all: SpaceFigures[] = [];
     for (const device of new Set(needs.map((need) => need.device))) {
       const mine = needs.filter((need) => need.device === device);
       const [wanted, data, most, returned] = (['bytes', 'data', 'most', 'returned'] as const).map((figure) =>
@@ -69,7 +82,14 @@ export class Space {
       ) as [bigint, bigint, bigint, bigint];
       const folder = mine[0]!.folder;
       const free = await this.files.freeBytes(folder);
-      const promised = await this.#outstanding(device);
+      all.push({ folder, wanted, data, most, returned, free, promised: await this.#outstanding(device) });
+    }
+    return all;
+  }
+
+  async #look(needs: readonly SpaceNeed[]): Promise<readonly string[]> {
+    const warnings: string[] = [];
+    for (const { folder, wanted, data, most, returned, free, promised } of await this.figures(needs)) {
       const left = free > promised ? free - promised : 0n;
       if (wanted <= left) {
         if (most > left + returned) warnings.push(overcommitted({ folder, wanted, most, left: left + returned }));

@@ -1,6 +1,7 @@
 /** One client watching one job: its progress, its warnings, its wish to stop. The job does not depend on it. */
 import { VmStorageError } from '../model/errors.js';
 import type { MoveStatus } from '../model/move.js';
+import { Bell } from '../jobs/bell.js';
 import type { JobOutcome } from '../jobs/job.js';
 import type { CmdletContext, WireValue } from './ports.js';
 import { statusLine } from './progress.js';
@@ -89,21 +90,4 @@ function record(
     ...(done ? { done } : {}),
     data: { ...status } as unknown as { [key: string]: WireValue },
   };
-}
-
-/** Remembers that it was rung; however often between two looks, it is one look. A slow client gets the latest figures, not a queue of old ones. */
-class Bell {
-  #was = false;
-  #wake: (() => void) | null = null;
-
-  ring(): void {
-    this.#was = true;
-    this.#wake?.();
-  }
-
-  async rung(): Promise<void> {
-    if (!this.#was) await new Promise<void>((resolve) => (this.#wake = resolve));
-    this.#wake = null;
-    this.#was = false;
-  }
 }

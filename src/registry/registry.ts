@@ -41,6 +41,8 @@ export interface Registry {
   /** Reads the files of the faulty again: a file system that was not mounted yet may be there now. */
   recheck(): Promise<void>;
   byId(vmId: string): VmRecord | undefined;
+  /** Told of every VM that is added, changed or removed, afterwards. */
+  subscribe(listener: (vmId: string) => void): () => void;
   /** By id in "D" form, else by name without regard to case. Names are not unique (as in Hyper-V), so several may match. */
   find(nameOrId: string): readonly VmRecord[];
   /** `<path>/Virtual Machines/<id>.vmcx` */
@@ -79,6 +81,7 @@ type Entry = { readonly file: string; readonly configuration: VmConfiguration } 
 
 class FileRegistry implements Registry {
   readonly #entries = new Map<string, Entry>();
+  readonly #listeners = new Set<(vmId: string) => void>();
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -117,7 +120,11 @@ class FileRegistry implements Registry {
   recheck(): Promise<void> {
     if (this.faults().length === 0) return Promise.resolve();
     return this.#queue(async () => {
-      for (const fault of this.faults()) this.#entries.set(fault.vmId, await this.#read(fault.vmId, fault.configurationFile));
+      for (const fault of this.faults()) {
+        const entry = await this.#read(fault.vmId, fault.configurationFile);
+        this.#entries.set(fault.vmId, entry);
+        if (!('reason' in entry)) this.#tell(fault.vmId);
+      }
     });
   }
 
@@ -178,6 +185,7 @@ class FileRegistry implements Registry {
       const { file } = this.#known(configuration.id);
       await this.#write(configuration, file);
       this.#entries.set(configuration.id, { file, configuration });
+      this.#tell(configuration.id);
       return toRecord({ file, configuration });
     });
   }
@@ -235,6 +243,16 @@ class FileRegistry implements Registry {
     }
     if (entry === null) this.#entries.delete(vmId);
     else this.#entries.set(vmId, entry);
+    this.#tell(vmId);
+  }
+
+  subscribe(listener: (vmId: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  #tell(vmId: string): void {
+    for (const listener of this.#listeners) listener(vmId);
   }
 
   async #write(configuration: VmConfiguration, file: string): Promise<void> {

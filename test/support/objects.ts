@@ -5,6 +5,7 @@ import type {
   VirtualMachineObject,
   VMHostObject,
   VMStorageMoveObject,
+  VMStorageMovePlanObject,
 } from '../../cmdlets/types/index.js';
 import type { WireObject } from '../../src/protocol/messages.js';
 
@@ -129,4 +130,48 @@ export function move(change: Partial<VMStorageMoveObject> = {}): WireObject & VM
     Destination: ['/mnt/fast/Virtual Hard Disks/web01.vhdx'],
     ...change,
   } as WireObject & VMStorageMoveObject;
+}
+
+export function plan(change: Partial<VMStorageMovePlanObject> = {}): WireObject & VMStorageMovePlanObject {
+  return {
+    $t: 'VMStorageMovePlan',
+    VMName: 'web01',
+    VMId: vmId,
+    Items: [
+      {
+        $t: 'VMStorageMoveItem',
+        Kind: 'VirtualHardDisk',
+        Source: '/srv/slow/web01.vhdx',
+        Destination: '/mnt/fast/Virtual Hard Disks/web01.vhdx',
+        BytesToCopy: '12884901888',
+        BytesAtMost: '42949672960',
+        SourceIsKept: false,
+      },
+    ],
+    BytesToCopy: '12884901888',
+    Room: [
+      {
+        $t: 'VMStorageMoveRoom',
+        Path: '/mnt/fast',
+        BytesNeeded: '13529146982',
+        BytesAtMost: '42949672960',
+        BytesFree: '5368709120',
+        BytesPromised: '0',
+      },
+    ],
+    Warnings: ['The disks may grow.'],
+    Refusals: [
+      {
+        $t: 'VMStorageMoveRefusal',
+        ErrorCode: 'NoSpace',
+        Message: "There is not enough space at '/mnt/fast'.",
+        Path: '/mnt/fast',
+        RecommendedAction: null,
+      },
+    ],
+    ForecastSeconds: '60',
+    ForecastBasis: '12.0 GB of the virtual machine "db01" took 60 s between the same file systems on 2026-11-30T10:00:00.000Z.',
+    ComputerName: 'node1',
+    ...change,
+  };
 }

@@ -2,7 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { ProgressLine } from '../../../src/cli/progress-line.js';
 import { renderObjects } from '../../../src/cli/render.js';
-import { drive, host, move, vhd, vm } from '../../support/objects.js';
+import { StreamedRows } from '../../../src/cli/streamed-rows.js';
+import { drive, host, move, plan, vhd, vm } from '../../support/objects.js';
 
 describe('objects', () => {
   it('neighbours of one type share a table; the rest follows', async () => {
@@ -18,6 +19,29 @@ describe('objects', () => {
 
   it('a disk is a list, values as in PowerShell', async () => {
     await expect(`${renderObjects([vhd({ Size: '18446744073709551615' })])}\n`).toMatchFileSnapshot('../../golden/cli/vhd.txt');
+  });
+
+  it('a plan is a list, what is in it told as PowerShell tells it', async () => {
+    await expect(`${renderObjects([plan()])}\n`).toMatchFileSnapshot('../../golden/cli/plan.txt');
+  });
+
+  it('what goes on is shown as it comes, in rows under one header, or as a document per line', () => {
+    const shown = (json: boolean): string => {
+      let text = '';
+      const rows = new StreamedRows({ write: (part) => (text += part) }, json);
+      rows.show(move());
+      rows.show(move({ PercentComplete: 99, Phase: 'release' }));
+      return text;
+    };
+    expect(shown(false).split('\n')).toEqual([
+      'VMName       Phase        Percent Copied(M) M/s    Left(s) P99(us) Outcome',
+      '------       -----        ------- --------- ---    ------- ------- -------',
+      'web01        copy         37      1000      100    400     350     Running',
+      'web01        release      99      1000      100    400     350     Running',
+      '',
+    ]);
+    const lines = shown(true).trimEnd().split('\n');
+    expect(lines.map((line) => (JSON.parse(line) as { Phase: string }).Phase)).toEqual(['copy', 'release']);
   });
 
   it('an object of a newer host is shown as it came', () => {

@@ -16,7 +16,7 @@ const documented = documentedCmdlets();
 const extensions: { readonly [cmdlet: string]: readonly string[] } = {
   'New-VM': ['KernelPath', 'InitialRamdiskPath', 'KernelArguments', 'AllowForeignContent'],
   'Add-VMHardDiskDrive': ['AllowForeignContent'],
-  'Move-VMStorage': ['RequireFullSize'],
+  'Move-VMStorage': ['RequireFullSize', 'PassPlan'],
   'Set-VM': ['KernelPath', 'InitialRamdiskPath', 'KernelArguments'],
 };
 const ownCmdlets = ['Get-VMStorageMove', 'Resolve-VMStorageMove', 'Stop-VMStorageMove'];

@@ -75,6 +75,7 @@ const migration = { methods: {}, status: () => null } as unknown as Migration;
 async function looksAt(cmdlet: Cmdlet, handler: CmdletHandler, values: Values): Promise<Set<string>> {
   const seen = new Set<string>();
   const never = new AbortController().signal;
+  const gone = AbortSignal.abort();
   for (const set of cmdlet.sets) {
     const accepted = Object.entries(cmdlet.parameters).filter(
       ([name, parameter]) => placementIn(parameter, set) !== undefined && !parameter.notImplemented && !(name in readElsewhere),
@@ -95,7 +96,7 @@ async function looksAt(cmdlet: Cmdlet, handler: CmdletHandler, values: Values): 
         bound,
         parameterSet: set,
         cwd: stage.folder,
-        signal: never,
+        signal: 'Watch' in cmdlet.parameters ? gone : never, // what watches goes on as long as its client is there
         stopRequested: never,
         shouldProcess: yes,
         shouldContinue: yes,

@@ -33,6 +33,7 @@ export interface Record_ {
 export interface Stage {
   readonly folder: string;
   readonly services: HostServices;
+  readonly migration: Migration;
   readonly states: Map<string, VmState>;
   readonly moves: Map<string, MoveStatus>;
   readonly calls: string[];
@@ -198,6 +199,12 @@ export async function makeStage(): Promise<Stage> {
   const migration: Migration = {
     methods: {},
     status: (vmId) => moves.get(vmId) ?? null,
+    shown: (moveId) => {
+      const move = [...moves.values()].find((one) => one.moveId === moveId);
+      return move ? { $t: 'VMStorageMove', MoveId: moveId, Phase: move.phase, PercentComplete: move.percent } : null;
+    },
+    shownIds: () => [...moves.values()].map(({ moveId }) => moveId),
+    subscribe: () => () => {},
     recover: () => Promise.resolve(),
     abandon: () => undefined,
     start: () => Promise.resolve(),
@@ -207,6 +214,7 @@ export async function makeStage(): Promise<Stage> {
   const stage: Stage = {
     folder,
     services,
+    migration,
     states,
     moves,
     calls,

@@ -4,7 +4,8 @@ import * as path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { moveMethods } from '../../../src/migration/methods.js';
 import type { CmdletContext, MigrationPorts, WireObject, WireValue } from '../../../src/migration/ports.js';
-import type { StorageMoves } from '../../../src/migration/moves.js';
+import type { VMStorageMovePlanObject } from '../../../cmdlets/types/index.js';
+import { StorageMoves } from '../../../src/migration/moves.js';
 import { freshStatus } from '../../../src/migration/progress.js';
 import { Receipts } from '../../../src/migration/receipts.js';
 import type { VmStorageError } from '../../../src/model/errors.js';
@@ -266,6 +267,120 @@ describe('Move-VMStorage', () => {
     const client = new Client();
     await client.move();
     expect(client.warnings.at(-1)).toMatch(/a\.img' was moved, but the old file was not deleted: it has 1 further hard link/);
+  });
+});
+
+describe('Move-VMStorage -PassPlan', () => {
+  const [a, b] = ['a.img', 'b.img'];
+  const plan = async (bound: { [name: string]: WireValue } = {}) => {
+    const client = new Client(false);
+    const error = await client.move({ PassPlan: true, ...bound });
+    expect(client.out).toHaveLength(1);
+    return { error, client, plan: client.out[0] as WireObject & VMStorageMovePlanObject };
+  };
+
+  test('says what moves from where to where, how much, and what room there is; with -WhatIf nothing else is done', async () => {
+    const { error, client, plan: told } = await plan();
+    expect(error).toBeNull();
+    expect(client.asked).toHaveLength(1);
+    expect(told).toMatchObject({ $t: 'VMStorageMovePlan', VMName: 'web01', VMId: vmId, Warnings: [], Refusals: [], ForecastSeconds: null });
+    expect(told.Items.map(({ Kind, Source, Destination }) => [Kind, Source, Destination])).toEqual([
+      ['VirtualHardDisk', path.join(world.slow, a), path.join(world.fast, 'Virtual Hard Disks', a)],
+      ['VirtualHardDisk', path.join(world.slow, b), path.join(world.fast, 'Virtual Hard Disks', b)],
+      [
+        'Configuration',
+        path.join(world.slow, 'Virtual Machines', `${vmId}.vmcx`),
+        path.join(world.fast, 'Virtual Machines', `${vmId}.vmcx`),
+      ],
+      ['Checkpoints', world.slow, world.fast],
+      ['SmartPaging', world.slow, world.fast],
+    ]);
+    const copied = told.Items.reduce((sum, { BytesToCopy }) => sum + BigInt(BytesToCopy ?? 0), 0n);
+    expect(told.BytesToCopy).toBe(String(copied));
+    expect(copied).toBeGreaterThan(0n);
+    expect(told.Room).toHaveLength(1);
+    expect(BigInt(told.Room[0]!.BytesFree)).toBeGreaterThan(BigInt(told.Room[0]!.BytesNeeded));
+    expect(fs.existsSync(world.fast)).toBe(false);
+  });
+
+  test('a refused move has a plan as well, with the refusal in it, and is refused all the same', async () => {
+    fs.mkdirSync(path.join(world.fast, 'Virtual Hard Disks'), { recursive: true });
+    fs.writeFileSync(path.join(world.fast, 'Virtual Hard Disks', b), 'in the way');
+    const { error, client, plan: told } = await plan();
+    expect(error).toMatchObject({ code: 'AlreadyExists' });
+    expect(client.asked).toEqual([]);
+    expect(told.Refusals).toMatchObject([
+      { ErrorCode: 'AlreadyExists', Message: error!.message, Path: path.join(world.fast, 'Virtual Hard Disks', b) },
+    ]);
+    expect(told.Items).toHaveLength(5);
+    expect(told).toMatchObject({ BytesToCopy: null, Room: [] });
+  });
+
+  test('where the room is too small, the figures say by how much', async () => {
+    ({ moves, ports } = world.host());
+    ports = { ...ports, files: { ...ports.files, freeBytes: async () => 1000n } };
+    moves = new StorageMoves(ports);
+    const { error, plan: told } = await plan();
+    expect(error).toMatchObject({ code: 'NoSpace' });
+    expect(told.Room).toMatchObject([{ BytesFree: '1000' }]);
+    expect(BigInt(told.Room[0]!.BytesNeeded)).toBeGreaterThan(1000n);
+    expect(told.Refusals).toMatchObject([{ ErrorCode: 'NoSpace' }]);
+  });
+
+  test('of a virtual machine that moves: what it would do, and that it is refused', async () => {
+    world.worker.holdAt = 'verify';
+    const running = new Client().move();
+    await reached(() => moves.of(vmId)?.progress.phase === 'mirror');
+    const { error, plan: told } = await plan({ DestinationStoragePath: path.join(world.root, 'third') });
+    expect(error).toMatchObject({ code: 'ObjectInUse' });
+    expect(told.Refusals).toMatchObject([{ ErrorCode: 'ObjectInUse' }]);
+    world.worker.goOn();
+    await running;
+  });
+
+  test('kept sources are marked, and nothing to do is a plan without items', async () => {
+    expect((await plan({ RetainVhdCopiesOnSource: true })).plan.Items.filter(({ SourceIsKept }) => SourceIsKept)).toHaveLength(2);
+    const { error, client, plan: told } = await plan({ DestinationStoragePath: world.slow, Name: 'web01' });
+    expect(error).toBeNull();
+    expect(told.Items.map(({ Kind }) => Kind)).toEqual(['VirtualHardDisk', 'VirtualHardDisk']); // into "Virtual Hard Disks"
+    expect(client.asked).toHaveLength(1);
+  });
+});
+
+describe('Get-VMStorageMove -Watch', () => {
+  test('returns the moves, then each again whenever it changes, and ends with the last of them', async () => {
+    world.worker.holdAt = 'verify';
+    const running = new Client().move();
+    await reached(() => moves.of(vmId)?.progress.phase === 'mirror');
+    const watcher = new Client();
+    const watching = watcher.call('Get-VMStorageMove', 'Name', { Watch: true });
+    await reached(() => watcher.out.length === 1);
+    expect(watcher.out[0]).toMatchObject({ Phase: 'mirror', Outcome: 'Running' });
+    world.worker.goOn();
+    await running;
+    expect(await watching).toBeNull();
+    expect(watcher.out.at(-1)).toMatchObject({ Outcome: 'Completed', PercentComplete: 100 });
+    expect(watcher.out.length).toBeGreaterThan(2);
+    const percents = watcher.out.map((move) => Number(move['PercentComplete']));
+    expect(percents).toEqual([...percents].sort((one, other) => one - other));
+  });
+
+  test('ends at once where nothing goes on, and when its client has gone', async () => {
+    await new Client().move();
+    const after = new Client();
+    expect(await after.call('Get-VMStorageMove', 'Name', { Watch: true })).toBeNull();
+    expect(after.out).toMatchObject([{ Outcome: 'Completed' }]);
+    world.worker.holdAt = 'verify';
+    world.worker.steps.length = 0;
+    const running = new Client().move({ DestinationStoragePath: path.join(world.root, 'third') });
+    await reached(() => world.worker.steps.includes('mirror'));
+    const watcher = new Client();
+    const watching = watcher.call('Get-VMStorageMove', 'Name', { Active: true, Watch: true });
+    await reached(() => watcher.out.length > 0);
+    watcher.gone.abort();
+    expect(await watching).toBeNull();
+    world.worker.goOn();
+    expect(await running).toBeNull();
   });
 });
 

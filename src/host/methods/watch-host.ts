@@ -1,0 +1,73 @@
+/** The subscription: all machines, moves, places and the host's settings, then what changes of them (src/protocol/subscription.ts). */
+import { ChangedKeys } from '../../jobs/changed-keys.js';
+import type { WireObject } from '../../protocol/messages.js';
+import { asWire, WATCH, type WatchedKind } from '../../protocol/subscription.js';
+import type { Changes } from '../changes.js';
+import type { Places } from '../places.js';
+import { publishHost, publishMachine } from '../publish.js';
+import type { CmdletContext, CmdletMethods, HostServices, Migration } from '../services.js';
+
+/** The host is one. */
+const HOST_ID = 'host';
+
+export function watchHost(services: HostServices, migration: Migration, changes: Changes, places: Places): CmdletMethods {
+  const { registry, settings } = services;
+
+  const valueOf = (kind: WatchedKind, id: string): WireObject | null => {
+    switch (kind) {
+      case 'machine': {
+        const vm = registry.byId(id);
+        return vm ? publishMachine(vm, services, migration) : null;
+      }
+      case 'move':
+        return migration.shown(id);
+      case 'place': {
+        const place = places.get(id);
+        return place && asWire(place);
+      }
+      case 'host':
+        return publishHost(settings.current);
+    }
+  };
+
+  async function tell(context: CmdletContext, kind: WatchedKind, id: string): Promise<void> {
+    await context.output(asWire({ $t: 'Change', kind, id, value: valueOf(kind, id) }));
+  }
+
+  async function tellEverything(context: CmdletContext): Promise<void> {
+    await context.output(asWire({ $t: 'Bracket', at: 'begin' }));
+    await registry.recheck();
+    await tell(context, 'host', HOST_ID);
+    for (const vm of registry.list()) await tell(context, 'machine', vm.configuration.id);
+    for (const id of migration.shownIds()) await tell(context, 'move', id);
+    for (const { path } of await places.all()) await tell(context, 'place', path);
+    await context.output(asWire({ $t: 'Bracket', at: 'current' }));
+  }
+
+  return {
+    [WATCH]: async (context) => {
+      const changed = new ChangedKeys();
+      const note = (kind: WatchedKind, id: string): void => changed.note(`${kind} ${id}`);
+      const unsubscribe = [
+        changes.subscribe(note),
+        places.subscribe((path) => note('place', path)),
+        settings.subscribe(() => note('host', HOST_ID)),
+      ];
+      const over = AbortSignal.any([context.signal, context.stopRequested]);
+      try {
+        await tellEverything(context);
+        for (let next = await changed.next(over); next; next = await changed.next(over)) {
+          if (next === 'everything') await tellEverything(context);
+          else await tell(context, ...parted(next.key));
+        }
+      } finally {
+        for (const end of unsubscribe) end();
+      }
+    },
+  };
+}
+
+function parted(key: string): [WatchedKind, string] {
+  const at = key.indexOf(' ');
+  return [key.slice(0, at) as WatchedKind, key.slice(at + 1)];
+}
