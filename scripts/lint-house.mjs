@@ -66,6 +66,15 @@ const door = (name, pattern, allowed, why) => ({
 /** @type {Rule[]} */
 export const rules = [
   {
+    name: 'door: terminal',
+    why: 'names, paths and what guests say are written so that no terminal obeys them, in one place',
+    only: /^src\/.*\.ts$/,
+    check: ({ path, codeLines }) =>
+      path === 'src/os/terminal.ts'
+        ? []
+        : matching(codeLines, /\bconsole\.\w+\(|\bprocess\.std(out|err)\.write\b/, 'only src/os/terminal.ts may'),
+  },
+  {
     name: 'file name',
     why: 'a file is one idea and its name says which; drawers for anything attract anything',
     only: /\.(ts|mjs|rs|c|h|cs)$/,

@@ -1,18 +1,32 @@
 /** format.ps1xml and types.ps1xml: the views of Hyper-V, its AliasProperty members, and the way back for deserialized objects. */
-import type { AnyObjectType, Column } from '../define.js';
+import type { AnyObjectType, Column, Property } from '../define.js';
 import { xmlText } from './quote.js';
 
 const header = '<?xml version="1.0" encoding="utf-8"?>\n<!-- Generated from cmdlets/types; do not edit. -->';
 
-function cell(column: Column): string {
+/** Kinds whose values are texts that others choose; the rest cannot hold a character that a terminal obeys. */
+const TEXTS: ReadonlySet<string> = new Set(['string', 'path', 'object', 'hashtable', 'psobject']);
+
+/** A property as it is shown: texts through Visible.cs. */
+function value(type: AnyObjectType, name: string): string {
+  const real = (type.aliases as { readonly [alias: string]: string })[name] ?? name;
+  const property = (type.properties as { readonly [name: string]: Property })[real];
+  const text = xmlText(name);
+  if (property !== undefined && !TEXTS.has(property.type.kind)) return `<PropertyName>${text}</PropertyName>`;
+  return `<ScriptBlock>[VMStorage.PowerShell.Visible]::Value($_.${text})</ScriptBlock>`;
+}
+
+function cell(column: Column, type: AnyObjectType): string {
   const property = xmlText(column.property);
   if (column.unit === 'MiB') return `<ScriptBlock>if ($null -ne $_.${property}) { [math]::Floor($_.${property} / 1MB) }</ScriptBlock>`;
-  return `<PropertyName>${property}</PropertyName>`;
+  return value(type, column.property);
 }
 
 function viewBody(type: AnyObjectType): string[] {
   if ('list' in type.view) {
-    const items = type.view.list.map((name: string) => `            <ListItem><PropertyName>${xmlText(name)}</PropertyName></ListItem>`);
+    const items = type.view.list.map(
+      (name: string) => `            <ListItem><Label>${xmlText(name)}</Label>${value(type, name)}</ListItem>`,
+    );
     return [
       '      <ListControl><ListEntries><ListEntry><ListItems>',
       ...items,
@@ -24,13 +38,13 @@ function viewBody(type: AnyObjectType): string[] {
     '      <TableControl>',
     '        <TableHeaders>',
     ...columns.map((column) => {
-      const label = column.label ? `<Label>${xmlText(column.label)}</Label>` : '';
+      const label = `<Label>${xmlText(column.label ?? column.property)}</Label>`;
       const alignment = column.align === 'right' ? '<Alignment>Right</Alignment>' : '<Alignment>Left</Alignment>';
       return `          <TableColumnHeader>${label}<Width>${column.width}</Width>${alignment}</TableColumnHeader>`;
     }),
     '        </TableHeaders>',
     '        <TableRowEntries><TableRowEntry><Wrap /><TableColumnItems>',
-    ...columns.map((column) => `          <TableColumnItem>${cell(column)}</TableColumnItem>`),
+    ...columns.map((column) => `          <TableColumnItem>${cell(column, type)}</TableColumnItem>`),
     '        </TableColumnItems></TableRowEntry></TableRowEntries>',
     '      </TableControl>',
   ];

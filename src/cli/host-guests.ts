@@ -1,6 +1,8 @@
 /** `vmstorage host stop-guests` and `start-guests`: asked of the host as a cmdlet is, told line by line. */
 import { invoke } from '../client/invoke.js';
 import type { VmStorageError } from '../model/errors.js';
+import { visibleLine } from '../model/visible.js';
+import { complain, print, printJson } from '../os/terminal.js';
 import { START_GUESTS, STOP_GUESTS, STOP_LIMIT_SECONDS } from '../protocol/host-commands.js';
 import { parseInteger } from './literal/numbers.js';
 import { refuse } from './refuse.js';
@@ -21,15 +23,15 @@ export async function hostGuests(action: 'stop-guests' | 'start-guests', limitSe
       ask: () => true,
       text: (_, text) => {
         told.push(text);
-        if (!json) console.log(text);
+        if (!json) print(visibleLine(text));
       },
       error: (error) => {
         errors.push(error);
-        if (!json) console.error(`vmstorage: ${error.message}`);
+        if (!json) complain(`vmstorage: ${error.message}`);
       },
     },
   );
-  if (json) console.log(JSON.stringify({ ok: errors.length === 0, told, errors: errors.map(({ code, message }) => ({ code, message })) }));
+  if (json) printJson({ ok: errors.length === 0, told, errors: errors.map(({ code, message }) => ({ code, message })) });
   return errors[0]?.exitCode ?? 0;
 }
 

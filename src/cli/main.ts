@@ -9,6 +9,8 @@ import { placementIn, type Cmdlet, type Parameter } from '../../cmdlets/define.j
 import { cmdlets } from '../../cmdlets/index.js';
 import { hostAddress } from '../client/address.js';
 import { errorTable, VmStorageError } from '../model/errors.js';
+import { hasHidden, visibleLine } from '../model/visible.js';
+import { complain, print, printJson } from '../os/terminal.js';
 import { asksForHelp } from './bind.js';
 import { runInForeground } from './foreground.js';
 import { hostGuests, readLimit } from './host-guests.js';
@@ -85,7 +87,7 @@ function normalise(words: readonly string[]): { words: string[]; rest: string[] 
 }
 
 async function hostCommand(action: string, json: boolean, limit: unknown): Promise<number> {
-  const say = (text: string, document: object): void => console.log(json ? JSON.stringify(document) : text);
+  const say = (text: string, document: object): void => (json ? printJson(document) : print(visibleLine(text)));
   const limitSeconds = readLimit(action, limit);
   const address = hostAddress();
   switch (action) {
@@ -132,7 +134,7 @@ async function hostCommand(action: string, json: boolean, limit: unknown): Promi
 function hostRefused(error: unknown, json: boolean): number {
   if (!json || !(error instanceof VmStorageError)) throw error;
   const { code, message } = error;
-  console.log(JSON.stringify({ ok: false, error: { code, message } }));
+  printJson({ ok: false, error: { code, message } });
   return error.exitCode;
 }
 
@@ -155,7 +157,8 @@ function serveCommand(words: readonly string[], args: { readonly [option: string
 async function main(argv: readonly string[]): Promise<number> {
   // yargs would take what is typed so far for a command, and print at every Tab that it knows none of that name.
   if (argv[0] === COMPLETE) {
-    for (const offer of await offers(argv.slice(1), all).catch(() => [])) console.log(offer); // a Tab never fails
+    // A Tab never fails, and offers nothing that cannot be seen as it is.
+    for (const offer of await offers(argv.slice(1), all).catch(() => [])) if (!hasHidden(offer)) print(offer);
     return 0;
   }
   const { words, rest } = normalise(argv);
@@ -239,13 +242,13 @@ async function main(argv: readonly string[]): Promise<number> {
 /** Node keeps a failed write of console.log to itself: a script would take half a document, and exit code 0, for the answer. */
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') return; // head, less: the reader has seen enough
-  console.error(`vmstorage: the output could not be written: ${error.message}`);
+  complain(`vmstorage: the output could not be written: ${error.message}`);
   process.once('exit', () => (process.exitCode ||= errorTable.StorageFailure[0]));
 });
 
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  console.error(`vmstorage: ${error instanceof Error ? error.message : String(error)}`);
+  complain(`vmstorage: ${error instanceof Error ? error.message : String(error)}`);
   process.exitCode = error instanceof VmStorageError ? error.exitCode : usageExit;
 }

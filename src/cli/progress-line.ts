@@ -1,4 +1,5 @@
 /** Progress for people, on stderr: one line that is rewritten on a terminal, plain lines, not too many, elsewhere. */
+import { visibleLine } from '../model/visible.js';
 import type { WireProgress } from '../protocol/messages.js';
 
 /** Off a terminal a line is written at most this often; a finished activity always. */
@@ -9,6 +10,9 @@ export interface ProgressOutput {
   readonly columns?: number;
   write(text: string): unknown;
 }
+
+/** A cut may go through a character of two units. */
+const withoutHalves = (text: string): string => text.replace(/\p{Cs}/gu, '');
 
 export class ProgressLine {
   #shown = false;
@@ -22,15 +26,16 @@ export class ProgressLine {
 
   show(progress: WireProgress): void {
     const percent = progress.percent >= 0 ? `${Math.floor(progress.percent)} % ` : '';
-    const figures = `: ${percent}${progress.status}`.trimEnd();
-    const text = `${progress.activity}${figures}`;
+    const activity = visibleLine(progress.activity);
+    const figures = `: ${percent}${visibleLine(progress.status)}`.trimEnd();
+    const text = `${activity}${figures}`;
     if (this.out.isTTY) {
       if (progress.done) return this.clear();
       const room = (this.out.columns || 80) - 1; // 0: a serial console that does not tell
       // What changes is what is watched: the activity makes room for the figures, and its end has the machine's name.
       const kept = Math.max(0, room - figures.length - 1);
-      const shown = text.length <= room ? text : `…${progress.activity.slice(progress.activity.length - kept)}${figures}`;
-      this.out.write(`\r\u001b[K${shown.slice(0, room)}`);
+      const shown = text.length <= room ? text : `…${activity.slice(activity.length - kept)}${figures}`;
+      this.out.write(`\r\u001b[K${withoutHalves(shown.slice(0, room))}`);
       this.#shown = true;
       return;
     }

@@ -1,6 +1,7 @@
 /** Output objects as tables and lists for people: the same views as in PowerShell. */
 import type { Column, ObjectType, Property } from '../../cmdlets/define.js';
 import { objectTypes, type ObjectTypeName } from '../../cmdlets/types/index.js';
+import { visibleJson, visibleLine } from '../model/visible.js';
 import type { WireObject, WireValue } from '../protocol/messages.js';
 
 export type AnyType = ObjectType<{ readonly [name: string]: Property }>;
@@ -21,14 +22,14 @@ function text(value: WireValue): string {
   if (Array.isArray(value)) return `{${value.map(text).join(', ')}}`;
   if (typeof value === 'object') return objectText(value);
   if (typeof value === 'boolean') return value ? 'True' : 'False';
-  return String(value);
+  return visibleLine(String(value));
 }
 
 /** As the object's ToString() in PowerShell. */
 function objectText(object: { readonly [name: string]: WireValue }): string {
   const type = typeof object['$t'] === 'string' ? typeOf(object as WireObject) : undefined;
   if (type) return type.text.replaceAll(/\{(\w+)\}/g, (_, name: string) => text(valueOf(object as WireObject, name, type)));
-  return typeof object['Name'] === 'string' ? object['Name'] : JSON.stringify(object);
+  return typeof object['Name'] === 'string' ? visibleLine(object['Name']) : visibleJson(JSON.stringify(object));
 }
 
 export function cellText(object: WireObject, column: Column, type: AnyType): string {
@@ -68,7 +69,7 @@ export function renderObjects(objects: readonly WireObject[]): string {
     while (end < objects.length && objects[end]!.$t === name) end++;
     const group = objects.slice(at, end);
     const type = typeOf(group[0]!);
-    if (type === undefined) blocks.push(...group.map((object) => JSON.stringify(object, null, 2)));
+    if (type === undefined) blocks.push(...group.map((object) => visibleJson(JSON.stringify(object, null, 2))));
     else if ('table' in type.view) blocks.push(table(group, type.view.table, type));
     else {
       const { list: names } = type.view;

@@ -4,6 +4,8 @@ import type { Cmdlet } from '../../cmdlets/define.js';
 import { definitionsHash } from '../../cmdlets/hash.js';
 import { invoke, type InvocationSink } from '../client/invoke.js';
 import { VmStorageError } from '../model/errors.js';
+import { visibleLine, visibleMessage } from '../model/visible.js';
+import { complain, print, printJson } from '../os/terminal.js';
 import type { WireObject, WireProgress } from '../protocol/messages.js';
 import { bindWords, type BoundCommand } from './bind.js';
 import { ensureHost } from './host-process.js';
@@ -30,7 +32,9 @@ async function askPerson(question: string): Promise<boolean> {
   const interrupted = new AbortController();
   terminal.on('SIGINT', () => interrupted.abort());
   try {
-    const answer = await terminal.question(`${question}\n[Y] Yes  [N] No (default is "N"): `, { signal: interrupted.signal });
+    const answer = await terminal.question(`${visibleMessage(question)}\n[Y] Yes  [N] No (default is "N"): `, {
+      signal: interrupted.signal,
+    });
     return /^y(es)?$/i.test(answer.trim());
   } catch (cause) {
     // Ctrl+C, or Ctrl+D, which ends the input.
@@ -46,7 +50,7 @@ async function decide(kind: string, text: string, cmdlet: Cmdlet, command: Bound
   const { flags } = command;
   if (flags.whatif && kind === 'shouldProcess') {
     document.whatIf.push(text);
-    if (!flags.json) console.log(`What if: ${text}`);
+    if (!flags.json) print(`What if: ${visibleLine(text)}`);
     return false;
   }
   const mustAsk = kind === 'shouldContinue' ? flags.confirm !== false : flags.confirm === true;
@@ -77,7 +81,7 @@ export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promi
     });
     line.clear();
     const lead = error.message.startsWith(cmdlet.name) ? '' : `${cmdlet.name}: `;
-    if (!json) console.error(`${lead}${error.message}${error.recommendedAction === undefined ? '' : ` ${error.recommendedAction}`}`);
+    if (!json) complain(`${lead}${error.message}${error.recommendedAction === undefined ? '' : ` ${error.recommendedAction}`}`);
   };
 
   const stop = new AbortController();
@@ -89,7 +93,7 @@ export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promi
     else if (interrupts === 1) {
       stop.abort();
       line.clear();
-      if (!json) console.error('Stopping. Press Ctrl+C again to leave without waiting.');
+      if (!json) complain('Stopping. Press Ctrl+C again to leave without waiting.');
     } else process.exit(interruptedExit);
   };
 
@@ -107,11 +111,11 @@ export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promi
         line.clear();
         if (stream === 'warning') {
           document.warnings.push(text);
-          if (!json) console.error(`WARNING: ${text}`);
+          if (!json) complain(`WARNING: ${text}`);
         } else if (stream === 'verbose') {
           document.verbose.push(text);
-          if (!json && command.flags.verbose) console.error(`VERBOSE: ${text}`);
-        } else if (!json) console.error(text);
+          if (!json && command.flags.verbose) complain(`VERBOSE: ${text}`);
+        } else if (!json) complain(text);
       },
       progress(progress) {
         document.progress = progress;
@@ -147,7 +151,7 @@ export async function runCmdlet(cmdlet: Cmdlet, words: readonly string[]): Promi
   }
 
   document.ok = document.errors.length === 0;
-  if (json) console.log(JSON.stringify(document, null, 2));
-  else if (document.output.length > 0) console.log(renderObjects(document.output));
+  if (json) printJson(document, 2);
+  else if (document.output.length > 0) print(renderObjects(document.output));
   return exitCode;
 }

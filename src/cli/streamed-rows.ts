@@ -1,5 +1,6 @@
 /** Objects of a command that goes on (-Watch), each shown when it comes: rows of fixed widths under one header, or one JSON document per line. */
 import type { Column } from '../../cmdlets/define.js';
+import { visibleJson } from '../model/visible.js';
 import type { WireObject } from '../protocol/messages.js';
 import { cellText, typeOf } from './render.js';
 
@@ -14,7 +15,7 @@ export class StreamedRows {
   show(object: WireObject): void {
     const type = typeOf(object);
     if (this.json || !type || !('table' in type.view)) {
-      this.out.write(`${JSON.stringify(object)}\n`);
+      this.out.write(`${visibleJson(JSON.stringify(object))}\n`);
       return;
     }
     const columns = type.view.table;

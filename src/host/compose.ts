@@ -89,7 +89,7 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
   const { log } = openLog;
   const [clock, processes, files] = [systemClock, systemProcesses, systemFiles];
   const registry = await openRegistry(paths, files, log);
-  const settings = await openSettings(paths, files);
+  const settings = await openSettings(paths, files, log);
   const running = await openRunning(paths, files, log, currentSystem());
   const locks = new HostLocks();
   const changes = new Changes();

@@ -4,10 +4,12 @@
  * that name was gone before it could be taken.
  */
 import { randomBytes } from 'node:crypto';
+import { rename } from 'node:fs/promises';
 import { VmStorageError } from '../model/errors.js';
 import { errorCodeOf, hasCode, reasonOf } from '../os/errno.js';
 import { systemFiles } from '../os/files.js';
 import { makeOwnFolder } from '../os/own-folder.js';
+import { complain } from '../os/terminal.js';
 import { instancePaths, type InstancePaths } from '../os/paths.js';
 
 /** Each was seen and taken by somebody within a moment; more than this is no accident. */
@@ -16,6 +18,7 @@ const NAMES_TRIED_MOST = 8;
 /** The paths of the instance with its folder in memory, which is made. The state folder is there, and locked. */
 export async function pathsWithMemory(environment: { readonly [name: string]: string | undefined }): Promise<InstancePaths> {
   const file = instancePaths(environment).tokenFile;
+  await setAsideMalformed(file);
   for (let tried = 1; ; tried += 1) {
     const paths = instancePaths(environment, await token(file));
     try {
@@ -28,13 +31,25 @@ export async function pathsWithMemory(environment: { readonly [name: string]: st
   }
 }
 
+/** What was in the folder of a name that is lost is lost as in a power cut: interrupted moves begin again, or are complete. */
+async function setAsideMalformed(file: string): Promise<void> {
+  const text = await present(file).catch((error: unknown) => {
+    if (error instanceof VmStorageError && hasCode(error.cause, 'EINVAL', 'EFBIG')) return '';
+    throw error;
+  });
+  if (text === null || TOKEN.test(text)) return;
+  const aside = `${file}.set-aside-${new Date().toISOString().replaceAll(':', '')}`;
+  await written(file, rename(file, aside));
+  complain(`vmstorage host: '${file}' does not hold 32 hexadecimal digits. It was renamed to '${aside}', and another one is made.`);
+}
+
+const TOKEN = /^[0-9a-f]{32}$/;
 const fresh = (): string => randomBytes(16).toString('hex');
 
 /** Read first: a host whose state folder has no room left starts all the same. */
 async function token(file: string): Promise<string> {
   const text = (await present(file)) ?? (await make(file));
-  if (!/^[0-9a-f]{32}$/.test(text))
-    throw new VmStorageError('ImageCorrupt', `'${file}' does not hold 32 hexadecimal digits. Delete it while no host is running.`);
+  if (!TOKEN.test(text)) throw new VmStorageError('ImageCorrupt', `'${file}' does not hold 32 hexadecimal digits.`, { target: file });
   return text;
 }
 

@@ -4,6 +4,8 @@
  */
 import { parseArgs } from 'node:util';
 import { VmStorageError } from '../model/errors.js';
+import { visibleLine } from '../model/visible.js';
+import { complain, outliveReaders, print } from '../os/terminal.js';
 import { startHost } from './compose.js';
 
 /** Handlers that hang must not keep a service from being restarted. */
@@ -11,8 +13,7 @@ const CLOSE_LIMIT_MS = 10_000;
 
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { log: { type: 'string' } } });
-  // Whoever started us may be gone: what we print to it must not end us.
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+  outliveReaders();
   const level = process.env['VMSTORAGE_LOG_LEVEL'];
   const host = await startHost({
     environment: process.env,
@@ -32,7 +33,7 @@ async function main(): Promise<void> {
     host.close().then(
       () => process.exit(0),
       (error: unknown) => {
-        console.error(error);
+        complain(error instanceof Error ? (error.stack ?? error.message) : String(error));
         process.exit(1);
       },
     );
@@ -40,10 +41,10 @@ async function main(): Promise<void> {
   process.on('SIGTERM', end);
   process.on('SIGINT', end);
   process.on('SIGHUP', () => {}); // a closed terminal is no reason to stop
-  process.stdout.write(`vmstorage host ${process.pid} listens on ${host.paths.hostSocket}\n`);
+  print(`vmstorage host ${process.pid} listens on ${visibleLine(host.paths.hostSocket)}`);
 }
 
 main().catch((error: unknown) => {
-  process.stderr.write(`vmstorage host: ${error instanceof Error ? error.message : String(error)}\n`);
+  complain(`vmstorage host: ${error instanceof Error ? error.message : String(error)}`);
   process.exit(error instanceof VmStorageError ? error.exitCode : 70);
 });

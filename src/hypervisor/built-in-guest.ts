@@ -20,6 +20,7 @@ import {
 } from '../native/binding.js';
 import { fromNative } from '../native/errors.js';
 import { isRefusedWrite } from '../os/errno.js';
+import { complain } from '../os/terminal.js';
 import { encodeFrame, FrameDecoder } from '../protocol/frames.js';
 
 const SECOND_MS = 1000;
@@ -41,7 +42,7 @@ const { values } = parseArgs({
 });
 const { control, console: consoleFile, report: reportFile } = values;
 if (!values.vm || !control || !consoleFile || !reportFile || !values.options) {
-  process.stderr.write('built-in guest: --vm, --control, --console, --report and --options are needed\n');
+  complain('built-in guest: --vm, --control, --console, --report and --options are needed');
   process.exit(2);
 }
 process.umask(0o077);
@@ -84,7 +85,7 @@ function start(): NativeGuest {
   try {
     return native().NativeGuest.start(JSON.stringify(options));
   } catch (error) {
-    process.stderr.write(`built-in guest: ${fromNative(error).message}\n`);
+    complain(`built-in guest: ${fromNative(error).message}`);
     process.exit(1);
   }
 }

@@ -5,6 +5,7 @@ import * as path from 'node:path';
 import { hasCode, reasonOf } from '../os/errno.js';
 import { kernelFileSystem } from '../os/kernel-file-systems.js';
 import { deleteGradually } from '../os/delete-gradually.js';
+import { systemFiles } from '../os/files.js';
 import type { FileFacts, MoveFiles } from './ports.js';
 
 const nothingThere = new Set(['ENOENT', 'ENOTDIR']);
@@ -77,7 +78,7 @@ export const diskFiles: MoveFiles = {
   },
 
   readText(at) {
-    return orNull(fs.readFile(at, 'utf8'));
+    return orNull(systemFiles.readText(at)); // bounded, and no pipe is waited for
   },
 
   async writeText(at, text) {

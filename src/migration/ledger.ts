@@ -23,6 +23,7 @@ import { isRefusedWrite } from '../os/errno.js';
 import type { SourceFile, TargetFile } from './check.js';
 import type { WrittenIdentity } from './identity.js';
 import type { MoveFiles } from './ports.js';
+import { brokenRule } from './stored-schema.js';
 
 export type LedgerState = 'open' | 'committed' | 'undoing';
 
@@ -90,11 +91,11 @@ export class Ledger {
     const unreadable: DamagedEntry[] = [];
     for (const name of [...(await this.files.list(this.folder))].sort()) {
       const file = path.join(this.folder, name);
-      // Half written when the host ended: what it was to replace is still there.
-      if (name.endsWith('.json.part')) await this.files.deleteFile(file).catch(unlessReadOnly);
-      if (!name.endsWith('.json')) continue;
       let text = '';
       try {
+        // Half written when the host ended: what it was to replace is still there.
+        if (name.endsWith('.json.part')) await this.files.deleteFile(file).catch(unlessReadOnly);
+        if (!name.endsWith('.json')) continue;
         text = (await this.files.readText(file)) ?? '';
         const entry = decode(text, file);
         // A copy under another name would be a move of its own.
@@ -146,19 +147,14 @@ function decode(text: string, file: string): LedgerEntry {
   if (hash === undefined) throw damaged(file, 'it does not end in the hash of its content');
   if (sha256(text.replace(HASH_AT_THE_END, `"sha256": "${NO_HASH}"\n}\n`)) !== hash)
     throw damaged(file, 'its content is not what was written');
-  let entry: Partial<LedgerEntry>;
+  let entry: unknown;
   try {
-    entry = JSON.parse(text) as Partial<LedgerEntry>;
+    entry = JSON.parse(text);
   } catch (cause) {
     throw damaged(file, 'it does not hold JSON', cause);
   }
-  const usable =
-    entry.schema === 2 &&
-    entry.state !== undefined &&
-    entry.state in mayBecome &&
-    typeof entry.plan?.moveId === 'string' &&
-    Array.isArray(entry.targets);
-  if (!usable) throw damaged(file, 'it is not the record of a move');
+  const rule = brokenRule('entry', entry);
+  if (rule !== null) throw damaged(file, `it is not the record of a move (${rule})`);
   const { sha256: _, ...content } = entry as LedgerEntry & { readonly sha256: string };
   return content;
 }

@@ -31,7 +31,7 @@ import { RETAINED, planMove, type Planned } from './plan.js';
 import type { JournalStatus, MigrationPorts, VmRecord } from './ports.js';
 import { freshStatus } from './progress.js';
 import { failureOf, onItsSource } from './failure.js';
-import { Receipts, type MoveEnd, type MoveReceipt } from './receipts.js';
+import { RECEIPTS_KEPT, Receipts, type MoveEnd, type MoveReceipt } from './receipts.js';
 import { isBegun, registrySays } from './records.js';
 import { continuation, entryFromJournal, type Continuation } from './recover.js';
 import { release } from './release.js';
@@ -75,7 +75,9 @@ export class StorageMoves {
 
   constructor(private readonly ports: MigrationPorts) {
     this.ledger = new Ledger(ports.paths.movesFolder, ports.files);
-    this.receipts = new Receipts(path.join(ports.paths.stateFolder, 'receipts'), ports.files);
+    this.receipts = new Receipts(path.join(ports.paths.stateFolder, 'receipts'), ports.files, RECEIPTS_KEPT, (file, why) =>
+      ports.log.warn({ file, why }, 'the receipt of a move cannot be read; it is left alone'),
+    );
     this.#space = new Space(ports.files);
     this.#later = new Later(ports.clock, ports.log, this.ledger);
     this.#queue = new JobQueue({

@@ -7,6 +7,7 @@ import * as path from 'node:path';
 import type { MovePlan, MoveStatus } from '../model/move.js';
 import type { MoveFiles } from './ports.js';
 import { withFiguresOf } from './progress.js';
+import { brokenRule } from './stored-schema.js';
 
 /** Why a move did not get to its end. */
 export interface MoveFailure {
@@ -50,6 +51,8 @@ export class Receipts {
     private readonly folder: string,
     private readonly files: Pick<MoveFiles, 'list' | 'readText' | 'writeText' | 'makeFolder' | 'deleteFile'>,
     private readonly kept: number = RECEIPTS_KEPT,
+    /** Hears of each file that is no receipt, whenever all are read. Such a one is left alone. */
+    private readonly onMalformed: (file: string, why: string) => void = () => {},
   ) {}
 
   /** Never replaces figures or per-disk receipts by none: a worker that was started again may have forgotten them. */
@@ -72,14 +75,23 @@ export class Receipts {
   }
 
   async read(moveId: string): Promise<MoveReceipt | null> {
-    const text = await this.files.readText(this.#file(moveId));
-    if (text === null) return null;
+    const found = await this.#read(moveId);
+    return typeof found === 'string' ? null : found; // not ours to repair: it is written anew as a whole
+  }
+
+  /** Null when there is none; why it cannot be used when it cannot. */
+  async #read(moveId: string): Promise<MoveReceipt | string | null> {
     try {
-      const receipt = JSON.parse(text) as Partial<MoveReceipt>;
-      return receipt.schema === 1 && receipt.moveId === moveId && receipt.status ? (receipt as MoveReceipt) : null;
-    } catch {
-      // Not ours to repair: it is written anew as a whole.
-      return null;
+      const text = await this.files.readText(this.#file(moveId));
+      if (text === null) return null;
+      const receipt: unknown = JSON.parse(text);
+      const rule = brokenRule('receipt', receipt);
+      if (rule !== null) return rule;
+      return (receipt as MoveReceipt).moveId === moveId
+        ? (receipt as MoveReceipt)
+        : `it is the receipt of move ${(receipt as MoveReceipt).moveId}`;
+    } catch (cause) {
+      return cause instanceof Error ? cause.message : String(cause);
     }
   }
 
@@ -101,8 +113,9 @@ export class Receipts {
     const all: MoveReceipt[] = [];
     for (const name of await this.files.list(this.folder)) {
       if (!name.endsWith('.json')) continue;
-      const receipt = await this.read(path.basename(name, '.json'));
-      if (receipt?.finishedAt) all.push(receipt);
+      const receipt = await this.#read(path.basename(name, '.json'));
+      if (typeof receipt === 'string') this.onMalformed(path.join(this.folder, name), receipt);
+      else if (receipt?.finishedAt) all.push(receipt);
     }
     return all.sort((a, b) => (a.finishedAt! < b.finishedAt! ? -1 : 1));
   }

@@ -37,12 +37,16 @@ export async function boundLog(file: string, maxBytes: number = LOG_MAX_BYTES): 
 
 /** Every `*.log` of every folder below `logsFolder`, and of it, but `own`: that one's writer keeps it bounded itself (log-file.ts). */
 export async function boundLogs(logsFolder: string, own: string, maxBytes: number = LOG_MAX_BYTES): Promise<void> {
+  const failures: unknown[] = [];
+  // One that cannot be cut, or is no file, keeps no other from it.
+  const bound = (path: string): Promise<unknown> => boundLog(path, maxBytes).catch((cause: unknown) => failures.push(cause));
   for (const entry of await fs.readdir(logsFolder, { withFileTypes: true })) {
     const path = join(logsFolder, entry.name);
-    if (entry.isFile() && entry.name.endsWith('.log') && path !== own) await boundLog(path, maxBytes);
+    if (entry.isFile() && entry.name.endsWith('.log') && path !== own) await bound(path);
     if (!entry.isDirectory()) continue;
-    for (const name of await fs.readdir(path)) {
-      if (name.endsWith('.log')) await boundLog(join(path, name), maxBytes);
+    for (const { name } of (await fs.readdir(path, { withFileTypes: true })).filter((one) => one.isFile())) {
+      if (name.endsWith('.log')) await bound(join(path, name));
     }
   }
+  if (failures.length > 0) throw failures[0];
 }

@@ -1,6 +1,11 @@
-/** Logging: pino, one JSON line per event, to a file of the instance or (for a service) to standard error. */
+/**
+ * Logging: pino, one JSON line per event, to a file of the instance or (for a service) to standard error. What others chose of it (names, paths,
+ * what guests say) is in the line as text that no terminal obeys.
+ */
 import { pino } from 'pino';
+import { visibleJson } from '../model/visible.js';
 import { LogFile } from './log-file.js';
+import { complain } from './terminal.js';
 
 /** The subset of pino that is used: fields first, then a sentence. */
 export interface Log {
@@ -29,12 +34,17 @@ export function createLog(file: string | null, level: string): OpenLog {
   if (file === null) {
     const destination = pino.destination({ dest: 2, sync: true });
     destination.on('error', () => {}); // there is nowhere left to say so
-    return { log: pino(options, destination), trouble: () => null, tryAgain: () => {}, close: () => {} };
+    return {
+      log: pino(options, { write: (line) => void destination.write(visibleJson(line)) }),
+      trouble: () => null,
+      tryAgain: () => {},
+      close: () => {},
+    };
   }
-  const out = new LogFile(file, (trouble) => process.stderr.write(`vmstorage host: ${trouble}. It is tried again with every line.\n`));
+  const out = new LogFile(file, (trouble) => complain(`vmstorage host: ${trouble}. It is tried again with every line.`));
   const written = (line: string): void => {
     const before = out.trouble;
-    out.write(line);
+    out.write(visibleJson(line));
     if (before !== null && out.trouble === null) log.warn({ file, lines: out.takeLost() }, 'the log is written again; lines were lost');
   };
   const log = pino(options, { write: written });

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { VmStorageError } from '../model/errors.js';
 import { errorCodeOf, hasCode, reasonOf } from '../os/errno.js';
 import type { Files } from '../os/files.js';
+import type { Log } from '../os/log.js';
 import type { InstancePaths } from '../os/paths.js';
 import { parseSettings } from './schema.js';
 
@@ -15,6 +16,9 @@ export interface HostSettings {
 
 export interface Settings {
   readonly current: HostSettings;
+  /** Why the file cannot be used, naming it, or null. The defaults are in force then, and the file is left as it is. */
+  readonly trouble: string | null;
+  /** Rejects with InvalidState while there is a file that cannot be used: what is in it would be lost. */
   change(part: Partial<HostSettings>): Promise<HostSettings>;
   /** Called after each change: a raised MaximumStorageMigrations lets waiting moves start. */
   subscribe(listener: (settings: HostSettings) => void): () => void;
@@ -23,7 +27,8 @@ export interface Settings {
 /** What Hyper-V starts with. */
 export const MAXIMUM_STORAGE_MIGRATIONS_DEFAULT = 2;
 
-export async function openSettings(paths: InstancePaths, files: Files): Promise<Settings> {
+export async function openSettings(paths: InstancePaths, files: Files, log: Log): Promise<Settings> {
+  let trouble: string | null = null;
   let current: HostSettings = {
     maximumStorageMigrations: MAXIMUM_STORAGE_MIGRATIONS_DEFAULT,
     virtualHardDiskPath: join(paths.stateFolder, 'Virtual Hard Disks'),
@@ -31,30 +36,31 @@ export async function openSettings(paths: InstancePaths, files: Files): Promise<
   };
   try {
     const parsed = parseSettings(await files.readText(paths.settingsFile));
-    if (parsed.rule !== undefined) {
-      throw new VmStorageError(
-        'ImageCorrupt',
-        `The settings '${paths.settingsFile}' cannot be used: ${parsed.rule}. They were not changed. Correct them, or move the file away.`,
-      );
-    }
-    const { schema: _, ...settings } = parsed.value;
-    current = settings;
+    if (parsed.rule === undefined) {
+      const { schema: _, ...settings } = parsed.value;
+      current = settings;
+    } else trouble = `the settings '${paths.settingsFile}' cannot be used: ${parsed.rule}`;
   } catch (error) {
-    if (error instanceof VmStorageError) throw error;
-    if (!hasCode(error, 'ENOENT'))
-      throw new VmStorageError(errorCodeOf(error), `The settings '${paths.settingsFile}' cannot be read: ${reasonOf(error)}.`, {
-        target: paths.settingsFile,
-        cause: error,
-      });
+    if (!hasCode(error, 'ENOENT')) trouble = `the settings '${paths.settingsFile}' cannot be read: ${reasonOf(error)}`;
   }
+  // Guests that run need a host, whatever its settings were.
+  if (trouble !== null) log.error({ file: paths.settingsFile, trouble }, 'the settings cannot be used; the defaults are in force');
   const listeners = new Set<(settings: HostSettings) => void>();
   let last: Promise<unknown> = Promise.resolve();
   return {
     get current() {
       return current;
     },
+    trouble,
     change(part) {
       const result = last.then(async () => {
+        if (trouble !== null) {
+          throw new VmStorageError(
+            'InvalidState',
+            `The settings were not changed: ${trouble}. Correct the file, or move it away, and start the host again.`,
+            { target: paths.settingsFile },
+          );
+        }
         const next = { ...current, ...part };
         const text = JSON.stringify({ schema: 1, ...next }, null, 2) + '\n';
         const rule = parseSettings(text).rule;

@@ -7,13 +7,15 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
+import { visibleLine } from '../model/visible.js';
+import { complain, outliveReaders, print } from '../os/terminal.js';
 import { WorkerServer } from './server.js';
 
 const { values } = parseArgs({
   options: { socket: { type: 'string' }, vm: { type: 'string', default: '' }, tool: { type: 'boolean', default: false } },
 });
 if (!values.socket) {
-  process.stderr.write('worker: --socket <path> is missing\n');
+  complain('worker: --socket <path> is missing');
   process.exit(2);
 }
 process.umask(0o077);
@@ -21,14 +23,14 @@ process.umask(0o077);
 process.on('SIGHUP', () => undefined);
 process.on('SIGINT', () => undefined);
 // A log that cannot be written (its file system is full) must not end us, nor keep us busy with saying so.
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+outliveReaders();
 mkdirSync(dirname(values.socket), { recursive: true, mode: 0o700 });
 
 const server = new WorkerServer({ socket: values.socket, vmId: values.vm, tool: values.tool });
 process.on('SIGTERM', () => void server.end(0));
 process.on('uncaughtException', (error) => {
-  process.stderr.write(`${new Date().toISOString()} worker: ${error.stack ?? String(error)}\n`);
+  complain(`${new Date().toISOString()} worker: ${error.stack ?? String(error)}`);
   // The engine's threads keep serving the guest; an orchestration fault must not take its disks away.
 });
 await server.listen();
-process.stdout.write(`${new Date().toISOString()} worker ${process.pid} listens on ${values.socket}\n`);
+print(`${new Date().toISOString()} worker ${process.pid} listens on ${visibleLine(values.socket)}`);

@@ -14,8 +14,10 @@ import { parseArgs } from 'node:util';
 import { formatOf } from '../model/disk-format.js';
 import { VmStorageError } from '../model/errors.js';
 import { refuseWindowsPath } from '../model/windows-path.js';
+import { visibleLine } from '../model/visible.js';
 import { native, type NativeServedDisk } from '../native/binding.js';
 import { callNative, fromNative } from '../native/errors.js';
+import { complain, print } from '../os/terminal.js';
 
 /** Ctrl+C, kill, a closed terminal, Ctrl+\: all of them close cleanly. A disk that hangs is left by SIGKILL. */
 const endings = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
@@ -84,7 +86,7 @@ async function main(): Promise<void> {
     await refuseUnservable(asked);
     await callNative(engine.serve([disk], '', 0));
     const uri = `nbd+unix:///?socket=${socket.split('/').map(encodeURIComponent).join('/')}`;
-    process.stdout.write(`serving ${disk.path} at ${uri}${disk.readOnly ? ' (read-only)' : ''}\n`);
+    print(`serving ${visibleLine(disk.path)} at ${uri}${disk.readOnly ? ' (read-only)' : ''}`);
     // The engine's threads serve; a pending promise alone does not keep Node running.
     const alive = setInterval(() => undefined, 1 << 30);
     await ended;
@@ -98,7 +100,7 @@ main().then(
   () => process.exit(0),
   (error: unknown) => {
     const known = fromNative(error);
-    process.stderr.write(`vmstorage serve: ${known.message}\n`);
+    complain(`vmstorage serve: ${known.message}`);
     process.exit(known.exitCode);
   },
 );

@@ -45,7 +45,7 @@ internal sealed class HostCompleter(string kind) : IArgumentCompleter
                     foreach (JsonElement item in items.EnumerateArray())
                     {
                         string text = WireReader.String(item, "text"), tip = WireReader.String(item, "tip");
-                        if (text.Length > 0) { results.Add(new CompletionResult(Quote(text), text, CompletionResultType.ParameterValue, tip.Length > 0 ? tip : text)); }
+                        if (text.Length > 0 && Visible.Line(text) == text) { results.Add(new CompletionResult(Quote(text), text, CompletionResultType.ParameterValue, tip.Length > 0 ? Visible.Line(tip) : text)); }
                     }
                     return results;
                 }

@@ -10,7 +10,7 @@ internal sealed class HostFailure : Exception
     public HostFailure(ErrorRecord record) : base(record.Exception.Message, record.Exception) => Record = record;
 
     public HostFailure(string code, ErrorCategory category, string message, object? target = null, Exception? inner = null)
-        : this(new ErrorRecord(new VirtualizationException(message, code, category, code, inner), code, category, target)) { }
+        : this(new ErrorRecord(new VirtualizationException(Visible.Message(message), code, category, code, inner), code, category, target is string text ? Visible.Line(text) : target)) { }
 
     public ErrorRecord Record { get; }
 

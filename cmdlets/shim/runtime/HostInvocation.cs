@@ -112,7 +112,7 @@ internal sealed class HostInvocation : IDisposable
                 case "error": sink.Error(Guard(() => WireReader.Error(m.GetProperty("e")))); break;
                 case "terminating": Idle(); throw new HostFailure(Guard(() => WireReader.Error(m.GetProperty("e"))));
                 case "verbose": case "warning": case "debug": case "information":
-                    sink.Text(m.GetProperty("k").GetString()!, WireReader.String(m, "text")); break;
+                    sink.Text(m.GetProperty("k").GetString()!, Visible.Message(WireReader.String(m, "text"))); break;
                 case "progress": sink.Progress(Guard(() => WireReader.Progress(m))); break;
                 case "ask": if (Answer(sink, m)) { return PumpEnd.Detached; } break;
                 case "processed": Idle(); return PumpEnd.Processed;
@@ -129,7 +129,7 @@ internal sealed class HostInvocation : IDisposable
         int id = Guard(() => m.GetProperty("id").GetInt32());
         bool last = !m.TryGetProperty("last", out JsonElement more) || more.ValueKind != JsonValueKind.False;
         bool yes = false;
-        try { yes = sink.Ask(WireReader.String(m, "kind"), WireReader.String(m, "text"), WireReader.String(m, "action")); }
+        try { yes = sink.Ask(WireReader.String(m, "kind"), Visible.Message(WireReader.String(m, "text")), Visible.Line(WireReader.String(m, "action"))); }
         finally                                                            // a stop at the prompt is an answer too: no
         {
             Guard(() => _connection.Send(j => { j.WriteString("k", "reply"); j.WriteNumber("id", id); j.WriteBoolean("value", yes); }));

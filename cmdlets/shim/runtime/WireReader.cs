@@ -44,9 +44,9 @@ internal static class WireReader
 
     public static ErrorRecord Error(JsonElement e)
     {
-        string message = String(e, "message", "The host reported an error without text."), id = String(e, "errorId", "HostError"), code = String(e, "code", "HostInternalError");
+        string message = Visible.Message(String(e, "message", "The host reported an error without text.")), id = String(e, "errorId", "HostError"), code = String(e, "code", "HostInternalError");
         ErrorCategory category = System.Enum.TryParse(String(e, "category"), out ErrorCategory c) ? c : ErrorCategory.NotSpecified;
-        string target = String(e, "target"), action = String(e, "recommendedAction");
+        string target = Visible.Line(String(e, "target")), action = Visible.Message(String(e, "recommendedAction"));
         var record = new ErrorRecord(new VirtualizationException(message, id, category, code), id, category, target.Length > 0 ? target : null);
         if (action.Length > 0) { record.ErrorDetails = new ErrorDetails(message) { RecommendedAction = action }; }
         return record;
@@ -54,7 +54,7 @@ internal static class WireReader
 
     public static ProgressRecord Progress(JsonElement m)
     {
-        string activity = String(m, "activity", "Working"), status = String(m, "status");
+        string activity = Visible.Line(String(m, "activity", "Working")), status = Visible.Line(String(m, "status"));
         return new ProgressRecord(Int32(m, "id"), activity.Length > 0 ? activity : "Working", status.Length > 0 ? status : " ")     // the record refuses empty texts
         {
             PercentComplete = Math.Clamp(Has(m, "percent", out JsonElement p) ? (int)p.GetDouble() : -1, -1, 100),

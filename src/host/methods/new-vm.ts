@@ -4,6 +4,7 @@ import { access, constants, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Bound } from '../../../cmdlets/index.js';
 import { VmStorageError } from '../../model/errors.js';
+import { hasHidden, visibleLine } from '../../model/visible.js';
 import type { DirectBoot, HardDisk, VmConfiguration } from '../../model/vm.js';
 import { systemFiles } from '../../os/files.js';
 import { runName } from '../../os/paths.js';
@@ -71,11 +72,10 @@ export function newVm(services: HostServices, migration: Migration): CmdletHandl
 }
 
 export function machineName(name: string): string {
-  // eslint-disable-next-line no-control-regex
-  if (name.trim() === '' || name.length > 100 || /[\u0000-\u001f\u007f]/.test(name)) {
+  if (name.trim() === '' || name.length > 100 || hasHidden(name)) {
     throw new VmStorageError(
       'InvalidParameter',
-      `"${name.slice(0, 120)}" cannot be the name of a virtual machine: it must have 1 to 100 characters, none of them a control character.`,
+      `"${visibleLine(name.slice(0, 120))}" cannot be the name of a virtual machine: it must have 1 to 100 characters, none of them a control character or one that is not seen.`,
       { target: name },
     );
   }

@@ -14,6 +14,9 @@ export function getVmHost(services: HostServices): CmdletHandler {
   return async (context) => {
     const trouble = services.trouble();
     if (trouble !== null) await context.warning(`The host runs, but ${trouble}. It goes on by itself once it can.`);
+    const unusable = services.settings.trouble;
+    if (unusable !== null)
+      await context.warning(`The defaults are in force: ${unusable}. Correct the file, or move it away, and start the host again.`);
     await context.output(publishHost(services.settings.current));
   };
 }

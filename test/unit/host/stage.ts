@@ -61,7 +61,7 @@ export async function makeStage(): Promise<Stage> {
   const paths = instancePaths({ VMSTORAGE_HOME: join(folder, 'home') });
   await systemFiles.makeFolders(paths.stateFolder);
   const registry = await openRegistry(paths, systemFiles, silentLog);
-  const settings = await openSettings(paths, systemFiles);
+  const settings = await openSettings(paths, systemFiles, silentLog);
   const locks = new HostLocks();
   const states = new Map<string, VmState>();
   const moves = new Map<string, MoveStatus>();

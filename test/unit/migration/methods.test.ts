@@ -504,8 +504,8 @@ describe('Get-VMStorageMove', () => {
     const failure = { code: 'NoSpace', message: 'full', disk: null, path: null };
     const plan = (moveId: string) => ({ ...planned(), moveId });
     await few.save(plan('done'), freshStatus('done', 'done'), [], new Date(0));
-    for (let n = 1; n <= 5; n++) await few.saveFailure(plan(`failed ${n}`), freshStatus('f', 'done'), 'Failed', failure, new Date(n));
-    expect([...files.keys()].map((file) => path.basename(file, '.json')).sort()).toEqual(['done', 'failed 4', 'failed 5']);
+    for (let n = 1; n <= 5; n++) await few.saveFailure(plan(`failed-${n}`), freshStatus('f', 'done'), 'Failed', failure, new Date(n));
+    expect([...files.keys()].map((file) => path.basename(file, '.json')).sort()).toEqual(['done', 'failed-4', 'failed-5']);
   });
 
   test('still shows finished moves after a restart of the host', async () => {

@@ -303,6 +303,13 @@ describe('on disk', () => {
     const receipt = (index: number) => ({
       schema: 1,
       moveId: `m${index}`,
+      vmId: 'vm',
+      vmName: 'web01',
+      startedAt: new Date(index).toISOString(),
+      configurationSource: '/a/vm.vmcx',
+      configurationTarget: '/a/vm.vmcx',
+      moved: [],
+      kept: [],
       finishedAt: new Date(index).toISOString(),
       status: freshStatus('m', 'done'),
     });

@@ -198,7 +198,7 @@ describe('the registry', () => {
 
 describe('the settings', () => {
   it("start with Hyper-V's two moves at a time, are kept, and tell who asked", async () => {
-    const settings = await openSettings(paths, systemFiles);
+    const settings = await openSettings(paths, systemFiles, silentLog);
     expect(settings.current.maximumStorageMigrations).toBe(2);
     const told: number[] = [];
     settings.subscribe((now) => told.push(now.maximumStorageMigrations));
@@ -206,12 +206,12 @@ describe('the settings', () => {
     await expect(settings.change({ maximumStorageMigrations: 0 })).rejects.toThrow(/maximumStorageMigrations must be >= 1/);
     await expect(settings.change({ virtualMachinePath: 'relative' })).rejects.toThrow(/virtualMachinePath/);
     const refuse = () => Promise.reject(Object.assign(new Error('EROFS: read-only file system, open'), { code: 'EROFS' }));
-    const readOnly = await openSettings(paths, { ...systemFiles, replace: refuse });
+    const readOnly = await openSettings(paths, { ...systemFiles, replace: refuse }, silentLog);
     await expect(readOnly.change({ maximumStorageMigrations: 8 })).rejects.toMatchObject({
       code: 'AccessDenied',
       target: paths.settingsFile,
     });
     expect(told).toEqual([4]);
-    expect((await openSettings(paths, systemFiles)).current.maximumStorageMigrations).toBe(4);
+    expect((await openSettings(paths, systemFiles, silentLog)).current.maximumStorageMigrations).toBe(4);
   });
 });
