@@ -17,12 +17,15 @@ import { createLog, type OpenLog } from '../os/log.js';
 import { makeOwnFolder } from '../os/own-folder.js';
 import { instancePaths, type InstancePaths } from '../os/paths.js';
 import { currentSystem, systemProcesses } from '../os/processes.js';
+import { whyNoOtherUser } from '../os/privileges.js';
+import { GUEST_USERS_DEFAULT, openGuestUsers } from '../registry/guest-users.js';
 import { openRunning } from '../registry/running.js';
 import { openRegistry } from '../registry/registry.js';
 import { openSettings } from '../registry/settings.js';
 import { AutomaticStart } from './automatic-start.js';
 import { Changes } from './changes.js';
 import { completions } from './completion.js';
+import { holderOf } from './id-holder.js';
 import { lockInstance } from './instance-lock.js';
 import { pathsWithMemory } from './instance-token.js';
 import { HostLocks } from './locks.js';
@@ -93,7 +96,17 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
   const running = await openRunning(paths, files, log, currentSystem());
   const locks = new HostLocks();
   const changes = new Changes();
-  const hypervisor = chooseHypervisor({ paths, processes, files, clock, log, environment });
+  const users = await openGuestUsers(paths, {
+    files,
+    log,
+    range: () => GUEST_USERS_DEFAULT,
+    whyNot: whyNoOtherUser,
+    holder: (uid) => holderOf(uid, processes),
+    vmIds: () => [...registry.list().map((vm) => vm.configuration.id), ...registry.faults().map((fault) => fault.vmId)],
+  });
+  const whyNoUsers = whyNoOtherUser(GUEST_USERS_DEFAULT);
+  if (whyNoUsers !== null) log.info({ reason: whyNoUsers }, "QEMU runs as the host's own user");
+  const hypervisor = chooseHypervisor({ paths, processes, files, clock, log, environment, users });
   const records = createRecords({ registry, paths });
   const workers = new HostWorkers({
     program: options.worker ?? { command: [process.execPath, fileURLToPath(new URL('../worker/main.js', import.meta.url))] },

@@ -6,12 +6,14 @@ import { parseArgs } from 'node:util';
 import { VmStorageError } from '../model/errors.js';
 import { visibleLine } from '../model/visible.js';
 import { complain, outliveReaders, print } from '../os/terminal.js';
+import { native } from '../native/binding.js';
 import { startHost } from './compose.js';
 
 /** Handlers that hang must not keep a service from being restarted. */
 const CLOSE_LIMIT_MS = 10_000;
 
 async function main(): Promise<void> {
+  keepDescriptors();
   const { values } = parseArgs({ options: { log: { type: 'string' } } });
   outliveReaders();
   const level = process.env['VMSTORAGE_LOG_LEVEL'];
@@ -42,6 +44,15 @@ async function main(): Promise<void> {
   process.on('SIGINT', end);
   process.on('SIGHUP', () => {}); // a closed terminal is no reason to stop
   print(`vmstorage host ${process.pid} listens on ${visibleLine(host.paths.hostSocket)}`);
+}
+
+/** Workers and guests outlive us: what a shell or a service manager has left open in us is not for them. */
+function keepDescriptors(): void {
+  try {
+    native().keepDescriptors();
+  } catch (error) {
+    complain(`vmstorage host: ${error instanceof Error ? error.message : String(error)}; started processes inherit what this one has open`);
+  }
 }
 
 main().catch((error: unknown) => {

@@ -3,29 +3,25 @@
  * of another device to nobody) and QEMU inherits the descriptors: the claim lives as long as QEMU, also when the host dies.
  */
 import { constants } from 'node:fs';
-import { open, type FileHandle } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { VmStorageError } from '../model/errors.js';
 import type { VmConfiguration } from '../model/vm.js';
 import { errorCodeOf, hasCode, reasonOf } from '../os/errno.js';
+import type { Inherited } from './inherited.js';
 
 /** O_DIRECT, because QEMU takes a descriptor only if it has the flags it would open the device with itself. */
 const FLAGS = constants.O_RDWR | constants.O_EXCL | constants.O_DIRECT;
 
-/** One for each pass-through disk, in the order of the disks. `use` may keep duplicates; what is open here is closed when it is done. */
-export async function withClaimedDevices<T>(vm: VmConfiguration, use: (descriptors: readonly number[]) => Promise<T>): Promise<T> {
-  const handles: FileHandle[] = [];
-  try {
-    for (const { path } of vm.disks.filter((disk) => disk.passThrough)) {
-      handles.push(
-        await open(path, FLAGS).catch((cause: unknown) => {
-          throw notClaimed(vm, path, cause);
-        }),
-      );
-    }
-    return await use(handles.map((handle) => handle.fd));
-  } finally {
-    for (const handle of handles) await handle.close();
+/** One for each pass-through disk, in the order of the disks, as numbers in the process that inherits them. */
+export async function claimDevices(vm: VmConfiguration, inherited: Inherited): Promise<readonly number[]> {
+  const numbers: number[] = [];
+  for (const { path } of vm.disks.filter((disk) => disk.passThrough)) {
+    const handle = await open(path, FLAGS).catch((cause: unknown) => {
+      throw notClaimed(vm, path, cause);
+    });
+    numbers.push(inherited.addFile(handle));
   }
+  return numbers;
 }
 
 function notClaimed(vm: VmConfiguration, path: string, cause: unknown): VmStorageError {

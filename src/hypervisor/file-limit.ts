@@ -22,7 +22,19 @@ export function ignoringFileLimit(
   return { command: '/bin/sh', args: ['-c', 'trap "" XFSZ; exec "$0" "$@"', command, ...args] };
 }
 
-/** Rejects where there is no prlimit (util-linux) or the process is gone. */
-export async function limitFiles(pid: number, maxBytes: number = FILE_MAX_BYTES): Promise<void> {
-  await run('prlimit', ['--pid', String(pid), `--fsize=${maxBytes}:${maxBytes}`], { timeout: 5_000 });
+/**
+ * Rejects where there is no prlimit (util-linux) or the process is gone. Asked as the process's own user, where it has one: another user's
+ * limits are changed only with CAP_SYS_RESOURCE, which a container does not have.
+ */
+export async function limitFiles(pid: number, user: number | null = null, maxBytes: number = FILE_MAX_BYTES): Promise<void> {
+  const prlimit = ['prlimit', '--pid', String(pid), `--fsize=${maxBytes}:${maxBytes}`];
+  const [command, ...args] = user === null ? prlimit : ['setpriv', ...asUser(user), '--', ...prlimit];
+  await run(command!, args, { timeout: 5_000 });
 }
+
+/** Options of setpriv: the user, the group of the same number, and these further groups alone. */
+export const asUser = (user: number, groups: readonly number[] = []): readonly string[] => [
+  `--reuid=${user}`,
+  `--regid=${user}`,
+  groups.length > 0 ? `--groups=${groups.join(',')}` : '--clear-groups',
+];

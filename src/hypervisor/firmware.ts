@@ -1,12 +1,19 @@
-/** OVMF for generation 2: the code is shared and read-only, the variables are the machine's own copy. */
+/** OVMF for generation 2: the code is shared and read-only, the variables are the machine's own copy. QEMU inherits both, open. */
 import { access, constants, copyFile, open, rename } from 'node:fs/promises';
 import { VmStorageError } from '../model/errors.js';
 import { systemFiles, syncFolder, temporaryName } from '../os/files.js';
 import { dirname } from 'node:path';
+import type { Inherited } from './inherited.js';
 
 export interface Firmware {
   readonly code: string;
   readonly variables: string;
+}
+
+/** Their numbers in a QEMU that inherits them. */
+export interface InheritedFirmware {
+  readonly code: number;
+  readonly variables: number;
 }
 
 /** Pairs as distributions install them: Debian and Ubuntu, Fedora and RHEL, Arch, SUSE. */
@@ -25,8 +32,17 @@ export async function findFirmware(): Promise<Firmware | null> {
   return null;
 }
 
+/** Opens the machine's firmware for a QEMU. */
+export async function openFirmware(variablesFile: string, inherited: Inherited): Promise<InheritedFirmware> {
+  const firmware = await machineFirmware(variablesFile);
+  return {
+    code: inherited.addFile(await open(firmware.code, constants.O_RDONLY)),
+    variables: inherited.addFile(await open(firmware.variables, constants.O_RDWR | constants.O_NOFOLLOW)),
+  };
+}
+
 /** The firmware with the machine's variables in `variablesFile`, copied there the first time. */
-export async function machineFirmware(variablesFile: string): Promise<Firmware> {
+async function machineFirmware(variablesFile: string): Promise<Firmware> {
   const installed = await findFirmware();
   if (!installed)
     throw new VmStorageError(

@@ -1,5 +1,6 @@
 /**
- * The command line of a machine. Pure: what it says depends only on what is passed in.
+ * The command line of a machine. Pure: what it says depends only on what is passed in. Every user of this system can read it (/proc), so the
+ * kernel's arguments are not in it: they are set at the monitor before the machine is made (`-preconfig`; qemu.ts).
  *
  * ```text
  * q35 ── pcie.0 ── 1f: chipset   01: virtio-serial (console)   02..: root ports, 8 per slot ── rp0: disk 0 │ rp1: disk 1 │ ... │ rpN: free
@@ -7,10 +8,10 @@
  * ```
  * A root port is there for each disk and a few more, since a port cannot be plugged in while the guest runs but a disk behind one can.
  */
-import { diskQueues, type HardDisk, type VmConfiguration } from '../model/vm.js';
-import { FIRST_INHERITED } from '../os/processes.js';
+import { diskQueues, type DirectBoot, type HardDisk, type VmConfiguration } from '../model/vm.js';
 import type { Accelerator } from './accelerator.js';
-import type { Firmware } from './firmware.js';
+import { SANDBOX } from './confinement.js';
+import type { InheritedFirmware } from './firmware.js';
 import type { QemuProgram } from './qemu-program.js';
 
 /** Free root ports kept for disks added later. */
@@ -18,20 +19,23 @@ export const SPARE_ROOT_PORTS = 4;
 const PORTS_PER_SLOT = 8;
 const FIRST_PORT_SLOT = 2;
 
+/** What QEMU uses of this system. Numbers are descriptors it inherits; paths are seen from the folder it works in. */
 export interface MachineFiles {
-  readonly qmpSocket: string;
-  readonly pidFile: string;
-  readonly consoleLog: string;
+  /** A listening socket. */
+  readonly monitor: number;
+  /** Opened with O_APPEND, so it may be cut while it is written. */
+  readonly console: number;
+  readonly firmware: InheritedFirmware | null;
+  /** /dev/kvm, or null: it is opened by its name. */
+  readonly kvm: number | null;
+  /** One per pass-through disk, in the disks' order. */
+  readonly devices: readonly number[];
+  readonly directBoot: DirectBoot | null;
   diskSocket(index: number): string;
 }
 
-export function qemuArguments(
-  vm: VmConfiguration,
-  files: MachineFiles,
-  program: QemuProgram,
-  accelerator: Accelerator,
-  firmware: Firmware | null,
-): string[] {
+export function qemuArguments(vm: VmConfiguration, files: MachineFiles, program: QemuProgram, accelerator: Accelerator): string[] {
+  const { firmware, directBoot } = files;
   const memoryMiB = Math.ceil(vm.memoryStartupBytes / 2 ** 20);
   const machine = ['q35', 'memory-backend=mem', ...(firmware ? ['pflash0=firmware', 'pflash1=variables'] : [])].join(',');
   return [
@@ -46,7 +50,7 @@ export function qemuArguments(
     '-machine',
     machine,
     '-accel',
-    accelerator.kind === 'kvm' ? 'kvm' : 'tcg,thread=multi',
+    accelerator.kind === 'tcg' ? 'tcg,thread=multi' : files.kvm === null ? 'kvm' : `kvm,device=${setOf(files.kvm)}`,
     '-cpu',
     accelerator.cpu,
     '-smp',
@@ -56,45 +60,53 @@ export function qemuArguments(
     `memory-backend-memfd,id=mem,size=${memoryMiB}M,share=on`,
     '-m',
     `${memoryMiB}M`,
-    '-qmp',
-    `unix:${escape(files.qmpSocket)},server=on,wait=off`,
-    '-pidfile',
-    files.pidFile,
+    ...(program.sandbox ? ['-sandbox', SANDBOX] : []),
+    ...inherited(files),
+    '-chardev',
+    `socket,id=monitor,fd=${files.monitor},server=on,wait=off`,
+    '-mon',
+    'chardev=monitor,mode=control',
     '-S', // the guest executes only after the peers of its disks were checked
+    ...(hasSecretArguments(directBoot) ? ['-preconfig'] : []),
     ...(firmware
       ? [
           '-blockdev',
-          json({ driver: 'file', 'node-name': 'firmware', filename: firmware.code, 'read-only': true }),
+          json({ driver: 'file', 'node-name': 'firmware', filename: setOf(firmware.code), 'read-only': true }),
           '-blockdev',
-          json({ driver: 'file', 'node-name': 'variables', filename: firmware.variables }),
+          json({ driver: 'file', 'node-name': 'variables', filename: setOf(firmware.variables) }),
         ]
       : []),
-    ...consoles(files.consoleLog),
+    ...consoles(files.console),
     ...rootPorts(vm.disks.length + SPARE_ROOT_PORTS),
     ...vm.disks.flatMap((disk, index) => diskArguments(vm, disk, index, files, program)),
-    ...(vm.directBoot
-      ? [
-          '-kernel',
-          vm.directBoot.kernel,
-          ...(vm.directBoot.initrd === null ? [] : ['-initrd', vm.directBoot.initrd]),
-          '-append',
-          vm.directBoot.arguments,
-        ]
-      : []),
+    ...(directBoot ? ['-kernel', directBoot.kernel, ...(directBoot.initrd === null ? [] : ['-initrd', directBoot.initrd])] : []),
   ];
 }
 
-/** hvc0 and ttyS0, both appended to one log. The file is opened with O_APPEND, so it may be cut while it is written. */
-function consoles(log: string): string[] {
+/** Whether there are arguments for the kernel, which the machine is then given before it is made. */
+export const hasSecretArguments = (directBoot: DirectBoot | null): boolean => (directBoot?.arguments ?? '') !== '';
+
+/** QEMU takes a descriptor in the place of a file only from a set: each has one of its own, by its number. */
+function inherited({ console, firmware, kvm }: MachineFiles): string[] {
+  return [console, ...(firmware ? [firmware.code, firmware.variables] : []), ...(kvm === null ? [] : [kvm])].flatMap((descriptor) => [
+    '-add-fd',
+    `fd=${descriptor},set=${descriptor}`,
+  ]);
+}
+
+const setOf = (descriptor: number): string => `/dev/fdset/${descriptor}`;
+
+/** hvc0 and ttyS0, both appended to one log. */
+function consoles(log: number): string[] {
   return [
     '-chardev',
-    `file,id=console,path=${escape(log)},append=on`,
+    `file,id=console,path=${setOf(log)},append=on`,
     '-device',
     'virtio-serial-pci,id=consoles,bus=pcie.0,addr=1',
     '-device',
     'virtconsole,chardev=console',
     '-chardev',
-    `file,id=serial,path=${escape(log)},append=on`,
+    `file,id=serial,path=${setOf(log)},append=on`,
     '-serial',
     'chardev:serial',
   ];
@@ -111,16 +123,16 @@ function rootPorts(count: number): string[] {
 function diskArguments(vm: VmConfiguration, disk: HardDisk, index: number, files: MachineFiles, program: QemuProgram): string[] {
   const common = `id=disk${index},bus=rp${index},bootindex=${index + 1},num-queues=${diskQueues(vm)}`;
   if (disk.passThrough) {
-    const descriptor = FIRST_INHERITED + vm.disks.slice(0, index).filter((one) => one.passThrough).length;
+    const descriptor = files.devices[vm.disks.slice(0, index).filter((one) => one.passThrough).length]!;
     return [
       // Opened exclusively by the host: see claimed-devices.ts. `opaque` is for whoever reads the command line or asks the monitor.
       '-add-fd',
-      `fd=${descriptor},set=${index},opaque=${escape(disk.path)}`,
+      `fd=${descriptor},set=${descriptor},opaque=${escape(disk.path)}`,
       '-blockdev',
       json({
         driver: 'host_device',
         'node-name': `node${index}`,
-        filename: `/dev/fdset/${index}`,
+        filename: setOf(descriptor),
         cache: { direct: true, 'no-flush': false },
         aio: 'threads',
       }),

@@ -12,17 +12,27 @@ export interface QemuProgram {
   readonly version: string;
   /** `reconnect-ms` came with 9.2; before it there is `reconnect`, in whole seconds. */
   readonly reconnectOption: string;
+  /** `-accel kvm,device=` came with 9.0: /dev/kvm may be inherited. */
+  readonly takesKvmDescriptor: boolean;
+  /** Whether it was built with seccomp. */
+  readonly sandbox: boolean;
 }
 
 /** -machine memory-backend= and -object memory-backend-memfd as used here. */
 const OLDEST = [5, 0] as const;
 const RECONNECT_MS_SINCE = [9, 2] as const;
+const KVM_DEVICE_SINCE = [9, 0] as const;
 
 export async function findQemu(environment: { readonly [name: string]: string | undefined }): Promise<QemuProgram> {
   const path = await locate(environment);
-  let output: string;
+  // Options are read in order, and one that was not built in ends it before it comes to the version.
+  const sandboxed = await version(path, '-sandbox', 'on').catch(() => null);
+  return describeQemu(path, sandboxed ?? (await version(path)), sandboxed !== null);
+}
+
+async function version(path: string, ...options: readonly string[]): Promise<string> {
   try {
-    output = (await run(path, ['--version'], { timeout: 10_000 })).stdout;
+    return (await run(path, [...options, '--version'], { timeout: 10_000 })).stdout;
   } catch (cause) {
     throw new VmStorageError(
       'HypervisorFailure',
@@ -30,20 +40,21 @@ export async function findQemu(environment: { readonly [name: string]: string | 
       { cause },
     );
   }
-  return describeQemu(path, output);
 }
 
-export function describeQemu(path: string, versionOutput: string): QemuProgram {
+export function describeQemu(path: string, versionOutput: string, sandbox = true): QemuProgram {
   const match = /version (\d+)\.(\d+)(\.\d+)?/.exec(versionOutput);
   if (!match) throw new VmStorageError('HypervisorFailure', `'${path} --version' does not name a version: ${versionOutput.slice(0, 80)}`);
-  const version = [Number(match[1]), Number(match[2])] as const;
-  if (older(version, OLDEST)) {
+  const found = [Number(match[1]), Number(match[2])] as const;
+  if (older(found, OLDEST)) {
     throw new VmStorageError('HypervisorFailure', `'${path}' is QEMU ${match[1]}.${match[2]}; ${OLDEST.join('.')} or newer is needed.`);
   }
   return {
     path,
     version: `${match[1]}.${match[2]}${match[3] ?? ''}`,
-    reconnectOption: older(version, RECONNECT_MS_SINCE) ? 'reconnect=1' : 'reconnect-ms=100',
+    reconnectOption: older(found, RECONNECT_MS_SINCE) ? 'reconnect=1' : 'reconnect-ms=100',
+    takesKvmDescriptor: !older(found, KVM_DEVICE_SINCE),
+    sandbox,
   };
 }
 

@@ -1,8 +1,8 @@
 /**
  * QEMU as the hypervisor: one process per machine, in a session of its own, writing to files only, so that the host may die and come back.
  *
- * Nothing about a running machine is written down by us: a new host finds its QEMU in the process table (by machine id and this instance's
- * pid file on the command line) and its state at the monitor. States come from the monitor's events; the process's end is seen by the
+ * Nothing about a running machine is written down by us: a new host finds its QEMU in the process table (by machine id, user, and the run
+ * folder it works in) and its state at the monitor. States come from the monitor's events; the process's end is seen by the
  * monitor closing and confirmed by /proc.
  */
 import { readFile, rm, stat } from 'node:fs/promises';
@@ -13,14 +13,16 @@ import { boundLog } from '../os/bounded-logs.js';
 import { type Files, systemFiles } from '../os/files.js';
 import type { Log } from '../os/log.js';
 import type { InstancePaths } from '../os/paths.js';
-import { ownProcesses, type ProcessIdentity, type Processes, startedAt, waitForExit } from '../os/processes.js';
+import { ownUid } from '../os/own-folder.js';
+import { type Origin, type ProcessIdentity, type Processes, startedAt, waitForExit } from '../os/processes.js';
 import { accelerator, type Choice } from './accelerator.js';
-import { withClaimedDevices } from './claimed-devices.js';
-import { machineFirmware } from './firmware.js';
-import { ignoringFileLimit, limitFiles } from './file-limit.js';
+import { removeBootFiles } from './boot-files.js';
+import { type GuestUsers, whyNoPrivateRoot } from './confinement.js';
+import { limitFiles } from './file-limit.js';
 import type { Hypervisor, StartOptions, VmRuntime } from './hypervisor.js';
 import { type Machine, machineThatIsOff, MachineTable, notInThisState } from './machine-table.js';
-import { qemuArguments } from './qemu-arguments.js';
+import { hasSecretArguments } from './qemu-arguments.js';
+import { launchQemu } from './qemu-launch.js';
 import { findQemu, type QemuProgram } from './qemu-program.js';
 import { Qmp, type QmpEvent } from './qmp.js';
 
@@ -44,6 +46,8 @@ export interface QemuOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly environment: { readonly [name: string]: string | undefined };
+  /** Not given: every QEMU runs as the host's own user. */
+  readonly users?: GuestUsers;
 }
 
 export class QemuHypervisor implements Hypervisor {
@@ -52,6 +56,9 @@ export class QemuHypervisor implements Hypervisor {
   #accelerator: { readonly key: string; readonly answer: Promise<Choice> } | null = null;
   /** Said once by each host: it is true of every machine it starts. */
   #toldWhyNotKvm: string | null = null;
+  #toldNoSandbox = false;
+  /** Asked once. */
+  #privateRoots: Promise<boolean> | null = null;
   readonly #closing = new AbortController();
 
   constructor(private readonly options: QemuOptions) {}
@@ -76,6 +83,8 @@ export class QemuHypervisor implements Hypervisor {
   start(vm: VmConfiguration, options: StartOptions = {}): Promise<void> {
     const machine: QemuMachine = { ...machineThatIsOff(vm.id), qmp: null };
     const launch = async (): Promise<void> => {
+      // Before there is a worker: it makes its sockets for that user.
+      await this.options.users?.assign(vm.id);
       await options.prepare?.();
       await this.#launch(machine, vm, options);
     };
@@ -98,29 +107,24 @@ export class QemuHypervisor implements Hypervisor {
       await warn(`There is a /dev/kvm, but virtual machines run under emulation, which is many times slower: ${whyNotKvm}.`);
     }
     machine.accelerator = chosen.kind;
-    const firmware = vm.generation === 2 && vm.directBoot === null ? await machineFirmware(paths.firmwareVariables(vm.id)) : null;
-    const runFolder = paths.vmRunFolder(vm.id);
-    await systemFiles.makeFolders(runFolder);
+    if (!program.sandbox && !this.#toldNoSandbox && warn) {
+      this.#toldNoSandbox = true;
+      await warn(`'${program.path}' was built without seccomp: virtual machines run without -sandbox.`);
+    }
+    const user = this.options.users?.of(vm.id) ?? null;
+    await systemFiles.makeFolders(paths.vmRunFolder(vm.id));
     await systemFiles.makeFolders(paths.vmLogFolder(vm.id));
-    await rm(paths.qmpSocket(vm.id), { force: true });
     await boundLog(paths.vmLog(vm.id, 'qemu'));
-    const args = qemuArguments(
+    const privateRoot = user !== null && (await this.#givesPrivateRoots(vm));
+    const child = await launchQemu(
       vm,
-      {
-        qmpSocket: paths.qmpSocket(vm.id),
-        pidFile: paths.qemuPidFile(vm.id),
-        consoleLog: paths.vmLog(vm.id, 'console'),
-        diskSocket: (index) => paths.diskSocket(vm.id, index),
-      },
-      program,
-      chosen,
-      firmware,
+      { program, accelerator: chosen, user, privateRoot, environment: this.options.environment },
+      paths,
+      processes,
     );
-    const command = { ...ignoringFileLimit(program.path, args), logFile: paths.vmLog(vm.id, 'qemu'), cwd: '/' };
-    const child = await withClaimedDevices(vm, (descriptors) => processes.startDetached({ ...command, descriptors }));
     machine.process = child.identity;
     machine.startedAt = clock.now().toISOString();
-    log.info({ vmId: vm.id, qemu: child.identity.pid, args }, 'QEMU started');
+    log.info({ vmId: vm.id, qemu: child.identity.pid, user, privateRoot, args: child.args }, 'QEMU started');
     const qmp = await waitUntil(
       clock,
       MONITOR_LIMIT_MS,
@@ -137,14 +141,34 @@ export class QemuHypervisor implements Hypervisor {
         signal?.aborted ? 'the start was abandoned' : `QEMU's monitor did not answer within ${MONITOR_LIMIT_MS} ms`,
       );
     this.#attach(machine, qmp);
+    if (hasSecretArguments(vm.directBoot)) await this.#makeMachine(vm, vm.directBoot!.arguments, qmp);
+    await removeBootFiles(paths.vmRunFolder(vm.id));
     // All devices are made, and the guest has printed nothing yet.
-    await limitFiles(child.identity.pid).catch((error: unknown) =>
+    await limitFiles(child.identity.pid, user).catch((error: unknown) =>
       log.warn({ vmId: vm.id, error: String(error) }, 'the console of this guest is only cut, not limited'),
     );
     await verify?.(child.identity.pid);
     await qmp.call('cont');
     if (!(await this.#refreshState(machine)) || (machine.state as VmState) === 'Off')
       throw await this.#launchFailure(vm, 'the guest did not run');
+  }
+
+  /** For a QEMU that waits (-preconfig): the kernel's arguments, then the machine. */
+  async #makeMachine(vm: VmConfiguration, kernelArguments: string, qmp: Qmp): Promise<void> {
+    try {
+      await qmp.call('qom-set', { path: '/machine', property: 'append', value: kernelArguments });
+      await qmp.call('x-exit-preconfig', {}, MONITOR_LIMIT_MS);
+    } catch (error) {
+      throw await this.#launchFailure(vm, error instanceof Error ? error.message.replace(/\.$/, '') : String(error));
+    }
+  }
+
+  #givesPrivateRoots(vm: VmConfiguration): Promise<boolean> {
+    this.#privateRoots ??= whyNoPrivateRoot(this.options.paths.vmRunFolder(vm.id)).then((reason) => {
+      if (reason !== null) this.options.log.warn({ reason }, 'QEMU has no mount and network namespace of its own here');
+      return reason === null;
+    });
+    return this.#privateRoots;
   }
 
   async #launchFailure(vm: VmConfiguration, what: string): Promise<VmStorageError> {
@@ -216,7 +240,8 @@ export class QemuHypervisor implements Hypervisor {
       await this.#removeRunFiles(vmId);
       return 'Off';
     }
-    const kvm = processes.commandLine(identity.pid).includes('kvm');
+    const line = processes.commandLine(identity.pid);
+    const kvm = line[line.indexOf('-accel') + 1]?.startsWith('kvm') === true;
     const machine: QemuMachine = {
       ...machineThatIsOff(vmId),
       process: identity,
@@ -232,8 +257,8 @@ export class QemuHypervisor implements Hypervisor {
   }
 
   /**
-   * The live QEMU of the machine. By the process table, not the pid file: the host may have died before QEMU wrote it. It is QEMU itself that
-   * counts, of our own user, and not a debugger or a search that has its words; the monitor must be the same process's (qmp.ts).
+   * The live QEMU of the machine. By the process table, not the pid file: the host may have died before it wrote that. It is QEMU itself that
+   * counts, or what becomes it (confinement.ts), not a debugger or a search that has its words; of our own user or of one that guests have.
    */
   async #findProcess(vmId: string): Promise<ProcessIdentity | null> {
     const { paths, processes } = this.options;
@@ -241,12 +266,20 @@ export class QemuHypervisor implements Hypervisor {
       () => true,
       () => false,
     ); // no folder: not started since the machine booted
-    return started
-      ? (processes.find(
-          (line) => line[line.indexOf('-uuid') + 1] === vmId && line.includes(paths.qemuPidFile(vmId)),
-          ownProcesses(isQemu),
-        )[0] ?? null)
-      : null;
+    if (!started) return null;
+    const origin: Origin = { isUser: (uid) => uid === ownUid() || this.options.users?.includes(uid) === true, isProgram: isQemu };
+    const named = processes.find((line) => line[line.indexOf('-uuid') + 1] === vmId, origin);
+    return named.find((identity) => this.#isOurs(vmId, identity)) ?? null;
+  }
+
+  /** Whoever may start programs can give one the id of a machine: so the folder it works in counts, too. */
+  #isOurs(vmId: string, { pid }: ProcessIdentity): boolean {
+    const { paths, processes } = this.options;
+    const works = processes.worksIn(pid, paths.vmRunFolder(vmId));
+    // Without CAP_SYS_PTRACE the kernel does not say where another user's works; but nobody else has such a user.
+    if (processes.userOf(pid) !== ownUid()) return works !== false;
+    // 0.1 told it a pid file, and had it work elsewhere.
+    return works === true || processes.commandLine(pid).includes(paths.qemuPidFile(vmId));
   }
 
   #attach(machine: QemuMachine, qmp: Qmp): void {
@@ -337,6 +370,7 @@ export class QemuHypervisor implements Hypervisor {
   async #removeRunFiles(vmId: string): Promise<void> {
     const { paths } = this.options;
     await Promise.all([paths.qmpSocket(vmId), paths.qemuPidFile(vmId)].map((file) => rm(file, { force: true })));
+    await removeBootFiles(paths.vmRunFolder(vmId));
   }
 
   #running(vmId: string): QemuMachine {
@@ -385,5 +419,6 @@ function stateOf(status: string): VmState {
   }
 }
 
-/** By any of the names that distributions give it, or the shell that is about to become it (file-limit.ts). */
-const isQemu = (name: string | null): boolean => name === null || /qemu/.test(name) || /^(sh|dash|bash|busybox)$/.test(name);
+/** By any of the names that distributions give it, or what is about to become it (confinement.ts). */
+const isQemu = (name: string | null): boolean =>
+  name === null || /qemu/.test(name) || /^(sh|dash|bash|busybox|unshare|setpriv)$/.test(name);

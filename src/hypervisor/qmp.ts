@@ -59,7 +59,8 @@ export class Qmp {
 
   /**
    * Connects and negotiates. Rejects with the socket's error (ENOENT, ECONNREFUSED), after `timeoutMs`, or when another process than `pid`
-   * listens: what a monitor says is believed, and what it is told ends a guest. `pid` null: any process.
+   * listens: what a monitor says is believed, and what it is told ends a guest. (The host makes the socket; QEMU, which inherits it, listens anew, and
+   * is the one from then on.) `pid` null: any process.
    */
   static async open(path: string, pid: number | null, timeoutMs: number = QMP_TIMEOUT_MS): Promise<Qmp> {
     const socket = connect(path);
@@ -75,6 +76,11 @@ export class Qmp {
         `The monitor '${path}' is that of process ${listener ?? '?'}, not of QEMU (pid ${pid}).`,
       );
     }
+    return Qmp.over(socket, timeoutMs, `QEMU's monitor '${path}'`);
+  }
+
+  /** Negotiates over a socket that is connected, whoever connected it. */
+  static async over(socket: Socket, timeoutMs: number = QMP_TIMEOUT_MS, name = "QEMU's monitor"): Promise<Qmp> {
     const qmp = new Qmp(socket);
     const timer = setTimeout(
       () => socket.destroy(new Error(`no greeting within ${timeoutMs} ms (another client may hold the monitor)`)),
@@ -84,7 +90,7 @@ export class Qmp {
       await Promise.race([
         qmp.#greeting,
         qmp.closed.then((reason) => {
-          throw new VmStorageError('HypervisorFailure', `QEMU's monitor '${path}': ${reason}.`);
+          throw new VmStorageError('HypervisorFailure', `${name}: ${reason}.`);
         }),
       ]);
       await qmp.call('qmp_capabilities', {}, timeoutMs);

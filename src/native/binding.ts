@@ -173,6 +173,9 @@ export interface NativeModule {
   signalProcess(pid: number, startTicks: string, signal: number): boolean;
   /** flock(2), exclusively, of an open file; false when another has it. */
   lockDescriptor(descriptor: number): boolean;
+  groupName(gid: number): Promise<string | null>;
+  /** What this process was started with and is not its standard three goes to nobody it starts, but by intent. */
+  keepDescriptors(): void;
   /** Names of attributes that could not be copied. */
   copyAttributes(source: string, target: string): Promise<string[]>;
   /** JSON of JournalStatus; null when there is no journal and none is missing. */

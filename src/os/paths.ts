@@ -3,7 +3,7 @@
  * host's own socket stands in the folder itself, where clients look); without it, <state> is /var/lib/vmstorage and <run> /run/vmstorage.
  *
  * ```text
- * <state>/registry.json  settings.json  running.json  accelerator.json  host.token  host.lock
+ * <state>/registry.json  settings.json  running.json  guest-users.json  accelerator.json  host.token  host.lock
  *         moves/<vm id>.journal    firmware/<vm id>.vars.fd    logs/host.log    logs/<vm id>/{worker,qemu,console,guest}.log
  * <run>/host.sock    <first 8 hex of vm id>/{worker,qmp,guest,d0,d1...}.sock, qemu.pid    tool-<pid>-<n>.sock
  * <marks>/<vm id>.marks    in memory: <run>/marks, or with VMSTORAGE_HOME /dev/shm/vmstorage-<hash of host.token> where there is a /dev/shm
@@ -27,6 +27,8 @@ export interface InstancePaths {
   readonly settingsFile: string;
   /** Which guests run, for the host after the next boot. */
   readonly runningFile: string;
+  /** Which user each VM's QEMU runs as. */
+  readonly guestUsersFile: string;
   readonly acceleratorFile: string;
   /** Random: names the folder in memory. */
   readonly tokenFile: string;
@@ -79,6 +81,7 @@ export function instancePaths(environment: { readonly [name: string]: string | u
     registryFile: join(stateFolder, 'registry.json'),
     settingsFile: join(stateFolder, 'settings.json'),
     runningFile: join(stateFolder, 'running.json'),
+    guestUsersFile: join(stateFolder, 'guest-users.json'),
     acceleratorFile: join(stateFolder, 'accelerator.json'),
     tokenFile: join(stateFolder, 'host.token'),
     lockFile: join(stateFolder, 'host.lock'),

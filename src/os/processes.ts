@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, openSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { closeSync, constants, openSync, readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs';
 import { constants as system } from 'node:os';
 import { basename } from 'node:path';
 import { native } from '../native/binding.js';
@@ -22,16 +22,19 @@ export interface ProcessIdentity {
 
 /**
  * Of which processes one is looked for. Anybody may start a process with any command line, so that alone says nothing: all three of its user
- * ids (real, effective, saved: a setuid program has its caller's words) must be `uid`, and its executable one that is expected.
+ * ids (real, effective, saved: a setuid program has its caller's words) must be one that is expected, and so must its executable.
  */
 export interface Origin {
-  readonly uid: number;
+  isUser(uid: number): boolean;
   /** File name of its executable, or null where the kernel does not tell: then its user has to do. */
   isProgram(name: string | null): boolean;
 }
 
 /** Of our own user, whatever the program. */
-export const ownProcesses = (isProgram: Origin['isProgram'] = () => true): Origin => ({ uid: ownUid(), isProgram });
+export const ownProcesses = (isProgram: Origin['isProgram'] = () => true): Origin => ({
+  isUser: (uid) => uid === ownUid(),
+  isProgram,
+});
 
 /** Behind standard input, output and error. */
 export const FIRST_INHERITED = 3;
@@ -70,6 +73,12 @@ export interface Processes {
   signal(identity: ProcessIdentity, signal: NodeJS.Signals): boolean;
   /** Command line of a live process, [] if it is gone or not ours to read. */
   commandLine(pid: number): readonly string[];
+  /** The user a live process runs as (its effective user), or null if it is gone. */
+  userOf(pid: number): number | null;
+  /** Whether a process works in a folder, by identity, not by name; null when the kernel does not tell us. */
+  worksIn(pid: number, folder: string): boolean | null;
+  /** Whether there is a live process of a user. Reads all of /proc. */
+  hasUser(uid: number): boolean;
   /** Live processes of `origin` (default: our own user's) whose command line satisfies `matches`. Reads all of /proc: for start-up and recovery only. */
   find(matches: (commandLine: readonly string[]) => boolean, origin?: Origin): readonly ProcessIdentity[];
   /** Processor time used so far, all threads. */
@@ -136,12 +145,31 @@ export const systemProcesses: Processes = {
     }
   },
 
+  userOf(pid) {
+    // Not the owner of /proc/<pid>: that is root's for a process that may not be dumped.
+    const uid = userIds(pid)[1];
+    return uid === undefined ? null : uid;
+  },
+
+  worksIn(pid, folder) {
+    try {
+      const [of, wanted] = [statSync(`/proc/${pid}/cwd`, { bigint: true }), statSync(folder, { bigint: true })];
+      return of.dev === wanted.dev && of.ino === wanted.ino;
+    } catch {
+      return null;
+    }
+  },
+
+  hasUser(uid) {
+    return readdirSync('/proc').some((name) => /^\d+$/.test(name) && userIds(Number(name)).includes(uid));
+  },
+
   find(matches, origin = ownProcesses()) {
     return readdirSync('/proc').flatMap((name) => {
       const pid = /^\d+$/.test(name) ? Number(name) : 0;
       if (pid === 0 || !matches(systemProcesses.commandLine(pid))) return [];
       const identity = systemProcesses.identify(pid);
-      if (!identity || !userIds(pid).every((uid) => uid === origin.uid) || !origin.isProgram(programOf(pid))) return [];
+      if (!identity || !isOf(origin, pid) || !origin.isProgram(programOf(pid))) return [];
       // All of it was said of one process.
       return matches(systemProcesses.commandLine(pid)) && systemProcesses.isAlive(identity) ? [identity] : [];
     });
@@ -164,7 +192,8 @@ export async function waitForExit(processes: Processes, clock: Clock, identity: 
   return (await waitUntil(clock, timeoutMs, 20, () => (processes.isAlive(identity) ? undefined : true))) ?? false;
 }
 
-function openLog(file: string): number {
+/** For appending; where there is no room for it, /dev/null. */
+export function openLog(file: string): number {
   const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
   try {
     return openSync(file, append, 0o600);
@@ -183,13 +212,18 @@ function threadStates(pid: number): readonly string[] {
   }
 }
 
-/** Real, effective, saved and of the file system; of nobody (-1) when it is gone. */
+function isOf(origin: Origin, pid: number): boolean {
+  const ids = userIds(pid);
+  return ids.length > 0 && ids.every((uid) => uid === ids[0] && origin.isUser(uid));
+}
+
+/** Real, effective, saved and of the file system; none when it is gone. */
 function userIds(pid: number): readonly number[] {
   try {
     const line = /^Uid:\s+(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
-    return line === undefined ? [-1] : line.trim().split(/\s+/).map(Number);
+    return line === undefined ? [] : line.trim().split(/\s+/).map(Number);
   } catch {
-    return [-1];
+    return [];
   }
 }
 

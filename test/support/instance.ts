@@ -3,12 +3,12 @@
  * It can be killed and started again; its workers and QEMUs outlive it, as they do in service, and end with this object.
  *
  *   <folder>/h            VMSTORAGE_HOME (short: socket names have 107 bytes)
- *   <folder>/qemu         QEMU with a second monitor, side-<vm id>.sock: the first one is the host's alone
+ *   <folder>/qemu/qemu    QEMU with a second monitor, which connects to qemu/side-<vm id>.sock: the first one is the host's alone
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { findCmdlet } from '../../cmdlets/index.js';
 import { ClientConnection } from '../../src/client/connection.js';
 import { invokeAndCollect, type Collected, type InvokeOptions } from '../../src/client/invoke.js';
@@ -24,10 +24,12 @@ import { until } from './until.js';
 const START_LIMIT_MS = 30_000;
 const END_LIMIT_MS = 15_000;
 
+/** It connects, since QEMU has a user of its own and may make no socket; its root holds the folder of the program that is started. */
 const qemuWithSideMonitor = `#!/bin/sh
 before=
 for word in "$@"; do
-  [ "$before" = -uuid ] && exec qemu-system-x86_64 "$@" -qmp "unix:$VMSTORAGE_HOME/side-$word.sock,server=on,wait=off"
+  [ "$before" = -uuid ] && exec qemu-system-x86_64 "$@" \\
+    -chardev "socket,id=side,path=$(dirname "$0")/side-$word.sock,reconnect-ms=100" -mon chardev=side,mode=control
   before=$word
 done
 exec qemu-system-x86_64 "$@"
@@ -49,8 +51,13 @@ export class Instance implements AsyncDisposable {
   private constructor(private readonly scratch: Scratch) {
     this.home = join(scratch.path, 'h');
     mkdirSync(this.home, { mode: 0o700 });
-    writeFileSync(join(scratch.path, 'qemu'), qemuWithSideMonitor, { mode: 0o755 });
-    this.environment = { ...process.env, VMSTORAGE_HOME: this.home, VMSTORAGE_QEMU: join(scratch.path, 'qemu') };
+    // The users of VMs come here; what is not for them is in the home.
+    chmodSync(scratch.path, 0o711);
+    const qemu = join(scratch.path, 'qemu/qemu');
+    mkdirSync(dirname(qemu));
+    writeFileSync(qemu, qemuWithSideMonitor);
+    for (const path of [dirname(qemu), qemu]) chmodSync(path, 0o755); // whatever the umask is
+    this.environment = { ...process.env, VMSTORAGE_HOME: this.home, VMSTORAGE_QEMU: qemu };
     delete this.environment['VMSTORAGE_HOST'];
     this.paths = instancePaths(this.environment);
     // A test process that ends without disposing of anything must not leave guests behind.

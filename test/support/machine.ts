@@ -8,12 +8,14 @@ import { basename, join } from 'node:path';
 import { expect } from 'vitest';
 import { checkDisk, fillImage, makeSeed, type ImageFormat } from '../../scripts/demo/disks.js';
 import type { VmStorageError } from '../../src/model/errors.js';
-import { Qmp } from '../../src/hypervisor/qmp.js';
 import type { Collected } from '../../src/client/invoke.js';
+import { systemProcesses } from '../../src/os/processes.js';
 import type { WireObject, WireValue } from '../../src/protocol/messages.js';
+import { GUEST_USERS_DEFAULT } from '../../src/registry/guest-users.js';
 import { DONE_LIMIT_MS, GuestConsole } from './guest.js';
 import { guestKernel } from './guest-kernel.js';
 import type { CmdletCall, Instance } from './instance.js';
+import { SideMonitor } from './side-monitor.js';
 import { until } from './until.js';
 import { WorkerProbe } from './worker-probe.js';
 
@@ -42,6 +44,7 @@ export class Machine implements AsyncDisposable {
   readonly disks: readonly string[];
   readonly probe: WorkerProbe;
   readonly console: GuestConsole;
+  private readonly side: SideMonitor;
   /** The console's position when its QEMU was started last. */
   startedAt = 0;
 
@@ -53,6 +56,7 @@ export class Machine implements AsyncDisposable {
     private readonly seeds: readonly string[],
     private readonly devices: readonly string[],
   ) {
+    this.side = new SideMonitor(join(instance.folder, 'qemu', `side-${id}.sock`));
     this.disks = disks;
     this.probe = new WorkerProbe(instance.paths.workerSocket(id));
     this.console = new GuestConsole(instance.paths.vmLog(id, 'console'));
@@ -100,6 +104,8 @@ export class Machine implements AsyncDisposable {
     const boots = this.console.lines.filter((line) => line.ev === 'ready').length;
     this.startedAt = this.console.here;
     await this.instance.run('Start-VM', { Name: [this.name] });
+    // Root gives each of them a user of its own, in every test.
+    if (process.geteuid?.() === 0) expect(systemProcesses.userOf(this.qemuPid)).toBeGreaterThanOrEqual(GUEST_USERS_DEFAULT.first);
     const ready = await this.console.ready(boots + 1);
     expect(ready.disks).toBe(this.disks.length + this.devices.length);
   }
@@ -109,13 +115,8 @@ export class Machine implements AsyncDisposable {
   }
 
   /** A command at the VM's second monitor: what an operator at the console would do, behind the host's back. */
-  async monitor(command: string, parameters: Record<string, unknown> = {}): Promise<unknown> {
-    const qmp = await Qmp.open(join(this.instance.home, `side-${this.id}.sock`), null);
-    try {
-      return await qmp.call(command, parameters);
-    } finally {
-      qmp.close();
-    }
+  monitor(command: string, parameters: Record<string, unknown> = {}): Promise<unknown> {
+    return this.side.call(command, parameters);
   }
 
   get(): Promise<WireObject> {
@@ -199,6 +200,7 @@ export class Machine implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.probe[Symbol.dispose]();
+    this.side[Symbol.dispose]();
     await this.console.close();
   }
 }

@@ -26,8 +26,12 @@ let paths: InstancePaths;
 const hypervisors: QemuHypervisor[] = [];
 const daemons: ChildProcess[] = [];
 
+/** As the host gives it to each VM when it is root. */
+const USER = 2_100_000_000 + (process.pid % 65_536);
+const users = process.geteuid?.() === 0 ? { of: () => USER, assign: async () => USER, includes: (uid: number) => uid === USER } : undefined;
+
 function provider(environment: NodeJS.ProcessEnv = process.env): QemuHypervisor {
-  const made = new QemuHypervisor({ paths, processes, clock: systemClock, log: silentLog, environment });
+  const made = new QemuHypervisor({ paths, processes, clock: systemClock, log: silentLog, environment, ...(users ? { users } : {}) });
   hypervisors.push(made);
   return made;
 }
@@ -38,7 +42,7 @@ const withDisk = machine({
     { id: 'd', controllerType: 'IDE', controllerNumber: 0, controllerLocation: 0, path: '/unused.img', format: 'raw', passThrough: false },
   ],
 });
-const ours = () => processes.find((line) => line.includes(paths.qemuPidFile(ID)));
+const ours = () => processes.find((line) => line[line.indexOf('-uuid') + 1] === ID);
 const until = async (what: string, condition: () => boolean): Promise<void> => {
   if (!(await waitUntil(systemClock, 60_000, 20, () => (condition() ? true : undefined)))) throw new Error(`not within 60 s: ${what}`);
 };

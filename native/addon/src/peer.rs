@@ -78,6 +78,12 @@ pub async fn user_name(uid: u32) -> napi::Result<Either<String, Null>> {
     blocking(move || Ok(name_of(uid))).await.map(or_null)
 }
 
+/// The name of a group; `null` when the group database has none. As `user_name`.
+#[napi]
+pub async fn group_name(gid: u32) -> napi::Result<Either<String, Null>> {
+    blocking(move || Ok(group_name_of(gid))).await.map(or_null)
+}
+
 fn name_of(uid: u32) -> Option<String> {
     let mut buffer = vec![0; ENTRY_BYTES];
     let mut found = std::ptr::null_mut();
@@ -121,4 +127,22 @@ fn number_of(name: &CStr) -> std::io::Result<Option<u32>> {
             other => return Err(std::io::Error::from_raw_os_error(other)),
         }
     }
+}
+
+fn group_name_of(gid: u32) -> Option<String> {
+    let mut buffer = vec![0; ENTRY_BYTES];
+    let mut found = std::ptr::null_mut();
+    // SAFETY: an entry of zeros is one the call may fill.
+    let mut entry: libc::group = unsafe { std::mem::zeroed() };
+    // SAFETY: every pointer is to memory of this function, of the size that is passed.
+    let code = unsafe { libc::getgrgid_r(gid, &mut entry, buffer.as_mut_ptr(), buffer.len(), &mut found) };
+    // An entry with more members than fit is somebody's all the same.
+    if code == libc::ERANGE {
+        return Some(gid.to_string());
+    }
+    if code != 0 || found.is_null() {
+        return None;
+    }
+    // SAFETY: on success the name is a string with its end inside `buffer`.
+    Some(unsafe { CStr::from_ptr(entry.gr_name) }.to_string_lossy().into_owned())
 }

@@ -61,7 +61,7 @@ describe('a detached process', () => {
         ownProcesses((name) => name === 'node'),
       ),
     ).toEqual([]);
-    expect(processes.find((line) => line[1] === '61.25', { ...ownProcesses(), uid: ownUid() + 1 })).toEqual([]);
+    expect(processes.find((line) => line[1] === '61.25', { ...ownProcesses(), isUser: (uid) => uid === ownUid() + 1 })).toEqual([]);
     processes.signal(identity, 'SIGKILL');
   });
 

@@ -55,7 +55,7 @@ struct Shared {
     last_failure: Mutex<Option<String>>,
 }
 
-/// Makes the socket at `path` (0600; a stale one is replaced) and serves the `VhostUserBlk` behind `door` on it.
+/// Makes the socket at `path` (for whom: see `bind_private`; a stale one is replaced) and serves the `VhostUserBlk` behind `door` on it.
 ///
 /// `queues` must be what the export was made with. Errors: the path is too long or cannot be written.
 pub fn listen(path: &Path, door: Arc<dyn ExportDoor>, facts: DiskFacts, queues: u16) -> Result<Listener, DiskError> {
@@ -136,6 +136,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Bound under another name, made private, listening, then renamed: nobody connects to half a socket, and a front end that
 /// retries sees either the old one (refused) or the new one.
+///
+/// It is for its owner alone (0600). In a folder whose group may pass through, it is for that group too (0660): the folder is made by who
+/// starts the front end and knows its group, and each worker that follows makes its sockets in the same way.
 fn bind_private(path: &Path) -> Result<(OwnedFd, (u64, u64)), DiskError> {
     let mut name = path.as_os_str().to_owned();
     name.push("~");
@@ -155,7 +158,14 @@ fn bind_private(path: &Path) -> Result<(OwnedFd, (u64, u64)), DiskError> {
     let address = SocketAddrUnix::new(&temporary).map_err(|e| failed("name the socket", e))?;
     bind(&socket, &address).map_err(|e| failed("make the socket", e))?;
     let made = (|| {
-        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))?;
+        let mode = match group_of_folder(path)? {
+            Some(group) => {
+                std::os::unix::fs::lchown(&temporary, None, Some(group))?;
+                0o660
+            }
+            None => 0o600,
+        };
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(mode))?;
         listen_on(&socket, BACKLOG)?;
         let found = fs::symlink_metadata(&temporary)?;
         fs::rename(&temporary, path)?;
@@ -168,6 +178,13 @@ fn bind_private(path: &Path) -> Result<(OwnedFd, (u64, u64)), DiskError> {
             Err(DiskError::io("make the socket", path, e))
         }
     }
+}
+
+/// The group that may pass through the folder of `path`, if that is not everybody.
+fn group_of_folder(path: &Path) -> std::io::Result<Option<u32>> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let found = fs::metadata(folder)?;
+    Ok((found.mode() & 0o011 == 0o010).then(|| found.gid()))
 }
 
 /// The body of the control thread.
