@@ -84,6 +84,12 @@ const needed = [
     why: 'recomputes receipts with a tool that is not ours',
   },
   {
+    what: 'mkfs.xfs and mkfs.btrfs',
+    has: () => findProgram('mkfs.xfs') !== null && findProgram('mkfs.btrfs') !== null,
+    packages: ['xfsprogs', 'btrfs-progs'],
+    why: 'make the destinations of the tests of slow and hanging file systems',
+  },
+  {
     what: 'mformat and mcopy',
     has: () => findProgram('mformat') !== null && findProgram('mcopy') !== null,
     packages: ['mtools'],
@@ -109,6 +115,8 @@ const programPaths = [
   'nbdcopy',
   'fio',
   'xxhsum',
+  'mkfs.xfs',
+  'mkfs.btrfs',
   'mformat',
   'mcopy',
   'systemd-analyze',

@@ -39,10 +39,10 @@ export class BuiltInVm {
     this.probe = new WorkerProbe(instance.paths.workerSocket(id));
   }
 
-  /** For `Instance.start`: its machines run the built-in guest, gently enough for a machine with two processors. */
-  static async environment(instance: Instance): Promise<void> {
+  /** For `Instance.start`: its machines run the built-in guest, gently enough for a machine with two processors, or with this load. */
+  static async environment(instance: Instance, load: object = {}): Promise<void> {
     instance.environment['VMSTORAGE_HYPERVISOR'] = 'built-in';
-    instance.environment['VMSTORAGE_BUILT_IN_GUEST'] = JSON.stringify({ queueDepth: 8, rate: 400, flushEvery: 16, seed: 7 });
+    instance.environment['VMSTORAGE_BUILT_IN_GUEST'] = JSON.stringify({ queueDepth: 8, rate: 400, flushEvery: 16, seed: 7, ...load });
   }
 
   static async create(instance: Instance, { name, folder, diskBytes }: BuiltInVmOptions): Promise<BuiltInVm> {
@@ -64,19 +64,19 @@ export class BuiltInVm {
 
   async start(): Promise<void> {
     await this.instance.run('Start-VM', { Name: [this.name] });
-    await this.goesOn();
+    await this.goesOn(2);
   }
 
   guest(): Promise<readonly NativeGuestDisk[]> {
     return askGuest(this.instance.paths.guestSocket(this.id), 'stats', ANSWER_LIMIT_MS);
   }
 
-  /** The guest is answered on every disk, and nothing was wrong so far. */
-  async goesOn(): Promise<void> {
+  /** The guest is answered on every disk, this many writes more, and nothing was wrong so far. */
+  async goesOn(writes = 16): Promise<void> {
     const before = await this.guest();
     const now = await until('the guest goes on', async () => {
       const disks = await this.guest();
-      return disks.every((disk, i) => disk.connected && disk.writes > before[i]!.writes + 16) ? disks : undefined;
+      return disks.every((disk, i) => disk.connected && disk.writes > before[i]!.writes + writes) ? disks : undefined;
     });
     expect(now.map(({ ioErrors, wrongBlocks }) => ({ ioErrors, wrongBlocks }))).toEqual(now.map(() => ({ ioErrors: 0, wrongBlocks: 0 })));
   }

@@ -21,5 +21,6 @@ pub mod reactor;
 pub mod service;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod thread_apart;
 pub mod vital_thread;
 pub mod worker;

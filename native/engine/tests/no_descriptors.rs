@@ -38,10 +38,11 @@ fn every_disk_is_scanned_or_copied_whole_even_when_its_file_cannot_be_opened_onc
     setrlimit(Resource::Nofile, Rlimit { current: Some(64), ..before }).unwrap();
     let taken: Vec<std::fs::File> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
     let page = disk.engine.call(move |service| service.source_page(driver, 0, 0)).unwrap();
-    drop(taken);
-    setrlimit(Resource::Nofile, before).unwrap();
     let page = page.expect("a disk of which nothing is ever known keeps the move from going on");
     assert_eq!(page.pieces.range.len, DISK_BYTES);
-    assert!(page.next_data(0).is_err(), "so the scan takes all of it as data");
+    assert!(page.look().is_err(), "so the scan takes all of it as data");
+    drop(taken);
+    setrlimit(Resource::Nofile, before).unwrap();
+    assert!(page.look().is_ok(), "it was for want of descriptors");
     disk.close();
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -118,6 +118,12 @@ impl HostFile {
 
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// For one that was opened by a thread with a descriptor table of its own: goes on by `descriptor`, which is one of the same open file.
+    /// The number that the file had there means nothing here, so nothing is closed.
+    pub fn adopt(&mut self, descriptor: OwnedFd) {
+        let _of_another_table = std::mem::replace(&mut self.file, File::from(descriptor)).into_raw_fd();
     }
 
     pub fn path(&self) -> &Path {

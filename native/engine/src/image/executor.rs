@@ -8,6 +8,7 @@
 //! Lives on the reactor thread. Exactly one [`Finished`] for each started operation; nothing is dropped while the kernel
 //! may still touch its memory.
 
+use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 
 use uuid::Uuid;
@@ -152,6 +153,11 @@ impl Image {
 
     pub fn file(&self) -> &HostFile {
         &self.file
+    }
+
+    /// From here on by `descriptor`, which is one of the same open file.
+    pub(super) fn adopt(&mut self, descriptor: OwnedFd) {
+        self.file.adopt(descriptor);
     }
 
     pub fn growth_bytes(&self) -> u64 {

@@ -8,19 +8,26 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+#[derive(Clone)]
 pub(super) struct Bell {
-    fd: OwnedFd,
-    asleep: AtomicBool,
+    fd: Arc<OwnedFd>,
+    asleep: Arc<AtomicBool>,
 }
 
 impl Bell {
     pub(super) fn new() -> io::Result<Self> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { fd, asleep: AtomicBool::new(false) })
+        Ok(Self { fd: Arc::new(fd), asleep: Arc::default() })
+    }
+
+    /// The same bell by a descriptor of its own, for a thread that has a table of its own: each side closes what is in its table.
+    pub(super) fn other_end(&self) -> io::Result<Self> {
+        Ok(Self { fd: Arc::new(self.fd.try_clone()?), asleep: Arc::clone(&self.asleep) })
     }
 
     /// Readable when the bell was rung.
@@ -55,13 +62,13 @@ impl Bell {
     /// Makes the descriptor readable whether anybody sleeps or not.
     pub(super) fn sound(&self) {
         // It never blocks. A full counter (2^64 - 2 rings unheard) is readable all the same.
-        rustix::io::write(&self.fd, &1u64.to_ne_bytes()).ok();
+        rustix::io::write(&*self.fd, &1u64.to_ne_bytes()).ok();
     }
 
     /// By the sleeper, when the descriptor was readable.
     pub(super) fn silence(&self) {
         let mut count = [0u8; 8];
         // Nothing to read: it was silenced already.
-        rustix::io::read(&self.fd, &mut count).ok();
+        rustix::io::read(&*self.fd, &mut count).ok();
     }
 }

@@ -10,13 +10,16 @@
 //! ```
 //! Both rings are lock-free and made once. A bell at either end wakes who sleeps. The front end never waits for the thread, not even
 //! when the lane ends: a thread that hangs then ends when its file system lets go.
+//!
+//! The thread has a descriptor table of its own (`thread_apart.rs`): the files it works on, under the numbers they had when it was
+//! opened, and nothing that a successor of a killed process would wait for.
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -24,7 +27,8 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use super::bell::Bell;
 use super::{Completion, Op, OpenReactor, Reactor, Token, Wait};
 use crate::disk::FileSystemId;
-use crate::vital_thread::spawn_vital;
+use crate::thread_apart::leave_table;
+use crate::vital_thread::{die, spawn_vital};
 
 /// Operations on their way in either direction: what a guest's queues and a move have in flight. What does not fit waits beside it.
 const RING: usize = 1024;
@@ -43,12 +47,25 @@ struct Submission {
 // SAFETY: the pointers in `op` are the submitter's promise (see `Reactor::submit`): valid until the completion, on any thread.
 unsafe impl Send for Submission {}
 
-pub(super) struct Shared {
+/// What both ends know of each other. Each has the bells by descriptors of its own.
+#[derive(Clone)]
+struct Link {
     /// Wakes the lane's thread.
     submitted: Bell,
     /// Wakes the thread of the front end.
     completed: Bell,
-    closed: AtomicBool,
+    closed: Arc<AtomicBool>,
+}
+
+impl Link {
+    fn new() -> io::Result<Self> {
+        Ok(Self { submitted: Bell::new()?, completed: Bell::new()?, closed: Arc::default() })
+    }
+
+    fn other_end(&self) -> io::Result<Self> {
+        let (submitted, completed) = (self.submitted.other_end()?, self.completed.other_end()?);
+        Ok(Self { submitted, completed, closed: Arc::clone(&self.closed) })
+    }
 }
 
 /// The end that the reactor's thread holds. Dropping it ends the lane: first what was submitted is done.
@@ -58,32 +75,56 @@ pub struct Lane {
     /// What found the ring full; goes in first. Bounded by what the owners keep in flight.
     waiting: VecDeque<Submission>,
     completions: Consumer<Completion>,
-    shared: Arc<Shared>,
+    link: Link,
     in_flight: usize,
+    /// Disconnected when the thread has closed what it had.
+    ended: Receiver<Never>,
 }
 
+/// Of a channel that is only ever disconnected.
+enum Never {}
+
 impl Lane {
-    /// Starts the thread, which makes its reactor. Returns when that is done: not for the reactor's thread.
+    /// Starts the thread, which makes its reactor and keeps `files`: descriptors that stay open here as long as operations name them.
+    /// Returns when that is done: not for the reactor's thread.
     ///
     /// # Errors
-    /// What the operating system says when there is no thread or no reactor to be had.
-    pub fn open(file_system: FileSystemId, open: &OpenReactor) -> io::Result<Self> {
+    /// What the operating system says when there is no thread, descriptor or reactor to be had.
+    pub fn open(file_system: FileSystemId, open: &OpenReactor, files: &[RawFd]) -> io::Result<Self> {
         let (submissions, submitted) = RingBuffer::new(RING);
         let (completed, completions) = RingBuffer::new(RING);
-        let (own, theirs) = (Bell::new()?, Bell::new()?);
-        let shared = Arc::new(Shared { submitted: own, completed: theirs, closed: AtomicBool::new(false) });
+        let link = Link::new()?;
+        let of_thread = link.other_end()?;
+        let bells = [of_thread.submitted.fd(), of_thread.completed.fd()];
+        let kept = [files, &bells].concat();
         let (started, wait) = sync_channel(1);
-        let (open, of_thread) = (Arc::clone(open), Arc::clone(&shared));
-        spawn_vital(&format!("lane-{file_system}"), move || match open() {
-            Ok(reactor) => {
-                if started.send(Ok(())).is_ok() {
-                    Thread { reactor, submitted, completed, shared: of_thread, done: Vec::with_capacity(RING) }.run();
+        let (end, ended) = sync_channel(0);
+        let open = Arc::clone(open);
+        spawn_vital(&format!("lane-{file_system}"), move || {
+            let is_apart = leave_table(&kept);
+            match open() {
+                Ok(reactor) => {
+                    let thread =
+                        Thread { reactor, submitted, completed, link: of_thread, done: Vec::with_capacity(RING) };
+                    if started.send((is_apart, Ok(()))).is_ok() {
+                        thread.run();
+                    }
+                }
+                Err(e) => {
+                    drop(of_thread);
+                    // Nobody waits any more: then there is nobody to tell.
+                    started.send((is_apart, Err(e))).ok();
                 }
             }
-            Err(e) => drop(started.send(Err(e))),
+            end_of_thread(is_apart, end);
         })?;
-        wait.recv().map_err(|_| io::Error::other("the lane's thread has ended"))??;
-        Ok(Self { file_system, submissions, waiting: VecDeque::new(), completions, shared, in_flight: 0 })
+        let (is_apart, result) = wait.recv().map_err(|_| io::Error::other("the lane's thread has ended"))?;
+        if is_apart {
+            // SAFETY: in this table these two numbers are nobody's: their owner took them along into the thread's.
+            drop(bells.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        }
+        result?;
+        Ok(Self { file_system, submissions, waiting: VecDeque::new(), completions, link, in_flight: 0, ended })
     }
 
     pub fn file_system(&self) -> FileSystemId {
@@ -92,29 +133,39 @@ impl Lane {
 
     /// Readable when completions came while the front end slept.
     pub(super) fn bell_fd(&self) -> RawFd {
-        self.shared.completed.fd()
+        self.link.completed.fd()
     }
 
     pub(super) fn silence(&self) {
-        self.shared.completed.silence();
+        self.link.completed.silence();
     }
 
-    /// Ends the lane; what is returned keeps the bell until its poll, which completes now, has been heard.
-    pub(super) fn leave(self) -> Arc<Shared> {
-        let shared = Arc::clone(&self.shared);
-        drop(self);
-        shared.completed.sound();
-        shared
+    /// The bell, which is to be kept until its poll, which completes now, has been heard.
+    pub(super) fn leave(&self) -> Bell {
+        self.link.completed.sound();
+        self.link.completed.clone()
+    }
+
+    /// Ends the lane. False when its files are still open after `patience`: their file system hangs, and they are closed when it does not
+    /// any more. Not for the reactor's thread.
+    pub fn end(self, patience: Duration) -> bool {
+        self.close();
+        matches!(self.ended.recv_timeout(patience), Err(RecvTimeoutError::Disconnected))
+    }
+
+    fn close(&self) {
+        self.link.closed.store(true, Ordering::Release);
+        self.link.submitted.ring();
     }
 
     /// Before the front end's thread sleeps: false when completions are there.
     pub(super) fn may_sleep(&self) -> bool {
-        self.shared.completed.may_sleep(|| self.completions.is_empty())
+        self.link.completed.may_sleep(|| self.completions.is_empty())
     }
 
     /// Appends what has completed. Never waits; a system call only to hand over what found the ring full.
     pub(super) fn take(&mut self, out: &mut Vec<Completion>) {
-        self.shared.completed.is_awake();
+        self.link.completed.is_awake();
         self.hand_over();
         while let Ok(completion) = self.completions.pop() {
             self.in_flight -= 1;
@@ -132,7 +183,7 @@ impl Lane {
             some = true;
         }
         if some {
-            self.shared.submitted.ring();
+            self.link.submitted.ring();
         }
     }
 }
@@ -173,9 +224,16 @@ impl Reactor for Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.shared.closed.store(true, Ordering::Release);
-        self.shared.submitted.ring();
+        self.close();
     }
+}
+
+/// Closes what the thread still has. By the kernel's own end of the thread it would be closed as well, but after whoever waits was told.
+fn end_of_thread(is_apart: bool, end: SyncSender<Never>) {
+    if is_apart {
+        leave_table(&[]);
+    }
+    drop(end);
 }
 
 /// The other end.
@@ -183,7 +241,7 @@ struct Thread {
     reactor: Box<dyn Reactor>,
     submitted: Consumer<Submission>,
     completed: Producer<Completion>,
-    shared: Arc<Shared>,
+    link: Link,
     /// Completions on their way back.
     done: Vec<Completion>,
 }
@@ -200,9 +258,9 @@ impl Thread {
             let wait = if self.done.is_empty() && self.may_sleep() { Wait::AtMost(IDLE_SLEEP) } else { Wait::No };
             if self.reactor.turn(wait, &mut self.done).is_err() {
                 // As with the reactor's own ring: the process ends and its successor takes over.
-                std::process::abort();
+                die();
             }
-            self.shared.submitted.is_awake();
+            self.link.submitted.is_awake();
             self.hear();
             self.give_back();
         }
@@ -210,27 +268,27 @@ impl Thread {
 
     fn is_over(&self) -> bool {
         // The bell's own poll is always in flight.
-        self.shared.closed.load(Ordering::Acquire)
+        self.link.closed.load(Ordering::Acquire)
             && self.submitted.is_empty()
             && self.done.is_empty()
             && self.reactor.in_flight() <= 1
     }
 
     fn may_sleep(&self) -> bool {
-        let nothing_there = || self.submitted.is_empty() && !self.shared.closed.load(Ordering::Relaxed);
-        self.shared.submitted.may_sleep(nothing_there)
+        let nothing_there = || self.submitted.is_empty() && !self.link.closed.load(Ordering::Relaxed);
+        self.link.submitted.may_sleep(nothing_there)
     }
 
     fn listen(&mut self) {
         // SAFETY: no memory is involved; the descriptor lives as long as this thread.
-        unsafe { self.reactor.submit(Op::PollIn { fd: self.shared.submitted.fd() }, BELL) };
+        unsafe { self.reactor.submit(Op::PollIn { fd: self.link.submitted.fd() }, BELL) };
     }
 
     /// Takes the bell's completion out of the others.
     fn hear(&mut self) {
         if let Some(place) = self.done.iter().position(|completion| completion.token == BELL) {
             self.done.remove(place);
-            self.shared.submitted.silence();
+            self.link.submitted.silence();
             self.listen();
         }
     }
@@ -242,7 +300,7 @@ impl Thread {
             self.completed.push(completion).ok();
         }
         if given > 0 {
-            self.shared.completed.ring();
+            self.link.completed.ring();
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The main reactor and its lanes: one turn for all of them, on one thread.
 
 use std::io;
-use std::sync::Arc;
 
-use super::lane::{BELL, Lane, Shared};
+use super::bell::Bell;
+use super::lane::{BELL, Lane};
 use super::{Completion, Op, Reactor, Token, Wait};
 use crate::disk::FileSystemId;
 
-/// Lanes at a time, those that hang and outlive their move included. Of one file system there is one, so that this many file systems
-/// would have to hang under one VM.
+/// Lanes at a time, those that hang and outlive their move included. A move has one for each file system, so that this many moves would
+/// have to hang under one VM.
 pub const LANES_MAX: usize = 64;
 
 /// Says which lane. The number of one that has ended may be given again.
@@ -19,7 +19,7 @@ enum Slot {
     Free,
     Open(Lane),
     /// Ended; the poll of its bell is still to complete.
-    Leaving(#[expect(dead_code, reason = "keeps the polled descriptor open")] Arc<Shared>),
+    Leaving(#[expect(dead_code, reason = "keeps the polled descriptor open")] Bell),
 }
 
 impl Slot {
@@ -60,23 +60,13 @@ impl Reactors {
         }
     }
 
-    pub fn lane_of(&self, file_system: FileSystemId) -> Option<LaneId> {
-        let is_it = |slot: &Slot| slot.lane().is_some_and(|lane| lane.file_system() == file_system);
-        self.lanes.iter().position(is_it).map(|number| LaneId(number as u32))
-    }
-
-    /// A second lane of one file system ends at once: what is submitted there goes through the first, whoever made it.
-    ///
     /// # Errors
-    /// Gives the lane back when there are [`LANES_MAX`].
-    pub fn add(&mut self, lane: Lane) -> Result<LaneId, Lane> {
-        if let Some(have) = self.lane_of(lane.file_system()) {
-            return Ok(have);
-        }
+    /// The lane ends, and its file system is told, when there are [`LANES_MAX`].
+    pub fn add(&mut self, lane: Lane) -> Result<LaneId, FileSystemId> {
         let is_free = |slot: &Slot| matches!(slot, Slot::Free);
         let number = self.lanes.iter().position(is_free).unwrap_or(self.lanes.len());
         if number == LANES_MAX {
-            return Err(lane);
+            return Err(lane.file_system());
         }
         if number == self.lanes.len() {
             self.lanes.push(Slot::Free);
@@ -86,16 +76,19 @@ impl Reactors {
         Ok(LaneId(number as u32))
     }
 
-    /// Ends the lanes for which `is_used` says no and on which nothing is under way any more.
-    pub fn end_lanes(&mut self, is_used: impl Fn(LaneId) -> bool) {
+    /// Takes out the lanes for which `is_used` says no and on which nothing is under way any more. They end when they are dropped.
+    pub fn take_unused(&mut self, is_used: impl Fn(LaneId) -> bool) -> Vec<Lane> {
+        let mut unused = Vec::new();
         for (number, slot) in self.lanes.iter_mut().enumerate() {
             let is_over = |lane: &Lane| lane.in_flight() == 0 && !is_used(LaneId(number as u32));
             if slot.lane().is_some_and(is_over)
                 && let Slot::Open(lane) = std::mem::replace(slot, Slot::Free)
             {
                 *slot = Slot::Leaving(lane.leave());
+                unused.push(lane);
             }
         }
+        unused
     }
 
     /// Lanes at work.
@@ -161,7 +154,8 @@ impl Reactors {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsRawFd, RawFd};
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -172,6 +166,10 @@ mod tests {
 
     fn opener() -> OpenReactor {
         Arc::new(|| open_reactor(64))
+    }
+
+    fn open(file_system: FileSystemId, files: &[RawFd]) -> Lane {
+        Lane::open(file_system, &opener(), files).unwrap()
     }
 
     fn reactors() -> Reactors {
@@ -188,7 +186,7 @@ mod tests {
         let mut bytes = [7u8; 16];
         let iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
         let mut reactors = reactors();
-        let lane = reactors.add(Lane::open(HERE, &opener()).unwrap()).ok();
+        let lane = reactors.add(open(HERE, &[file.as_raw_fd()])).ok();
         // More than fit into the rings, in bursts, so that either end sleeps and is woken now and then.
         let all: u32 = 20_000;
         let mut seen = vec![false; all as usize];
@@ -217,7 +215,7 @@ mod tests {
         let mut bytes = [7u8; 16];
         let iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
         let mut reactors = reactors();
-        let lane = reactors.add(Lane::open(HERE, &opener()).unwrap()).ok();
+        let lane = reactors.add(open(HERE, &[file.as_raw_fd()])).ok();
         let (mut out, since) = (Vec::new(), Instant::now());
         for slot in 0..100 {
             // SAFETY: as above.
@@ -235,12 +233,12 @@ mod tests {
         let mut reactors = reactors();
         let mut out = Vec::new();
         for _ in 0..3 * LANES_MAX {
-            let lane = reactors.add(Lane::open(HERE, &opener()).unwrap()).ok().unwrap();
-            assert_eq!(reactors.add(Lane::open(HERE, &opener()).unwrap()).ok(), Some(lane), "one for each file system");
-            reactors.end_lanes(|_| true);
+            reactors.add(open(HERE, &[])).ok().unwrap();
+            assert!(reactors.take_unused(|_| true).is_empty());
             assert_eq!(reactors.lane_count(), 1);
-            reactors.end_lanes(|_| false);
-            assert_eq!((reactors.lane_count(), reactors.lane_of(HERE)), (0, None));
+            let mut unused = reactors.take_unused(|_| false);
+            assert_eq!((reactors.lane_count(), unused.len()), (0, 1));
+            assert!(unused.remove(0).end(PATIENCE));
             let since = Instant::now();
             while reactors.main().in_flight() > 0 && since.elapsed() < PATIENCE {
                 reactors.turn(Wait::AtMost(PATIENCE), &mut out).unwrap();
@@ -253,9 +251,9 @@ mod tests {
     fn there_is_a_limit_to_the_lanes_of_file_systems_that_hang() {
         let mut reactors = reactors();
         for number in 0..LANES_MAX as u64 {
-            assert!(reactors.add(Lane::open(FileSystemId(number), &opener()).unwrap()).is_ok());
+            assert!(reactors.add(open(FileSystemId(number), &[])).is_ok());
         }
-        let one_more = reactors.add(Lane::open(FileSystemId(999), &opener()).unwrap());
-        assert_eq!(one_more.err().map(|lane| lane.file_system()), Some(FileSystemId(999)));
+        let one_more = reactors.add(open(FileSystemId(999), &[]));
+        assert_eq!(one_more.err(), Some(FileSystemId(999)));
     }
 }

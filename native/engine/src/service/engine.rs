@@ -1,6 +1,6 @@
 //! The control side of the service: starts its thread and runs closures on it. Cloneable, usable from any thread.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -107,9 +107,9 @@ impl Engine {
         wait.recv().map_err(|_| ServiceGone)
     }
 
-    /// A lane for [`Service::begin_move`]. Blocking: starts a thread and waits for its reactor.
-    pub fn open_lane(&self, file_system: FileSystemId) -> Result<Lane, DiskError> {
-        Lane::open(file_system, &self.open).map_err(|e| DiskError {
+    /// A lane for [`Service::begin_move`], for operations on `files`. Blocking: starts a thread and waits for its reactor.
+    pub fn open_lane(&self, file_system: FileSystemId, files: &[RawFd]) -> Result<Lane, DiskError> {
+        Lane::open(file_system, &self.open, files).map_err(|e| DiskError {
             kind: ErrorKind::Io,
             message: format!("cannot start a thread for the operations on file system {file_system}"),
             path: None,

@@ -13,7 +13,7 @@ use std::io;
 use super::owner::Owner;
 use crate::disk::{ByteRange, Errno};
 use crate::image::{Finished, Image, ImageOp};
-use crate::reactor::{Completion, LaneId, Reactor, Reactors, Wait};
+use crate::reactor::{Completion, Lane, LaneId, Reactor, Reactors, Wait};
 
 struct Slot {
     image: Image,
@@ -76,11 +76,11 @@ impl Images {
         self.reactors.lane_count()
     }
 
-    /// Ends the lanes that no image has and `is_reserved` does not want.
-    pub(super) fn end_lanes(&mut self, is_reserved: impl Fn(LaneId) -> bool) {
+    /// Takes out the lanes that no image has and `is_reserved` does not want.
+    pub(super) fn take_unused_lanes(&mut self, is_reserved: impl Fn(LaneId) -> bool) -> Vec<Lane> {
         let slots = &self.slots;
         let is_used = |lane| slots.iter().flatten().any(|slot| slot.lane == Some(lane)) || is_reserved(lane);
-        self.reactors.end_lanes(is_used);
+        self.reactors.take_unused(is_used)
     }
 
     /// Starts `op` on that image; false when it is not there (any more). What finishes at once is in `finished`.

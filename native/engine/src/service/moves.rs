@@ -1,6 +1,8 @@
 //! What the control side asks of the reactor thread about a move: install it, ask for its figures, take it out again.
 
+use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::clock::now_us;
 use super::disk::{Disk, GuestRequest, Tracking};
@@ -70,7 +72,7 @@ impl Service {
 
     /// Puts a move in place. From here on the guest's writes go through `machine`; writes in flight are adopted first.
     /// `targets` are (disk, image opened and locked), in the order of the machine's disks; `lanes` have one for each
-    /// file system of [`Service::file_systems`].
+    /// file system of either side, where those are two, with the files that are on it.
     /// An error leaves the disks as they were.
     pub fn begin_move(
         &mut self,
@@ -94,7 +96,7 @@ impl Service {
                 return Err(DiskError::new(ErrorKind::InvalidState, message));
             }
         }
-        self.add_lanes(lanes)?;
+        let lanes = self.add_lanes(lanes)?;
         for (member, (id, _)) in targets.iter().enumerate() {
             self.adopt_writes(&mut machine, member as u32, *id)?;
         }
@@ -106,7 +108,7 @@ impl Service {
                 image.keep_content_name();
             }
             let Some(Some(disk)) = self.disks.get_mut(id.0 as usize) else { continue };
-            let [source_lane, target_lane] = lanes_of(&mut self.images, disk.image, &image);
+            let [source_lane, target_lane] = lanes_of(&self.images, &lanes, disk.image, &image);
             let target = self.images.add(image, target_lane);
             disk.moving = Some((driver_id, member as u32));
             let rest = disk.latency.mark();
@@ -131,13 +133,11 @@ impl Service {
         target.content_name().is_some() && source.and_then(Image::content_name) == target.content_name()
     }
 
-    /// The file systems that need a lane for a move of that disk to `target`: of either side if they are two.
-    pub fn file_systems(&self, id: DiskId, target: FileSystemId) -> Vec<FileSystemId> {
-        let image = self.disks.get(id.0 as usize).and_then(Option::as_ref).and_then(|disk| self.images.get(disk.image));
-        match image.map(|image| image.file().file_system()) {
-            Some(source) if source != target => vec![source, target],
-            _ => Vec::new(),
-        }
+    /// The file that a disk is served from: its file system and its descriptor, which stays open while the disk is served from it.
+    pub fn file_of(&self, id: DiskId) -> Option<(FileSystemId, RawFd)> {
+        let disk = self.disks.get(id.0 as usize)?.as_ref()?;
+        let file = self.images.get(disk.image)?.file();
+        Some((file.file_system(), file.fd()))
     }
 
     /// Tells the machine of every write of the disk that is under way.
@@ -222,7 +222,7 @@ impl Service {
     }
 
     /// Takes the images of the losing side out once nothing is in flight on them, and the driver with them; `None` until then: call again.
-    /// The caller drops them, which closes their files and may wait for a file system that hangs, and gives back up to a gigabyte of memory. `clean`: first they are made consistent
+    /// The caller closes them, which may wait for a file system that hangs, and gives back up to a gigabyte of memory. `clean`: first they are made consistent
     /// without replay (a source that is kept); otherwise they come as they are.
     pub fn retire_move(&mut self, driver_id: u32, clean: bool) -> Option<Remains> {
         let Some(driver) = self.drivers.get(driver_id) else { return Some(Remains::default()) };
@@ -252,49 +252,70 @@ impl Service {
             }
         }
         let images = losing.into_iter().filter_map(|number| self.images.take(number)).collect();
-        self.end_unused_lanes();
-        Some(Remains { images, driver })
+        let lanes = self.take_unused_lanes();
+        Some(Remains { images, driver, lanes })
     }
 
-    fn add_lanes(&mut self, lanes: Vec<Lane>) -> Result<(), DiskError> {
+    fn add_lanes(&mut self, lanes: Vec<Lane>) -> Result<MoveLanes, DiskError> {
+        let mut added = Vec::with_capacity(lanes.len());
         for lane in lanes {
-            if let Err(lane) = self.images.reactors().add(lane) {
-                self.end_unused_lanes();
-                let message = format!(
-                    "{LANES_MAX} file systems hang that earlier moves used; one more ({}) is not begun with",
-                    lane.file_system()
-                );
-                return Err(DiskError::new(ErrorKind::InvalidState, message));
+            let file_system = lane.file_system();
+            match self.images.reactors().add(lane) {
+                Ok(number) => added.push((file_system, number)),
+                Err(file_system) => {
+                    drop(self.take_unused_lanes());
+                    let message = format!(
+                        "{LANES_MAX} file systems of earlier moves still hang; one more ({file_system}) is not begun with"
+                    );
+                    return Err(DiskError::new(ErrorKind::InvalidState, message));
+                }
             }
         }
-        Ok(())
+        Ok(added)
     }
 
     pub fn lane_count(&self) -> usize {
         self.images.lane_count()
     }
 
-    fn end_unused_lanes(&mut self) {
+    fn take_unused_lanes(&mut self) -> Vec<Lane> {
         let (images, drivers) = (&mut self.images, &self.drivers);
-        images
-            .end_lanes(|lane| drivers.iter().any(|driver| driver.members.iter().any(|m| m.source_lane == Some(lane))));
+        images.take_unused_lanes(|lane| {
+            drivers.iter().any(|driver| driver.members.iter().any(|m| m.source_lane == Some(lane)))
+        })
     }
 }
 
-/// What is left of a move that was retired: to be dropped by whoever may wait for it.
+/// The lanes of one move.
+type MoveLanes = Vec<(FileSystemId, LaneId)>;
+
+/// What is left of a move that was retired: to be closed by whoever may wait for it.
 #[derive(Default)]
 pub struct Remains {
     pub images: Vec<Image>,
-    #[allow(dead_code)] // to be dropped is all it is for
     driver: Option<Box<Driver>>,
+    lanes: Vec<Lane>,
+}
+
+impl Remains {
+    /// Closes the files, those of the lanes last: whoever closes a file last may wait for its file system, and lanes may. False when one is
+    /// still open after `patience`, which is closed when its file system answers.
+    pub fn close(self, patience: Duration) -> bool {
+        drop((self.images, self.driver));
+        let until = Instant::now() + patience;
+        let left = || until.saturating_duration_since(Instant::now());
+        let open = self.lanes.into_iter().filter_map(|lane| (!lane.end(left())).then_some(())).count();
+        open == 0
+    }
 }
 
 /// The lanes of a move's source, once it has lost, and of its target. On one file system neither has one: what hangs there holds up the
 /// guest's own disk anyway.
-fn lanes_of(images: &mut Images, source: u32, target: &Image) -> [Option<LaneId>; 2] {
+fn lanes_of(images: &Images, lanes: &MoveLanes, source: u32, target: &Image) -> [Option<LaneId>; 2] {
     let target = target.file().file_system();
+    let lane_of = |wanted| lanes.iter().find(|(file_system, _)| *file_system == wanted).map(|(_, lane)| *lane);
     match images.get(source).map(|image| image.file().file_system()) {
-        Some(source) if source != target => [source, target].map(|it| images.reactors().lane_of(it)),
+        Some(source) if source != target => [source, target].map(lane_of),
         _ => [None, None],
     }
 }

@@ -1,31 +1,51 @@
 //! What threads that look for data and for holes get of a moving disk's maps: a page at a time, so that no disk is too large.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::os::fd::RawFd;
+use std::os::unix::fs::MetadataExt;
 
 use super::turn::Service;
 use crate::disk::ByteRange;
+use crate::file::FileIdentity;
 use crate::image::{Image, Pieces};
 use crate::mirror::{Event, HOLE_BYTES_MAX};
 
-/// One side of a page. The descriptor is a duplicate: the look may outlive the move.
+/// One side of a page.
 pub struct SidePage {
-    /// An error when no descriptor is to be had: then everything may be data, for the move waits until every disk is known.
-    pub file: std::io::Result<File>,
-    pub path: PathBuf,
+    /// Of this process's own table, while the move lasts.
+    descriptor: RawFd,
+    identity: FileIdentity,
     pub pieces: Pieces,
 }
 
 impl SidePage {
     fn of(image: &Image, from: u64) -> Self {
         let file = image.file();
-        Self { file: file.file().try_clone(), path: file.path().to_owned(), pieces: image.pieces(from) }
+        Self { descriptor: file.fd(), identity: file.identity(), pieces: image.pieces(from) }
     }
 
+    /// Opens the file anew, for reading and without its locks: the look may outlive the move, and whoever is kept in the kernel by it keeps
+    /// no lock. Blocking.
+    pub fn look(&self) -> std::io::Result<Look<'_>> {
+        let file = File::open(format!("/proc/self/fd/{}", self.descriptor))?;
+        let found = file.metadata()?;
+        if (FileIdentity { device: found.dev(), inode: found.ino() }) != self.identity {
+            return Err(std::io::Error::other("the move is over, and the number is another file's"));
+        }
+        Ok(Look { file, pieces: &self.pieces })
+    }
+}
+
+/// A page with its file open.
+pub struct Look<'a> {
+    file: File,
+    pieces: &'a Pieces,
+}
+
+impl Look<'_> {
     /// The next range at or behind `from` that may hold data. Blocking.
     pub fn next_data(&self, from: u64) -> std::io::Result<Option<ByteRange>> {
-        let file = self.file.as_ref().map_err(|e| std::io::Error::from(e.kind()))?;
-        self.pieces.next_data(file, from)
+        self.pieces.next_data(&self.file, from)
     }
 }
 

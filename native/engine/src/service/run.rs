@@ -19,6 +19,7 @@ use super::turn::Service;
 use crate::exports::Export;
 use crate::mirror::Event;
 use crate::reactor::{Completion, Op, Token, Wait};
+use crate::vital_thread::die;
 
 /// With nothing to do the thread sleeps; it is woken by descriptors. The limit only bounds a lost wake-up.
 const IDLE_SLEEP: Duration = Duration::from_millis(500);
@@ -37,7 +38,7 @@ impl Service {
             if self.turn(spin).is_err() {
                 // The ring itself failed: nothing can be served any more. The process ends and its successor takes over;
                 // the guest waits meanwhile and sees no error.
-                std::process::abort();
+                die();
             }
             self.dispatch_completions();
             self.take_calls();

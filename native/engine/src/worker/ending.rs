@@ -9,6 +9,7 @@ use super::outcome::{describe, failed, not_written};
 use super::plan::PlannedDisk;
 use super::receipt;
 use super::status::OutcomeStatus;
+use super::targets::at_destination;
 use crate::disk::{DiskError, ErrorKind};
 use crate::file::delete_gradually;
 use crate::kill_point::kill_point;
@@ -91,7 +92,10 @@ impl Moving {
 
     fn remove_targets(&self) -> Result<(), DiskError> {
         // Asked while they are open, when nothing else can have their identity; and again when they are closed, which may take a while.
-        let ours: Vec<bool> = (0..self.plan.disks.len()).map(|place| self.is_target(place)).collect();
+        let ours: Vec<bool> = at_destination(
+            || Ok((0..self.plan.disks.len()).map(|place| self.is_target(place)).collect()),
+            self.journal_path(),
+        )?;
         self.retire(false)?;
         self.delete_targets(|place, _| ours[place] && self.is_target(place))
     }
@@ -106,10 +110,13 @@ impl Moving {
     }
 
     /// Durable when it returns; the space comes back behind it.
-    pub(super) fn delete_targets(&self, ours: impl Fn(usize, &PlannedDisk) -> bool) -> Result<(), DiskError> {
-        let disks = self.plan.disks.iter().enumerate();
-        let targets = disks.filter(|(place, disk)| ours(*place, disk)).map(|(_, disk)| disk.target.as_path());
-        let (space, deleted) = delete_gradually(targets);
+    pub(super) fn delete_targets(&self, ours: impl Fn(usize, &PlannedDisk) -> bool + Sync) -> Result<(), DiskError> {
+        let delete = || {
+            let disks = self.plan.disks.iter().enumerate();
+            let targets = disks.filter(|(place, disk)| ours(*place, disk)).map(|(_, disk)| disk.target.as_path());
+            Ok(delete_gradually(targets))
+        };
+        let (space, deleted) = at_destination(delete, self.journal_path())?;
         *lock(&self.space) = space;
         deleted
     }
@@ -118,9 +125,9 @@ impl Moving {
         let deadline = Instant::now() + RETIRE_PATIENCE;
         let driver = self.driver();
         loop {
-            // Closed here: the last close of a file may wait for its file system, and this thread may.
             if let Some(remains) = self.engine.call(move |s| s.retire_move(driver, clean))? {
-                drop(remains);
+                // One that is not closed by then is closed when its file system lets go; there is nothing else to do about it.
+                remains.close(RETIRE_PATIENCE);
                 return Ok(());
             }
             if Instant::now() >= deadline {

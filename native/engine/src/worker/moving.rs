@@ -26,7 +26,7 @@ use super::receipt::{self, DiskReceipt, ReceiptFile, iso_time};
 use super::scan::scan;
 use super::serve::OnNotice;
 use super::status::OutcomeStatus;
-use super::targets::{Made, make_targets};
+use super::targets::{Made, at_destination, make_targets};
 use crate::disk::{DiskError, ErrorKind};
 use crate::file::{FileIdentity, SpaceReturn, delete_gradually};
 use crate::image::Image;
@@ -133,7 +133,8 @@ impl Moving {
             // Left as it is for the next worker, which finds `started` and begins again.
             Err(error) if engine.is_ending() => Err(error),
             Err(mut error) => {
-                let (space, deleted) = delete_gradually(made.paths.iter().map(PathBuf::as_path));
+                let delete = || Ok(delete_gradually(made.paths.iter().map(PathBuf::as_path)));
+                let (space, deleted) = at_destination(delete, &place.journal)?;
                 if let Err(left) = deleted {
                     error
                         .message

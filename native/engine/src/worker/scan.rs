@@ -30,13 +30,14 @@ fn scan_all(engine: &Engine, driver: u32) -> Result<(), ServiceGone> {
 
 fn scan_page(page: &SidePage, batch: &mut Batch<'_>) -> Result<(), ServiceGone> {
     let range = page.pieces.range;
+    let look = page.look();
     let mut at = range.start;
     while at < range.end() {
-        let data = match page.next_data(at) {
-            Ok(Some(data)) => data,
-            Ok(None) => return Ok(()),
+        let data = match look.as_ref().map(|look| look.next_data(at)) {
+            Ok(Ok(Some(data))) => data,
+            Ok(Ok(None)) => return Ok(()),
             // What cannot be asked for its holes is copied whole.
-            Err(_) => ByteRange::new(at, range.end() - at),
+            Ok(Err(_)) | Err(_) => ByteRange::new(at, range.end() - at),
         };
         batch.add(data)?;
         at = data.end();

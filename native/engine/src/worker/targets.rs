@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::plan::{Plan, PlannedDisk};
 use crate::disk::{DiskError, ErrorKind};
-use crate::file::{LockWait, copy_attributes, delete_gradually};
-use crate::image::{CreateImage, Image, OpenImage, create_image, inspect_image, open_image};
+use crate::file::{LockWait, SpaceReturn, copy_attributes, delete_gradually};
+use crate::image::{CreateImage, Image, OpenImage, create_image, inspect_image, open_image_apart};
 use crate::service::DiskId;
+use crate::thread_apart::apart;
 
 /// Nobody has to do with a target that is new; who looks at it all the same (a back-up, a scanner) lets go soon.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -21,7 +22,7 @@ pub struct Made {
     pub warnings: Vec<String>,
 }
 
-/// Makes every target like its source, exclusively, and opens and locks it.
+/// Makes every target like its source, exclusively, and opens and locks it. As all of this file on threads apart: the destination may hang.
 pub fn make_targets(plan: &Plan, made: &mut Made) -> Result<Vec<(DiskId, Image)>, DiskError> {
     plan.disks
         .iter()
@@ -33,6 +34,18 @@ pub fn make_targets(plan: &Plan, made: &mut Made) -> Result<Vec<(DiskId, Image)>
 }
 
 pub fn make_target(disk: &PlannedDisk, made: &mut Made) -> Result<(), DiskError> {
+    at_destination(|| make_like_source(disk, made), &disk.target)
+}
+
+/// Calls to a file system that may hang. What `body` opens is closed, or stays with threads that it has started.
+pub fn at_destination<T: Send>(
+    body: impl FnOnce() -> Result<T, DiskError> + Send,
+    about: &Path,
+) -> Result<T, DiskError> {
+    apart("destination", &[], |_| body()).map_err(|e| DiskError::io("start a thread for", about, e))?
+}
+
+fn make_like_source(disk: &PlannedDisk, made: &mut Made) -> Result<(), DiskError> {
     let format = disk.format.into();
     let facts = inspect_image(&disk.source, format)?;
     let identity = facts.identity.map_err(|why| {
@@ -64,7 +77,7 @@ pub fn make_target(disk: &PlannedDisk, made: &mut Made) -> Result<(), DiskError>
 
 pub fn open_target(disk: &PlannedDisk, wait: LockWait<'_>) -> Result<(DiskId, Image), DiskError> {
     let request = OpenImage { path: &disk.target, format: disk.format.into(), writable: true, wait };
-    Ok((DiskId(disk.disk), open_image(&request)?))
+    Ok((DiskId(disk.disk), open_image_apart(&request)?))
 }
 
 /// For a move that died before its first copy: a target that is there was made by it if it is not older than the journal.
@@ -76,15 +89,19 @@ pub fn is_ours(disk: &PlannedDisk, journal: &Path) -> Result<bool, DiskError> {
 
 /// Makes anew what such a move had made; a file of somebody else is left alone and refused.
 pub fn remake_target(disk: &PlannedDisk, journal: &Path, made: &mut Made) -> Result<(), DiskError> {
-    if disk.target.symlink_metadata().is_ok() {
-        if !is_ours(disk, journal)? {
-            let message = format!("'{}' is there and was not made by this move", disk.target.display());
-            return Err(DiskError::new(ErrorKind::AlreadyExists, message).at(&disk.target));
-        }
-        let (space, deleted) = delete_gradually([disk.target.as_path()]);
-        deleted?;
-        // There was room for one of them.
-        space.wait();
-    }
+    // There was room for one of them.
+    at_destination(|| delete_former(disk, journal), &disk.target)?.wait();
     make_target(disk, made)
+}
+
+fn delete_former(disk: &PlannedDisk, journal: &Path) -> Result<SpaceReturn, DiskError> {
+    if disk.target.symlink_metadata().is_err() {
+        return Ok(SpaceReturn::default());
+    }
+    if !is_ours(disk, journal)? {
+        let message = format!("'{}' is there and was not made by this move", disk.target.display());
+        return Err(DiskError::new(ErrorKind::AlreadyExists, message).at(&disk.target));
+    }
+    let (space, deleted) = delete_gradually([disk.target.as_path()]);
+    deleted.map(|()| space)
 }
