@@ -2,7 +2,7 @@
  * The named points at which worker and host kill themselves, in the order in which a move passes them, and how often each is owed.
  *
  * ```text
- * host:opened ─ host:prepared ─ after:started ─ targets ─ host:started ─ host:targets ─ copy ─ mirror ─ verify ─ prepared ─ committed
+ * host:opened ─ host:prepared ─ after:started ─ targets ─ host:started ─ host:targets ─ copy ─ mirror ─ verify ─ prepared ─ committed (in it: before:witness)
  *   ─ host:committed ─ host:receipt ─ host:configuration ─ host:registry ─ released ─ host:released ─ host:source ─ host:oldConfiguration
  *   ─ before:end ─ after:end ─ host:journal ─ host:ledger
  * a stop:    before:cancelled ─ after:cancelled ─ host:stopped ─ host:undoing ─ host:cleaned ─ before:end ... ─ host:undone
@@ -38,7 +38,9 @@ export const points: readonly KillPoint[] = [
   ...around('mirror', 'mirror'),
   ...around('verify', 'verify'),
   ...around('prepared', 'switch'),
-  ...around('committed', 'switch'),
+  core('before:committed', 'switch'),
+  core('before:witness', 'switch'),
+  core('after:committed', 'switch'),
   further('host:committed', 'switch'),
   further('host:receipt', 'release'),
   core('host:configuration', 'release'),

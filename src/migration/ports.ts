@@ -32,7 +32,7 @@ export type MoveRegistry = Pick<
 export type MoveWorkers = Pick<Workers, 'forVm' | 'peek' | 'betweenAttempts' | 'release' | 'tool'>;
 export type MoveHypervisor = Pick<Hypervisor, 'runtime'>;
 export type MoveLocks = Pick<Locks, 'claimMove' | 'isMoving' | 'claimPaths' | 'exclusive' | 'pathHolder'>;
-export type MovePaths = Pick<InstancePaths, 'stateFolder' | 'movesFolder' | 'journal' | 'marks'>;
+export type MovePaths = Pick<InstancePaths, 'stateFolder' | 'movesFolder' | 'journal' | 'witness' | 'marks'>;
 
 /** A file or folder as `stat` sees it. Byte counts and identities are exact (bigint). */
 export interface FileFacts extends KnownFile {

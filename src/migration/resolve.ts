@@ -132,6 +132,8 @@ async function tell(known: Known, plan: MovePlan, ports: MigrationPorts): Promis
   for (const { source, target } of plan.disks) lines.push(await side('Source', source), await side('Destination', target));
   const journal = known.journalError ?? (known.journal === null ? 'there is none' : `its last record is ${known.journal.phase}`);
   lines.push(`Journal '${ports.paths.journal(plan.vmId)}': ${journal}`);
+  const witness = ports.paths.witness(plan.vmId);
+  lines.push(`Witness '${witness}': ${(await ports.files.facts(witness)) ? 'there; the move has switched' : 'there is none'}`);
   for (const { file, says } of known.ledgerFiles) lines.push(`Record of the host '${file}': ${says}`);
   if (known.ledgerFiles.length === 0) lines.push('Record of the host: there is none');
   lines.push(
@@ -168,7 +170,10 @@ async function decide(vm: VmRecord, known: Known, plan: MovePlan, use: Use, port
       ledger: async () => {
         for (const { file } of known.ledgerFiles) kept.push(...(await files.setAside(file)));
       },
-      journal: async () => void kept.push(...(await files.setAside(paths.journal(id)))),
+      // A witness alone is a journal that is missing: refused, so this order.
+      journal: async () => {
+        for (const file of [paths.journal(id), paths.witness(id)]) kept.push(...(await files.setAside(file)));
+      },
     };
     await workers.betweenAttempts(id, async () => {
       for (const step of decisionSteps(known.journal !== null, known.registry)) await steps[step]();

@@ -41,6 +41,8 @@ export interface InstancePaths {
   readonly logsFolder: string;
   readonly hostLog: string;
   journal(vmId: string): string;
+  /** Says that the move of the journal has switched (native/engine/src/mirror/witness.rs). */
+  witness(vmId: string): string;
   marks(vmId: string): string;
   firmwareVariables(vmId: string): string;
   vmRunFolder(vmId: string): string;
@@ -91,6 +93,7 @@ export function instancePaths(environment: { readonly [name: string]: string | u
     logsFolder: join(stateFolder, 'logs'),
     hostLog: join(stateFolder, 'logs', 'host.log'),
     journal: (vmId) => join(stateFolder, 'moves', `${vmId}.journal`),
+    witness: (vmId) => join(stateFolder, 'moves', `${vmId}.journal.committed`),
     marks: (vmId) => join(marksFolder, `${vmId}.marks`),
     firmwareVariables: (vmId) => join(stateFolder, 'firmware', `${vmId}.vars.fd`),
     vmRunFolder,

@@ -5,13 +5,14 @@
  * move ─ COMMITTED ─ host and worker are killed ─ a record is spoiled ─ host ─ Get-VM, -WhatIf ─ Resolve-VMStorageMove -Force ─ every byte
  * ```
  */
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { invoke } from '../../src/client/invoke.js';
 import type { WireValue } from '../../src/protocol/messages.js';
 import { BuiltInVm } from '../support/built-in-vm.js';
 import { Instance } from '../support/instance.js';
+import { memoryFolder } from '../support/memory-folder.js';
 import { filesBelow, reasonOf } from '../support/machine.js';
 import { until } from '../support/until.js';
 
@@ -25,6 +26,8 @@ function flipByteOf(file: string): void {
   writeFileSync(file, content);
 }
 
+const older = (file: string): string => `${file}.older`;
+
 describe.each([
   {
     record: 'the ledger has another byte',
@@ -32,6 +35,14 @@ describe.each([
     names: (_: string, ledger: string) => ledger,
   },
   { record: 'the journal is gone', spoil: (journal: string) => rmSync(journal), names: (journal: string) => journal },
+  {
+    record: 'journal and ledger are copies from before the switch, and the machine was restarted',
+    spoil: (journal: string, ledger: string, marks: string) => {
+      rmSync(marks);
+      for (const file of [journal, ledger]) copyFileSync(older(file), file);
+    },
+    names: (journal: string) => `${journal}.committed`,
+  },
 ])('a virtual machine of whose move $record', ({ spoil, names }) => {
   let instance: Instance;
   let vm: BuiltInVm;
@@ -72,15 +83,19 @@ describe.each([
     targets = sources.map((path) => join(at('b'), 'Virtual Hard Disks', basename(path)));
     await vm.start();
     writeFileSync(join(instance.folder, 'kill'), 'host:committed');
-    const lost = await reasonOf(vm.move(at('b')));
+    const end = reasonOf(vm.move(at('b')));
+    const journal = instance.paths.journal(vm.id);
+    await until('the move has its records', () => existsSync(journal) || undefined);
+    const ledger = join(instance.paths.movesFolder, ledgers()[0]!);
+    for (const file of [journal, ledger]) copyFileSync(file, older(file));
+    const lost = await end;
     if (!lost.startsWith('HostConnectionLost: ')) throw new Error(`The host was not killed in the move: ${lost}`);
     // Its worker went on by itself: what is written from here on is only at the destination.
     await vm.goesOn();
     vm.probe.kill();
-    const ledger = join(instance.paths.movesFolder, ledgers()[0]!);
-    const journal = instance.paths.journal(vm.id);
     spoilt = names(journal, ledger);
-    spoil(journal, ledger);
+    spoil(journal, ledger, join(memoryFolder(instance.environment)!, `${vm.id}.marks`));
+    for (const file of [journal, ledger]) rmSync(older(file));
     await instance.startHost();
   });
   afterAll(() => instance?.[Symbol.asyncDispose]());

@@ -311,6 +311,7 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
       movesFolder: path.join(world.state, 'moves'),
       journal: (id) => world.journal(id),
       marks: (id) => `${world.journal(id)}.marks`,
+      witness: (id) => `${world.journal(id)}.committed`,
     },
     settings: {
       get current() {

@@ -17,7 +17,8 @@ use super::journal_layout::*;
 use super::journal_writer::JournalWriter;
 use super::marks::{Marks, MarksFound};
 use super::revocation::Revocation;
-use super::vocabulary::JournalPhase;
+use super::vocabulary::{JournalPhase, Side};
+use super::witness::Witness;
 use crate::disk::{DiskError, ErrorKind};
 
 /// Where the record of a move is: what has to survive a power cut, and what only a kill.
@@ -86,6 +87,10 @@ impl Journal {
             let message = format!("there is a journal '{}' already", path.display());
             return Err(DiskError::new(ErrorKind::AlreadyExists, message).at(path));
         }
+        let witness = Witness::of(path)?;
+        if witness.stands() {
+            return Err(missing_beside(path, &witness));
+        }
         let facts = Facts {
             sequence: 1,
             phase: JournalPhase::Started,
@@ -115,8 +120,14 @@ impl Journal {
             drop((std::fs::remove_file(&draft), Marks::remove(&place.marks)));
         })?;
         marks.recorded(facts.sequence);
-        let writer =
-            JournalWriter { file, path: path.to_owned(), facts: facts.clone(), slot: 0, marks: Some(marks.clone()) };
+        let writer = JournalWriter {
+            file,
+            path: path.to_owned(),
+            facts: facts.clone(),
+            slot: 0,
+            marks: Some(marks.clone()),
+            witness,
+        };
         Ok((Journal { path: path.to_owned(), facts, plan: plan.to_vec(), marks: Some(marks) }, writer))
     }
 
@@ -159,14 +170,30 @@ impl Journal {
             );
             return Err(DiskError::new(ErrorKind::Corrupt, message).at(path));
         }
-        let mut writer =
-            JournalWriter { file, path: path.to_owned(), facts: facts.clone(), slot: slot ^ 1, marks: marks.clone() };
+        let witness = Witness::of(path)?;
+        if witness.stands() && facts.phase.authority() == Side::Source {
+            let message = format!(
+                "the journal '{}' is an older copy: '{}' shows that its move has switched to the destination",
+                path.display(),
+                witness.path().display()
+            );
+            return Err(DiskError::new(ErrorKind::Corrupt, message).at(path));
+        }
+        let mut writer = JournalWriter {
+            file,
+            path: path.to_owned(),
+            facts: facts.clone(),
+            slot: slot ^ 1,
+            marks: marks.clone(),
+            witness,
+        };
         if !in_both {
             writer.write_both().map_err(|(_, error)| error)?;
             if let Some(marks) = &marks {
                 marks.recorded(facts.sequence);
             }
         }
+        writer.complete_witness()?;
         Ok((Journal { path: path.to_owned(), facts, plan, marks }, writer))
     }
 
@@ -203,8 +230,12 @@ impl Journal {
         self.marks.as_ref().and_then(Marks::revocation)
     }
 
-    /// What stands at the place of the marks of a journal that is not there.
+    /// What the marks of a journal that is not there say of it. `Corrupt`: a witness stands, so its move has switched.
     pub fn missing(place: &JournalPlace, boot_id: [u8; 16]) -> Result<MarksFound, DiskError> {
+        let witness = Witness::of(&place.journal)?;
+        if witness.stands() {
+            return Err(missing_beside(&place.journal, &witness));
+        }
         Marks::find(&place.marks, boot_id)
     }
 
@@ -212,6 +243,10 @@ impl Journal {
     pub fn remove(place: impl Into<JournalPlace>) -> Result<(), DiskError> {
         let place = place.into();
         Marks::begin_ending(&place.marks)?;
+        let mut witness = Witness::of(&place.journal)?;
+        if witness.stands() {
+            witness.clear()?;
+        }
         match std::fs::remove_file(&place.journal) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(DiskError::io("remove the journal", &place.journal, error));
@@ -227,6 +262,15 @@ fn draft_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     name.into()
+}
+
+fn missing_beside(path: &Path, witness: &Witness) -> DiskError {
+    let message = format!(
+        "the journal '{}' is missing: '{}' shows that a move has switched to its destination",
+        path.display(),
+        witness.path().display()
+    );
+    DiskError::new(ErrorKind::Corrupt, message).at(path)
 }
 
 fn corrupt(path: &Path, rule: &str) -> DiskError {

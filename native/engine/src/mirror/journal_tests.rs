@@ -98,6 +98,9 @@ fn a_record_torn_in_either_slot_leaves_itself_or_the_one_before_and_then_stands_
             for torn in torn(&old, &new) {
                 // The marks of a record that was never reported.
                 std::fs::remove_file(JournalPlace::from(&path).marks).ok();
+                if other == &old && before.authority() == Side::Source {
+                    std::fs::remove_file(witness_of(&path)).ok();
+                }
                 put(&path, written * 4096, &torn);
                 put(&path, at * 4096, other);
                 let (journal, _) = Journal::open(&path).expect("always one valid slot");
@@ -318,4 +321,89 @@ fn a_record_that_cannot_be_written_says_so_and_keeps_the_last_good_one() {
     let (journal, mut writer) = Journal::open(&path).expect("open");
     assert_eq!(journal.phase(), JournalPhase::Prepared);
     assert_eq!(writer.record(JournalPhase::Committed).0, RecordResult::Durable);
+}
+
+fn witness_of(path: &Path) -> PathBuf {
+    Witness::of(path).expect("looked for").path().to_owned()
+}
+
+/// A journal with these records, its file as it was after each, and the last.
+fn recorded(folder: &Path, phases: &[JournalPhase]) -> (PathBuf, Vec<Vec<u8>>) {
+    let path = made(folder);
+    let mut copies = vec![std::fs::read(&path).expect("read")];
+    let (_, mut writer) = Journal::open(&path).expect("open");
+    for phase in phases {
+        assert_eq!(writer.record(*phase).0, RecordResult::Durable);
+        copies.push(std::fs::read(&path).expect("read"));
+    }
+    (path, copies)
+}
+
+const TO_COMMITTED: [JournalPhase; 5] =
+    [JournalPhase::Copy, JournalPhase::Mirror, JournalPhase::Verify, JournalPhase::Prepared, JournalPhase::Committed];
+
+#[test]
+fn after_a_reboot_no_older_copy_from_before_the_switch_is_believed_behind_it() {
+    for later in [&[][..], &[JournalPhase::Released], &[JournalPhase::Released, JournalPhase::Deleted]] {
+        let folder = folder();
+        let (path, copies) = recorded(folder.path(), &[&TO_COMMITTED[..], later].concat());
+        let (before, since) = copies.split_at(TO_COMMITTED.len());
+        for older in before {
+            // The machine has gone down: nothing in memory knows better.
+            std::fs::remove_file(JournalPlace::from(&path).marks).ok();
+            std::fs::write(&path, older).expect("restored");
+            let (kind, message) = kind(Journal::open(&path));
+            assert_eq!(kind, ErrorKind::Corrupt, "{message}");
+            assert!(message.contains("older copy") && message.contains(".committed'"), "{message}");
+            assert_eq!(&std::fs::read(&path).expect("read"), older, "and nothing is written into it");
+        }
+        for older in since {
+            std::fs::write(&path, older).expect("restored");
+            assert_eq!(Journal::open(&path).expect("the same side").0.phase().authority(), Side::Target);
+        }
+    }
+}
+
+#[test]
+fn a_journal_whose_witness_stands_is_missing_also_after_a_reboot_and_no_other_takes_its_place() {
+    let folder = folder();
+    let (path, _) = recorded(folder.path(), &TO_COMMITTED);
+    std::fs::remove_file(JournalPlace::from(&path).marks).ok();
+    std::fs::remove_file(&path).expect("lost");
+    let missing = Journal::missing(&JournalPlace::from(&path), [8; 16]).expect_err("it is missing");
+    assert_eq!(missing.kind, ErrorKind::Corrupt, "{missing}");
+    assert_eq!(kind(Journal::create(&path, PLAN, &SIZES, BOOT)).0, ErrorKind::Corrupt);
+}
+
+#[test]
+fn a_switch_that_was_taken_back_leaves_no_witness() {
+    for back in [JournalPhase::Mirror, JournalPhase::Cancelled] {
+        let folder = folder();
+        let (path, copies) = recorded(folder.path(), &[&TO_COMMITTED[..], &[back]].concat());
+        assert!(!witness_of(&path).exists());
+        assert_eq!(Journal::open(&path).expect("open").0.phase(), back);
+        // Killed between the witness and the slots: COMMITTED stands alone, and is completed by who opens it.
+        std::fs::write(&path, &copies[TO_COMMITTED.len()]).expect("the moment before");
+        std::fs::remove_file(JournalPlace::from(&path).marks).ok();
+        assert_eq!(Journal::open(&path).expect("open").0.phase(), JournalPhase::Committed);
+        assert!(witness_of(&path).exists(), "before anybody acts upon it");
+    }
+}
+
+#[test]
+fn committed_is_not_reported_without_its_witness_and_the_end_leaves_none() {
+    let folder = folder();
+    let (path, _) = recorded(folder.path(), &TO_COMMITTED[..4]);
+    let (_journal, mut writer) = Journal::open(&path).expect("open");
+    // Where the witness has to be nothing can be made: a folder of its journal that has gone.
+    let place =
+        std::mem::replace(&mut writer.witness, Witness::of(&folder.path().join("gone/move.journal")).expect("absent"));
+    let (result, error) = writer.record(JournalPhase::Committed);
+    assert_eq!(result, RecordResult::Unknown);
+    assert!(error.is_some_and(|error| error.to_string().contains("move.journal.committed")));
+    writer.witness = place;
+    assert_eq!(writer.record(JournalPhase::Committed).0, RecordResult::Durable);
+    assert!(witness_of(&path).exists());
+    Journal::remove(&path).expect("removed");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("list").count(), 0);
 }

@@ -1,4 +1,4 @@
-//! Writes the journal's records, each into both slots. Lives on the driver's helper thread.
+//! Writes the journal's records, each into both slots, and keeps its witness in step with them. Lives on the driver's helper thread.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -8,8 +8,10 @@ use zerocopy::IntoBytes;
 
 use super::journal_layout::{Facts, SLOT_BYTES};
 use super::marks::Marks;
-use super::vocabulary::{JournalPhase, RecordResult};
+use super::vocabulary::{JournalPhase, RecordResult, Side};
+use super::witness::Witness;
 use crate::disk::DiskError;
+use crate::kill_point::kill_point;
 
 /// Blocks in `record`; move it to a thread that may.
 #[derive(Debug)]
@@ -21,6 +23,7 @@ pub struct JournalWriter {
     /// Where the next record goes first: never onto the newest one known to be good.
     pub(super) slot: u64,
     pub(super) marks: Option<Marks>,
+    pub(super) witness: Witness,
 }
 
 impl JournalWriter {
@@ -30,18 +33,36 @@ impl JournalWriter {
         self.facts.sequence += 1;
         self.facts.phase = phase;
         let first = self.slot;
+        if phase.authority() == Side::Source
+            && self.witness.stands()
+            && let Err(error) = self.witness.clear()
+        {
+            return (RecordResult::Failed, Some(error));
+        }
         match self.write_both() {
             Ok(()) => {
                 if let Some(marks) = &self.marks {
                     marks.recorded(self.facts.sequence);
                 }
-                (RecordResult::Durable, None)
+                match self.complete_witness() {
+                    Ok(()) => (RecordResult::Durable, None),
+                    Err(error) => (RecordResult::Unknown, Some(error)),
+                }
             }
             // In the page cache, or on the disk, of one slot at least.
             Err((_, error)) if self.slot != first => (RecordResult::Unknown, Some(error)),
             Err((true, error)) if !self.is_seen(first * SLOT_BYTES) => (RecordResult::Failed, Some(error)),
             Err((_, error)) => (RecordResult::Unknown, Some(error)),
         }
+    }
+
+    /// From COMMITTED on a witness stands, before anybody acts upon it.
+    pub(super) fn complete_witness(&mut self) -> Result<(), DiskError> {
+        if self.facts.phase.authority() == Side::Source || self.witness.stands() {
+            return Ok(());
+        }
+        kill_point("before:witness");
+        self.witness.set()
     }
 
     /// The record as it stands, slot after slot; never both at once, so that one is whole at every moment. The error says whether it

@@ -32,6 +32,7 @@ mod stage;
 mod switch;
 mod verifier;
 mod vocabulary;
+mod witness;
 mod writes;
 
 pub use chunk_map::{ChunkMap, word_count};
