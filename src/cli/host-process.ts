@@ -99,7 +99,7 @@ async function openLog(folder: string, logFile: string, address: string): Promis
   try {
     // The host would refuse it as well, but a folder would be left behind.
     if (!isAbsolute(folder)) throw new Error('the path is not absolute');
-    await makeOwnFolder(folder);
+    await makeOwnFolder(folder, null);
     return openSync(logFile, constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW, 0o600);
   } catch (cause) {
     if (cause instanceof VmStorageError) throw cause;

@@ -169,6 +169,9 @@ async function main(argv: readonly string[]): Promise<number> {
   let parser = yargs([...words])
     .scriptName('vmstorage')
     .usage('$0 <cmdlet> [parameters]\n\nMoves the storage of running virtual machines, with the cmdlets of Hyper-V.')
+    .epilogue(
+      "Root may ask the host of the system for everything, and so may members of the group 'vmstorage'; those of 'vmstorage-readers' may look (docs/security.md).",
+    )
     .parserConfiguration({
       'short-option-groups': false,
       'camel-case-expansion': false,

@@ -1,6 +1,7 @@
 /** One framed connection to the host: messages out, messages in, one at a time and with the socket's own backpressure. */
 import { connect, type Socket } from 'node:net';
 import { VmStorageError } from '../model/errors.js';
+import { GROUP_VARIABLES, readerSocketBeside } from '../model/roles.js';
 import type { NativePeer } from '../native/binding.js';
 import { FrameDecoder, sendFrame } from '../protocol/frames.js';
 import { PROTOCOL_VERSION, type ClientMessage, type HostMessage, type WireError } from '../protocol/messages.js';
@@ -18,11 +19,14 @@ export function connectionLost(cause?: unknown): VmStorageError {
   );
 }
 
+const GROUPS = `'vmstorage' for administrators, 'vmstorage-readers' for those who look, unless ${GROUP_VARIABLES.administrator} and ${GROUP_VARIABLES.reader} of the host name others`;
+
 function notReachable(address: string, cause: NodeJS.ErrnoException): VmStorageError {
   if (cause.code === 'EACCES' || cause.code === 'EPERM') {
     return new VmStorageError(
       'AccessDenied',
-      `You do not have the required permission to use the VM storage host at '${address}'. Run as the user it belongs to.`,
+      `You do not have the required permission to use the VM storage host at '${address}'. Root and the user it belongs to have it, and ` +
+        `members of its groups: ${GROUPS}. Who is added to one of them has it from the next login on.`,
       { target: address, cause },
     );
   }
@@ -33,6 +37,15 @@ function notReachable(address: string, cause: NodeJS.ErrnoException): VmStorageE
       'or set VMSTORAGE_HOME to its folder or VMSTORAGE_HOST to its socket.',
     { target: address, cause },
   );
+}
+
+/** Who may not use the socket of the administrators may have one of his own beside it. */
+async function connectedAsReader(address: string, refused: unknown): Promise<Socket> {
+  const beside = refused instanceof VmStorageError && refused.code === 'AccessDenied' ? readerSocketBeside(address) : null;
+  if (beside === null) throw refused;
+  return connected(beside).catch(() => {
+    throw refused;
+  });
 }
 
 function connected(address: string): Promise<Socket> {
@@ -68,7 +81,7 @@ export class ClientConnection {
 
   /** Rejects with HostNotReachable or AccessDenied; the second also when it is a stranger who listens there. */
   static async open(address: string): Promise<ClientConnection> {
-    const socket = await connected(address);
+    const socket = await connected(address).catch((error: unknown) => connectedAsReader(address, error));
     // Errors show where the socket is read or written; without a listener they would end the process.
     socket.on('error', () => {});
     try {

@@ -25,6 +25,7 @@ import { openSettings } from '../registry/settings.js';
 import { AutomaticStart } from './automatic-start.js';
 import { Changes } from './changes.js';
 import { completions } from './completion.js';
+import { doorsOf, openFolder } from './doors.js';
 import { holderOf } from './id-holder.js';
 import { lockInstance } from './instance-lock.js';
 import { pathsWithMemory } from './instance-token.js';
@@ -36,6 +37,7 @@ import { watchHost } from './methods/watch-host.js';
 import { peerOf } from './peer.js';
 import { Places } from './places.js';
 import { findRunning, removeDeadToolSockets, resumeMoves } from './recovery.js';
+import { readRoles } from './roles.js';
 import { serve } from './server.js';
 import type { HostServices, Migration } from './services.js';
 import type { WorkerProgram } from './worker-process.js';
@@ -151,7 +153,9 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
     if (isNews) changes.note('machine', vmId);
   });
   const places = new Places(() => clock.monotonicMs());
-  const server = await serve(paths.hostSocket, {
+  const roles = await readRoles(environment, log);
+  await openFolder(paths.hostSocket, roles, log);
+  const server = await serve(doorsOf(paths.hostSocket, roles), {
     methods: gated(
       {
         ...hostMethods(services, migration),
@@ -162,6 +166,7 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
       registry,
     ),
     peerOf,
+    roles,
     complete: completions(registry),
     version: HOST_VERSION,
     definitions: definitionsHash(),
@@ -203,7 +208,8 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
  */
 async function makeFolders(paths: InstancePaths): Promise<readonly string[]> {
   for (const folder of new Set([paths.stateFolder, paths.runFolder, dirname(paths.hostSocket)])) {
-    await makeOwnFolder(folder).catch((cause: unknown) => {
+    // The folder of the socket may be open to a group (doors.ts), also while no host is there.
+    await makeOwnFolder(folder, folder === dirname(paths.hostSocket) ? null : 0o700).catch((cause: unknown) => {
       throw notMade(folder, cause);
     });
   }

@@ -2,7 +2,7 @@
  * One connection of a client, which is one invocation of a cmdlet (or one completion).
  *
  * ```text
- *  new ──hello──▶ greeted ──begin──▶ begun ──process... (one at a time, in order)──▶ end ──▶ closed by the client
+ *  new ──hello──▶ greeted, if it has a role ──begin──▶ begun ──process... (one at a time, in order)──▶ end ──▶ closed by the client
  *                    └──complete──▶ items ──▶ closed by the client
  *  anything else, anywhere: a ProtocolError is told and the connection closed. `stop` and `reply` are taken at any time after begin.
  * ```
@@ -11,13 +11,17 @@
  */
 import type { Socket } from 'node:net';
 import { VmStorageError } from '../model/errors.js';
+import type { Role } from '../model/roles.js';
+import { socketPeer } from '../native/socket-peer.js';
 import type { Clock } from '../os/clock.js';
 import type { Log } from '../os/log.js';
 import { FrameDecoder, sendFrame } from '../protocol/frames.js';
 import { PROTOCOL_VERSION, type ClientMessage, type HostMessage, type Question } from '../protocol/messages.js';
 import { toWireError } from '../protocol/wire-error.js';
 import { toClientMessage } from './messages-check.js';
+import { accessOf } from './methods/access.js';
 import type { Peer } from './peer.js';
+import type { Roles } from './roles.js';
 import type { CmdletContext, CmdletMethods } from './services.js';
 
 /** From a client to us: 10 000 machines piped by object in one record are 1 MB. */
@@ -34,6 +38,7 @@ export interface ConnectionOptions {
   readonly methods: CmdletMethods;
   /** Who is at the other end, for the audit. */
   readonly peerOf: (socket: Socket) => Promise<Peer | null>;
+  readonly roles: Roles;
   readonly complete: (kind: string, word: string) => Promise<{ text: string; tip: string }[]>;
   readonly version: string;
   /** Hash of the cmdlet definitions: a client made from others warns. */
@@ -59,6 +64,7 @@ export class Connection {
   #greeted = false;
   #invocation: Invocation | null = null;
   #peer: Promise<Peer | null> | null = null;
+  #role: Role | null = null;
   /** What the client says of itself. */
   #client = '';
   #pid: number | null = null;
@@ -145,6 +151,11 @@ export class Connection {
     this.#greeted = true;
     this.#client = String(message.client ?? '').slice(0, 40);
     this.#pid = Number.isInteger(message.pid) ? message.pid : null;
+    this.#role = this.#roleNow();
+    if (this.#role === null) {
+      void this.#refuseStranger();
+      return true;
+    }
     void this.#send({ k: 'hello', v: PROTOCOL_VERSION, host: this.options.version, defs: this.options.definitions, pid: process.pid });
     if (message.v === PROTOCOL_VERSION) return true;
     this.#terminate(
@@ -154,6 +165,23 @@ export class Connection {
       ),
     );
     return true;
+  }
+
+  /** Null also where the kernel does not say who it is. */
+  #roleNow(): Role | null {
+    try {
+      const peer = socketPeer(this.socket);
+      return peer && this.options.roles.of(peer);
+    } catch (error) {
+      this.options.log.error({ reason: String(error) }, 'it cannot be said who asks');
+      return null;
+    }
+  }
+
+  async #refuseStranger(): Promise<void> {
+    const peer = await this.#asker();
+    this.options.log.warn({ audit: true, ...peer, client: this.#client }, 'a connection was refused: no role');
+    this.#terminate(this.options.roles.refusal('the VM storage host', 'reader', peer));
   }
 
   #enqueue(message: ClientMessage): boolean {
@@ -184,6 +212,10 @@ export class Connection {
       );
     if (!this.#stop.signal.aborted) {
       try {
+        if (accessOf(invocation.cmdlet) === 'acts') {
+          await this.#refuseReader(invocation.cmdlet, invocation.cmdlet);
+          await this.#audit(invocation.cmdlet, `${invocation.cmdlet} ${JSON.stringify(message.bound)}`);
+        }
         await handler(this.#context(invocation, message));
         if (this.#hostEnds) return; // done, or given up: from here they look the same
       } catch (error) {
@@ -226,17 +258,38 @@ export class Connection {
       progress: (record) => (prefs.progress ? this.#send({ k: 'progress', ...record }) : Promise.resolve()),
       shouldProcess: async (text, caption = 'Confirm') => {
         const yes = await this.#ask('shouldProcess', text, caption);
-        if (yes) await this.#audit(cmdlet, text);
+        if (!yes) return false;
+        await this.#refuseReader(cmdlet, text);
+        await this.#audit(cmdlet, text);
+        return true;
+      },
+      shouldContinue: async (text, caption = 'Confirm') => {
+        const yes = await this.#ask('shouldContinue', text, caption);
+        if (yes) await this.#refuseReader(cmdlet, text);
         return yes;
       },
-      shouldContinue: (text, caption = 'Confirm') => this.#ask('shouldContinue', text, caption),
     };
+  }
+
+  /** Throws (AccessDenied) when whoever asks may only look. */
+  async #refuseReader(cmdlet: string, what: string): Promise<void> {
+    if (this.#role === 'administrator') return;
+    const peer = await this.#asker();
+    this.options.log.warn(
+      { audit: true, cmdlet, what: what.slice(0, AUDIT_TEXT_MAX), ...peer, client: this.#client },
+      'a change was refused: its asker may only look',
+    );
+    throw this.options.roles.refusal(cmdlet, 'administrator', peer);
+  }
+
+  #asker(): Promise<Peer | null> {
+    this.#peer ??= this.options.peerOf(this.socket);
+    return this.#peer;
   }
 
   /** One line for each object that a cmdlet is about to change, before it does: who, and what. */
   async #audit(cmdlet: string, what: string): Promise<void> {
-    this.#peer ??= this.options.peerOf(this.socket);
-    const peer = (await this.#peer) ?? { uid: null, user: null, pid: this.#pid, program: null };
+    const peer = (await this.#asker()) ?? { uid: null, user: null, pid: this.#pid, program: null };
     this.options.log.info(
       { audit: true, cmdlet, what: what.slice(0, AUDIT_TEXT_MAX), ...peer, client: this.#client },
       'a change was asked for',

@@ -7,7 +7,7 @@ import { VmStorageError } from '../model/errors.js';
 import { visibleLine } from '../model/visible.js';
 import { complain, outliveReaders, print } from '../os/terminal.js';
 import { native } from '../native/binding.js';
-import { startHost } from './compose.js';
+import { startHost, type RunningHost } from './compose.js';
 
 /** Handlers that hang must not keep a service from being restarted. */
 const CLOSE_LIMIT_MS = 10_000;
@@ -16,20 +16,14 @@ async function main(): Promise<void> {
   keepDescriptors();
   const { values } = parseArgs({ options: { log: { type: 'string' } } });
   outliveReaders();
-  const level = process.env['VMSTORAGE_LOG_LEVEL'];
-  const host = await startHost({
-    environment: process.env,
-    ...(values.log === undefined ? {} : { logFile: values.log }),
-    ...(level ? { logLevel: level } : {}),
-  });
-  process.on('uncaughtException', (error) => {
-    // State in memory may be wrong now; the next host reads it all anew, and nothing on the data path depends on this process.
-    host.services.log.error({ error: error.stack }, 'the host failed and ends');
-    process.exit(70);
-  });
+  let host: RunningHost | null = null;
+  let asked = false;
   let ending = false;
+  // One that comes while the host still starts is heard as soon as it has: what it has made it takes away again.
   const end = (): void => {
-    if (ending) return;
+    if (asked && !host) process.exit(1); // asked twice
+    asked = true;
+    if (ending || !host) return;
     ending = true;
     setTimeout(() => process.exit(1), CLOSE_LIMIT_MS).unref();
     host.close().then(
@@ -43,7 +37,20 @@ async function main(): Promise<void> {
   process.on('SIGTERM', end);
   process.on('SIGINT', end);
   process.on('SIGHUP', () => {}); // a closed terminal is no reason to stop
-  print(`vmstorage host ${process.pid} listens on ${visibleLine(host.paths.hostSocket)}`);
+  const level = process.env['VMSTORAGE_LOG_LEVEL'];
+  const started = await startHost({
+    environment: process.env,
+    ...(values.log === undefined ? {} : { logFile: values.log }),
+    ...(level ? { logLevel: level } : {}),
+  });
+  host = started;
+  process.on('uncaughtException', (error) => {
+    // State in memory may be wrong now; the next host reads it all anew, and nothing on the data path depends on this process.
+    started.services.log.error({ error: error.stack }, 'the host failed and ends');
+    process.exit(70);
+  });
+  print(`vmstorage host ${process.pid} listens on ${visibleLine(started.paths.hostSocket)}`);
+  if (asked) end();
 }
 
 /** Workers and guests outlive us: what a shell or a service manager has left open in us is not for them. */

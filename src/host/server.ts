@@ -1,9 +1,12 @@
-/** Listens on host.sock. A stale socket is removed only after a connection to it was refused, under the instance lock. */
-import { chmod, rm } from 'node:fs/promises';
-import { connect, createServer, type Socket } from 'node:net';
+/** Listens on the host's sockets (doors.ts). A stale socket is removed only after a connection to it was refused, under the instance lock. */
+import { chmod, chown, rm } from 'node:fs/promises';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { VmStorageError } from '../model/errors.js';
-import { hasCode } from '../os/errno.js';
+import { hasCode, reasonOf } from '../os/errno.js';
+import type { Log } from '../os/log.js';
+import { ownUid } from '../os/own-folder.js';
 import { Connection, type ConnectionOptions } from './connection.js';
+import type { Door } from './doors.js';
 import { listen } from './instance-lock.js';
 
 /** Each is one running cmdlet; 50 parallel PowerShell runspaces are the most that was ever seen. */
@@ -17,10 +20,9 @@ export interface HostServer {
   close(): Promise<void>;
 }
 
-export async function serve(socketPath: string, options: ConnectionOptions): Promise<HostServer> {
-  await removeStale(socketPath);
+export async function serve(doors: readonly Door[], options: ConnectionOptions): Promise<HostServer> {
   const connections = new Map<Socket, Connection>();
-  const server = createServer((socket) => {
+  const accept = (socket: Socket): void => {
     if (connections.size >= CONNECTIONS_MAX) {
       options.log.warn({ connections: connections.size }, 'a connection was refused: too many');
       socket.destroy();
@@ -28,13 +30,13 @@ export async function serve(socketPath: string, options: ConnectionOptions): Pro
     }
     connections.set(socket, new Connection(socket, options));
     socket.on('close', () => connections.delete(socket));
-  });
-  await listen(server, socketPath);
-  await chmod(socketPath, 0o600);
-  server.on('error', (error) => options.log.error({ reason: error.message }, 'accepting a connection failed')); // EMFILE: the next may succeed
+  };
+  const servers: Server[] = [];
+  for (const door of doors) servers.push(await openDoor(door, accept, options.log));
   return {
     async close() {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve())); // removes the socket file too
+      // Removes the sockets' files too.
+      const closed = Promise.all(servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve()))));
       for (const connection of connections.values()) connection.end();
       const late = setTimeout(() => {
         for (const socket of connections.keys()) socket.destroy();
@@ -43,6 +45,23 @@ export async function serve(socketPath: string, options: ConnectionOptions): Pro
       clearTimeout(late);
     },
   };
+}
+
+async function openDoor({ path, group }: Door, accept: (socket: Socket) => void, log: Log): Promise<Server> {
+  await removeStale(path);
+  const server = createServer(accept);
+  await listen(server, path);
+  await chmod(path, 0o600);
+  if (group !== null) {
+    try {
+      await chown(path, ownUid(), group.gid);
+      await chmod(path, 0o660);
+    } catch (cause) {
+      log.error({ path, group, reason: reasonOf(cause) }, 'a socket could not be opened to its group');
+    }
+  }
+  server.on('error', (error) => log.error({ reason: error.message }, 'accepting a connection failed')); // EMFILE: the next may succeed
+  return server;
 }
 
 async function removeStale(path: string): Promise<void> {

@@ -28,3 +28,8 @@ export function groupOf(role: Role, environment: Environment): string | null {
 export const isGroupNamed = (role: Role, environment: Environment): boolean => Boolean(environment[GROUP_VARIABLES[role]]);
 
 export const administratorsGroup = (environment: Environment): string | null => groupOf('administrator', environment);
+
+/** Where readers connect, beside the socket of the administrators (src/host/doors.ts); null for a socket of another name. */
+export function readerSocketBeside(hostSocket: string): string | null {
+  return hostSocket.endsWith('/host.sock') ? hostSocket.replace(/host\.sock$/, 'host-read.sock') : null;
+}

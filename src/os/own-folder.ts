@@ -22,10 +22,11 @@ const OTHERS_WRITE = 0o022;
 export const ownUid = (): number => process.geteuid!();
 
 /**
- * Makes the folder and its parents, or takes the one that is there, with exactly `mode`. Throws (AccessDenied, InvalidParameter) when it is
+ * Makes the folder and its parents, or takes the one that is there, with exactly `mode`, or with the mode it has but for the right to write,
+ * which is never others'. Throws (AccessDenied, InvalidParameter) when it is
  * somebody else's, is a link, or could be replaced by somebody else; rejects with the error of the system when it cannot be made.
  */
-export async function makeOwnFolder(folder: string, mode = 0o700): Promise<void> {
+export async function makeOwnFolder(folder: string, mode: number | null = 0o700): Promise<void> {
   await refuseUnsafeWay(dirname(resolve(folder)), folder);
   await systemFiles.makeFolders(folder);
   const opened = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW).catch((cause: unknown) => {
@@ -42,7 +43,8 @@ export async function makeOwnFolder(folder: string, mode = 0o700): Promise<void>
   try {
     const found = await opened.stat();
     if (found.uid !== ownUid()) throw notOurs(folder, folder, `belongs to user ${found.uid}`);
-    if ((found.mode & 0o7777) !== mode) await opened.chmod(mode);
+    const wanted = mode ?? found.mode & 0o7777 & ~OTHERS_WRITE;
+    if ((found.mode & 0o7777) !== wanted) await opened.chmod(wanted);
   } finally {
     await opened.close();
   }

@@ -1,6 +1,7 @@
 /** Whom the host and its clients take for one of their own: what an ordinary user puts in their way is neither believed, waited for nor ended. */
 import { execFile, spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
 import { createHash } from 'node:crypto';
@@ -102,7 +103,9 @@ describe.skipIf(lacksOrdinaryUser())('a process of another user', () => {
     await instance.startHost();
     expect(await instance.run('Get-VM', {})).toEqual([]);
     expect(memoryFolder(instance.environment)).not.toBe(before);
-    await mallory.sh('rmdir "$1"', before ?? '');
+    takes.kill('SIGKILL');
+    await once(takes, 'close');
+    if (before !== null) rmSync(before, { recursive: true, force: true });
   });
 });
 

@@ -53,7 +53,9 @@ internal static class HostAddress
         if (e is UnauthorizedAccessException or SocketException { SocketErrorCode: SocketError.AccessDenied })
         {
             return new HostFailure("AccessDenied", ErrorCategory.PermissionDenied,
-                $"You do not have the required permission to use the VM storage host at '{address}'. Run as the user it belongs to.", address, e);
+                $"You do not have the required permission to use the VM storage host at '{address}'. Root and the user it belongs to have it, and members of its groups: " +
+                "'vmstorage' for administrators, 'vmstorage-readers' for those who look, unless VMSTORAGE_ADMINISTRATORS and VMSTORAGE_READERS of the host name others. " +
+                "Who is added to one of them has it from the next login on.", address, e);
         }
         string why = e switch
         {

@@ -24,7 +24,21 @@ internal sealed class HostConnection : IDisposable
 
     public bool IsClosed => Volatile.Read(ref _closed) != 0;
 
+    /// <summary>Who may not use the socket of the administrators may have one of his own beside it (src/host/doors.ts).</summary>
     public static HostConnection Open(string path)
+    {
+        try { return OpenAt(path); }
+        catch (SocketException e) when (e.SocketErrorCode == SocketError.AccessDenied && ReaderSocket(path) is { } beside)
+        {
+            try { return OpenAt(beside); }
+            catch (SocketException) { throw e; }
+        }
+    }
+
+    private static string? ReaderSocket(string path) =>
+        path.EndsWith("/host.sock", StringComparison.Ordinal) ? path[..^"host.sock".Length] + "host-read.sock" : null;
+
+    private static HostConnection OpenAt(string path)
     {
         var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         try
@@ -38,6 +52,15 @@ internal sealed class HostConnection : IDisposable
 
     /// <summary>The same, giving up after the budget, which also bounds every later read.</summary>
     public static HostConnection? TryOpen(string path, int budgetMs)
+    {
+        try { return TryOpenAt(path, budgetMs); }
+        catch (AggregateException e) when (e.InnerException is SocketException { SocketErrorCode: SocketError.AccessDenied } && ReaderSocket(path) is { } beside)
+        {
+            return TryOpenAt(beside, budgetMs);
+        }
+    }
+
+    private static HostConnection? TryOpenAt(string path, int budgetMs)
     {
         var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         try

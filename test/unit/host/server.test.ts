@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { lockInstance } from '../../../src/host/instance-lock.js';
 import { peerOf } from '../../../src/host/peer.js';
+import { noRoles } from '../../../src/host/roles.js';
 import { serve, type HostServer } from '../../../src/host/server.js';
 import type { CmdletContext } from '../../../src/host/services.js';
 import { VmStorageError } from '../../../src/model/errors.js';
@@ -78,9 +79,10 @@ beforeEach(async () => {
   path = join(folder, 'host.sock');
   handler = async (context) => context.output({ $t: 'VirtualMachine', Name: String(context.bound['Name'] ?? '') });
   const complete = async (_: string, word: string) => [{ text: `${word}01`, tip: '' }];
-  server = await serve(path, {
+  server = await serve([{ path, group: null }], {
     methods: { 'Get-VM': (context) => handler(context) },
     peerOf,
+    roles: noRoles,
     complete,
     version: '1',
     definitions: 'sha256:x',
@@ -292,9 +294,10 @@ describe("the host's socket", () => {
 
   it('is taken over when stale, never from a live process', async () => {
     await expect(
-      serve(path, {
+      serve([{ path, group: null }], {
         methods: {},
         peerOf: async () => null,
+        roles: noRoles,
         complete: async () => [],
         version: '1',
         definitions: '',
@@ -310,9 +313,10 @@ describe("the host's socket", () => {
     await rename(stale, `${stale}.kept`);
     await new Promise((resolve) => dying.close(resolve));
     await rename(`${stale}.kept`, stale);
-    const second = await serve(stale, {
+    const second = await serve([{ path: stale, group: null }], {
       methods: {},
       peerOf: async () => null,
+      roles: noRoles,
       complete: async () => [],
       version: '1',
       definitions: '',

@@ -5,6 +5,7 @@ import { ClientConnection } from '../../../src/client/connection.js';
 import { Changes } from '../../../src/host/changes.js';
 import { watchHost } from '../../../src/host/methods/watch-host.js';
 import { Places, type PlaceSystem } from '../../../src/host/places.js';
+import { noRoles } from '../../../src/host/roles.js';
 import { serve, type HostServer } from '../../../src/host/server.js';
 import type { Migration } from '../../../src/host/services.js';
 import { silentLog } from '../../../src/os/log.js';
@@ -32,7 +33,7 @@ async function startHost(): Promise<void> {
     shownIds: () => [...moves.keys()],
   };
   const watch = watchHost(stage.services, migration, changes, new Places(() => 0, noPlaces))[WATCH]!;
-  server = await serve(socket, {
+  server = await serve([{ path: socket, group: null }], {
     methods: {
       [WATCH]: async (context) => {
         handlers.under++;
@@ -40,6 +41,7 @@ async function startHost(): Promise<void> {
       },
     },
     peerOf: async () => null,
+    roles: noRoles,
     complete: async () => [],
     version: '1',
     definitions: '',
