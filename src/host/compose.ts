@@ -15,6 +15,7 @@ import { errorCodeOf, isRefusedWrite, reasonOf } from '../os/errno.js';
 import { systemFiles } from '../os/files.js';
 import { createLog, type OpenLog } from '../os/log.js';
 import { makeOwnFolder } from '../os/own-folder.js';
+import { outsideLook } from '../os/outside-look.js';
 import { instancePaths, type InstancePaths } from '../os/paths.js';
 import { currentSystem, systemProcesses } from '../os/processes.js';
 import { whyNoOtherUser } from '../os/privileges.js';
@@ -26,6 +27,7 @@ import { AutomaticStart } from './automatic-start.js';
 import { Changes } from './changes.js';
 import { completions } from './completion.js';
 import { doorsOf, openFolder } from './doors.js';
+import { fileTrouble } from './file-trouble.js';
 import { holderOf } from './id-holder.js';
 import { lockInstance } from './instance-lock.js';
 import { pathsWithMemory } from './instance-token.js';
@@ -93,7 +95,8 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
   const { environment } = options;
   const { log } = openLog;
   const [clock, processes, files] = [systemClock, systemProcesses, systemFiles];
-  const registry = await openRegistry(paths, files, log);
+  const look = outsideLook();
+  const registry = await openRegistry(paths, files, log, look);
   const settings = await openSettings(paths, files, log);
   const running = await openRunning(paths, files, log, currentSystem());
   const locks = new HostLocks();
@@ -131,6 +134,7 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
     paths,
     log,
     clock,
+    fileTrouble: fileTrouble(look, { locks }),
     trouble: () => openLog.trouble(),
   };
   const migration = (options.migration ?? createMigration)(services);

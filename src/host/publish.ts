@@ -11,7 +11,13 @@ import type { ImageFacts } from '../protocol/worker.js';
 import { computerName } from './computer.js';
 import type { DiskError, HostServices, HostSettings, Migration, VmRecord, VmRuntime, WorkerHealth } from './services.js';
 
-export function publishMachine(vm: VmRecord, services: HostServices, migration: Migration): VirtualMachineObject {
+/** `files`: what was found wrong with the machine's files, where somebody has looked. */
+export function publishMachine(
+  vm: VmRecord,
+  services: HostServices,
+  migration: Migration,
+  files: readonly string[] = [],
+): VirtualMachineObject {
   const { configuration } = vm;
   const runtime = services.hypervisor.runtime(configuration.id);
   const on = runtime.state !== 'Off';
@@ -20,7 +26,7 @@ export function publishMachine(vm: VmRecord, services: HostServices, migration: 
     services.workers.health(configuration.id),
     migration.status(configuration.id),
     services.clock.now(),
-    !on && services.running.current?.waiting.includes(configuration.id) === true,
+    { waitsToStart: !on && services.running.current?.waiting.includes(configuration.id) === true, files },
   );
   const memory = String(configuration.memoryStartupBytes);
   const upMs = runtime.startedAt === null ? 0 : Math.max(0, services.clock.now().getTime() - Date.parse(runtime.startedAt));
@@ -125,7 +131,7 @@ export function machineStatuses(
   worker: WorkerHealth,
   move: MoveStatus | null,
   now: Date,
-  waitsToStart = false,
+  { waitsToStart = false, files = [] }: { readonly waitsToStart?: boolean; readonly files?: readonly string[] } = {},
 ): readonly [MachineStatus, ...MachineStatus[]] {
   const all: MachineStatus[] = [];
   if (worker.trouble !== null) {
@@ -135,6 +141,7 @@ export function machineStatuses(
   if (runtime.trouble !== null) all.push({ text: sentence(runtime.trouble), operational: 'CommunicationFailed' });
   if (move !== null && move.outcome === null)
     all.push({ text: moveText(move), operational: phaseOne.has(move.phase) ? 'StorageMigrationPhaseOne' : 'StorageMigrationPhaseTwo' });
+  all.push(...files.map((text) => ({ text: sentence(text), operational: 'SupportingEntityInError' as const })));
   if (waitsToStart) all.push({ text: 'Waiting to start', operational: 'WaitingToStart' });
   if (runtime.state === 'RunningCritical') all.push({ text: 'The guest stopped at a storage error.', operational: 'CriticalIoError' });
   const refused = runtime.state === 'Off' ? [] : worker.diskErrors.filter(({ at }) => now.getTime() - Date.parse(at) < ERROR_SHOWN_MS);

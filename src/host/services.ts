@@ -123,6 +123,8 @@ export interface HostServices {
   readonly paths: InstancePaths;
   readonly log: Log;
   readonly clock: Clock;
+  /** What is wrong with the files of machines, by VM id; nothing of those that are as they should be. Bounded, whatever hangs. */
+  readonly fileTrouble: (machines: readonly VmRecord[]) => Promise<ReadonlyMap<string, readonly string[]>>;
   /** What keeps the host from writing to its state folder, naming the path, or null. */
   readonly trouble: () => string | null;
 }

@@ -35,7 +35,7 @@ export function isCommitted(phase: JournalPhase): boolean {
 /** Resolves when COMMITTED is durable; throws why the move cannot get there. */
 export async function follow(scene: Scene): Promise<void> {
   const worker = await scene.needWorker();
-  const wake = new Wake(worker, scene);
+  const wake = new Wake(worker, scene, () => look());
   const targets = new Watch(
     () => lostTarget(scene),
     () => wake.ring(),
@@ -47,6 +47,12 @@ export async function follow(scene: Scene): Promise<void> {
   let askToStop = true;
   let known = false;
   let told = 0;
+  // While they are made anew after a death of the worker, one may be away for a moment.
+  const look = (): void => {
+    if (!known) return;
+    targets.look();
+    room.look();
+  };
   try {
     for (;;) {
       const status = await scene.ask('status', {});
@@ -60,15 +66,15 @@ export async function follow(scene: Scene): Promise<void> {
         known = await rememberTargets(scene);
         killPoint('host:targets');
       }
-      if (askToStop && (targets.found ?? room.found) !== null) {
+      // As it is before the stop: with that the worker deletes the targets, and a look that is under way finds them gone.
+      const [lost, short] = [targets.found, room.found];
+      if (askToStop && (lost ?? short) !== null) {
         askToStop = false;
-        if ((await scene.ask('stopMove', {})).stopped) throw targets.found === null ? room.found! : await whyLost(targets.found, scene);
+        if ((await scene.ask('stopMove', {})).stopped) throw lost === null ? short! : await whyLost(lost, scene);
         scene.control.pointOfNoReturn();
         continue;
       }
-      // While they are made anew after a death of the worker, one may be away for a moment.
-      if (known) targets.look();
-      if (known) room.look();
+      look();
       if (askToStop && scene.control.stop.aborted) {
         askToStop = false;
         const answer = await scene.ask('stopMove', {});
@@ -186,6 +192,8 @@ class Wake {
   constructor(
     worker: WorkerClient,
     private readonly scene: Scene,
+    /** Called at each sign of the move's going on, a few times a second. */
+    private readonly onFigures: () => void,
   ) {
     this.#unsubscribe = worker.subscribe((event) => this.#hear(event));
   }
@@ -227,6 +235,7 @@ class Wake {
     }
     if (event.event !== 'move' || event.status.moveId !== this.scene.plan.moveId) return;
     this.scene.tracker.fromWorker(event.status);
+    this.onFigures();
     if (event.status.outcome || event.status.phase !== this.#phase) this.ring();
     this.#phase = event.status.phase;
   }

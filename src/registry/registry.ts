@@ -6,11 +6,12 @@
  */
 import { stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { VmStorageError } from '../model/errors.js';
+import { VmStorageError, type ErrorCode } from '../model/errors.js';
 import type { VmConfiguration } from '../model/vm.js';
 import { errorCodeOf, hasCode, reasonOf } from '../os/errno.js';
 import type { Files } from '../os/files.js';
 import type { Log } from '../os/log.js';
+import type { Look } from '../os/outside-look.js';
 import { runName, type InstancePaths } from '../os/paths.js';
 import { brokenRule, parseRegistry, parseVmConfiguration } from './schema.js';
 
@@ -26,6 +27,8 @@ export interface VmFault {
   readonly vmId: string;
   readonly configurationFile: string;
   readonly reason: string;
+  /** ObjectNotFound: it is not there; ImageCorrupt: it breaks a rule; else what the system refused. */
+  readonly code: ErrorCode;
 }
 
 /** Who holds a disk file or device, found by identity (device and inode), not by spelling. */
@@ -38,7 +41,7 @@ export interface DiskOwner {
 export interface Registry {
   list(): readonly VmRecord[];
   faults(): readonly VmFault[];
-  /** Reads the files of the faulty again: a file system that was not mounted yet may be there now. */
+  /** Reads the files of the faulty again: a file system that was not mounted yet may be there now. One that hangs is waited for a little. */
   recheck(): Promise<void>;
   byId(vmId: string): VmRecord | undefined;
   /** Told of every VM that is added, changed or removed, afterwards. */
@@ -70,14 +73,18 @@ export interface Registry {
 
 export const configurationFileUnder = (path: string, vmId: string): string => join(path, 'Virtual Machines', `${vmId}.vmcx`);
 
-/** Reads everything. Rejects when registry.json itself cannot be used: without it nothing may be written. */
-export async function openRegistry(paths: InstancePaths, files: Files, log: Log): Promise<Registry> {
-  const registry = new FileRegistry(paths, files, log);
+/**
+ * Reads everything. Rejects when registry.json itself cannot be used: without it nothing may be written. `look`: whether configurations are
+ * there, asked before they are read.
+ */
+export async function openRegistry(paths: InstancePaths, files: Files, log: Log, look: Look): Promise<Registry> {
+  const registry = new FileRegistry(paths, files, log, look);
   await registry.load();
   return registry;
 }
 
-type Entry = { readonly file: string; readonly configuration: VmConfiguration } | { readonly file: string; readonly reason: string };
+type Fault = { readonly file: string; readonly reason: string; readonly code: ErrorCode };
+type Entry = { readonly file: string; readonly configuration: VmConfiguration } | Fault;
 
 class FileRegistry implements Registry {
   readonly #entries = new Map<string, Entry>();
@@ -88,6 +95,7 @@ class FileRegistry implements Registry {
     private readonly paths: InstancePaths,
     private readonly files: Files,
     private readonly log: Log,
+    private readonly look: Look,
   ) {}
 
   async load(): Promise<void> {
@@ -100,10 +108,10 @@ class FileRegistry implements Registry {
         `The registry '${this.paths.registryFile}' cannot be used: ${parsed.rule}. It was not changed. Restore it, or move it away to start without machines.`,
       );
     }
-    for (const [vmId, file] of Object.entries(parsed.value.machines)) {
-      const entry = await this.#read(vmId, file);
+    const machines = Object.entries(parsed.value.machines).map(([vmId, file]) => ({ vmId, file }));
+    for (const [vmId, entry] of await this.#readReachable(machines)) {
       this.#entries.set(vmId, entry);
-      if ('reason' in entry) this.log.error({ vmId, file, reason: entry.reason }, 'a configuration cannot be used');
+      if ('reason' in entry) this.log.error({ vmId, file: entry.file, reason: entry.reason }, 'a configuration cannot be used');
     }
   }
 
@@ -113,19 +121,31 @@ class FileRegistry implements Registry {
 
   faults(): readonly VmFault[] {
     return [...this.#entries].flatMap(([vmId, entry]) =>
-      'reason' in entry ? [{ vmId, configurationFile: entry.file, reason: entry.reason }] : [],
+      'reason' in entry ? [{ vmId, configurationFile: entry.file, reason: entry.reason, code: entry.code }] : [],
     );
   }
 
-  recheck(): Promise<void> {
-    if (this.faults().length === 0) return Promise.resolve();
-    return this.#queue(async () => {
-      for (const fault of this.faults()) {
-        const entry = await this.#read(fault.vmId, fault.configurationFile);
-        this.#entries.set(fault.vmId, entry);
-        if (!('reason' in entry)) this.#tell(fault.vmId);
-      }
-    });
+  /** Not in the queue: whoever asks what there is does not wait for whoever writes, whose file system may hang. */
+  async recheck(): Promise<void> {
+    const before = new Map([...this.#entries].flatMap(([vmId, entry]) => ('reason' in entry ? [[vmId, entry] as const] : [])));
+    if (before.size === 0) return;
+    for (const [vmId, entry] of await this.#readReachable([...before].map(([vmId, { file }]) => ({ vmId, file })))) {
+      // Removed or repointed meanwhile: that counts.
+      if (this.#entries.get(vmId) !== before.get(vmId)) continue;
+      this.#entries.set(vmId, entry);
+      if (!('reason' in entry)) this.#tell(vmId);
+    }
+  }
+
+  /** Reading from a file system that hangs would never end: only what has just been seen is read. */
+  async #readReachable(machines: readonly { readonly vmId: string; readonly file: string }[]): Promise<readonly [string, Entry][]> {
+    const seen = await this.look(machines.map(({ file }) => file));
+    return Promise.all(
+      machines.map(async ({ vmId, file }): Promise<[string, Entry]> => {
+        const silent = seen.get(file)?.is === 'silent';
+        return [vmId, silent ? { file, reason: 'its file system does not answer', code: 'StorageFailure' } : await this.#read(vmId, file)];
+      }),
+    );
   }
 
   byId(vmId: string): VmRecord | undefined {
@@ -224,7 +244,7 @@ class FileRegistry implements Registry {
     this.#known(vmId);
     const entry = await this.#read(vmId, file);
     if ('reason' in entry)
-      throw new VmStorageError('ImageCorrupt', `The configuration '${file}' cannot be used: ${entry.reason}.`, { target: file });
+      throw new VmStorageError(entry.code, `The configuration '${file}' cannot be used: ${entry.reason}.`, { target: file });
     await this.#point(vmId, entry);
     return toRecord(entry);
   }
@@ -295,11 +315,11 @@ class FileRegistry implements Registry {
     try {
       text = await this.files.readText(file);
     } catch (error) {
-      return { file, reason: reasonOf(error) };
+      return { file, reason: reasonOf(error), code: hasCode(error, 'ENOENT', 'ENOTDIR') ? 'ObjectNotFound' : errorCodeOf(error) };
     }
     const parsed = parseVmConfiguration(text);
-    if (parsed.rule !== undefined) return { file, reason: parsed.rule };
-    if (parsed.value.id !== vmId) return { file, reason: `it is the configuration of ${parsed.value.id}` };
+    if (parsed.rule !== undefined) return { file, reason: parsed.rule, code: 'ImageCorrupt' };
+    if (parsed.value.id !== vmId) return { file, reason: `it is the configuration of ${parsed.value.id}`, code: 'ImageCorrupt' };
     return { file, configuration: parsed.value };
   }
 

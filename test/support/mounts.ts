@@ -114,6 +114,48 @@ export class LooseDisk implements Mount {
   }
 }
 
+/** A file whose file system is a process: while that stands still (SIGSTOP), whoever asks for the file waits. */
+export class HangingFile implements AsyncDisposable {
+  private constructor(
+    private readonly daemon: ChildProcess,
+    readonly path: string,
+  ) {}
+
+  static async mount(folder: string, sizeBytes: number): Promise<HangingFile> {
+    const [back, path] = [join(folder, 'back.img'), join(folder, 'hanging.img')];
+    await mkdir(folder, { recursive: true });
+    for (const file of [back, path]) await writeFile(file, '');
+    await truncate(back, sizeBytes);
+    return new HangingFile(await exportByFuse({ driver: 'file', filename: back, 'node-name': 'disk' }, path), path);
+  }
+
+  get daemonPid(): number {
+    return this.daemon.pid!;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.daemon.kill('SIGCONT');
+    await endChild(this.daemon);
+    if (isMounted(this.path)) execFileSync('umount', ['-l', this.path]);
+  }
+}
+
+/** The node "disk" over a file, by a qemu-storage-daemon. */
+async function exportByFuse(blockdev: object, exported: string): Promise<ChildProcess> {
+  const daemon = spawn(
+    'qemu-storage-daemon',
+    [...['--blockdev', JSON.stringify(blockdev)], ...['--export', `type=fuse,id=disk,node-name=disk,mountpoint=${exported},writable=on`]],
+    { stdio: ['ignore', 'ignore', 'inherit'] },
+  );
+  // A test process that ends early must not leave a mount that hangs.
+  process.once('exit', () => daemon.kill('SIGKILL'));
+  await until('the FUSE export', () => {
+    if (daemon.exitCode !== null) throw new Error(`qemu-storage-daemon ended with ${daemon.exitCode}`);
+    return isMounted(exported) || undefined;
+  });
+  return daemon;
+}
+
 export interface DaemonDiskOptions {
   /** Default: ext4. */
   readonly kind?: FileSystemKind;
@@ -171,17 +213,7 @@ export class DaemonDisk implements Mount {
       image: slow ? { driver: 'nbd', server: { type: 'unix', path: socket } } : { driver: 'file', filename: back },
       ...(errors.length > 0 && { 'inject-error': errors }),
     };
-    const daemon = spawn(
-      'qemu-storage-daemon',
-      [...['--blockdev', JSON.stringify(blockdev)], ...['--export', `type=fuse,id=disk,node-name=disk,mountpoint=${exported},writable=on`]],
-      { stdio: ['ignore', 'ignore', 'inherit'] },
-    );
-    // A test process that ends early must not leave a mount that hangs.
-    process.once('exit', () => daemon.kill('SIGKILL'));
-    await until('the FUSE export', () => {
-      if (daemon.exitCode !== null) throw new Error(`qemu-storage-daemon ended with ${daemon.exitCode}`);
-      return isMounted(exported) || undefined;
-    });
+    const daemon = await exportByFuse(blockdev, exported);
     const loop = await loopDevice(exported);
     await run('mount', [loop.path, path]);
     return new DaemonDisk(daemon, slow, exported, loop, path);

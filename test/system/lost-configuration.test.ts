@@ -14,9 +14,9 @@ beforeEach(async () => {
 afterEach(() => instance[Symbol.asyncDispose]());
 
 it.each([
-  ['deleted', async (file: string) => rm(file)],
-  ['overwritten', async (file: string) => writeFile(file, 'precious')],
-])('is forgotten by its id when its file was %s; what is there stays', async (_, harm) => {
+  { what: 'deleted', code: 'ObjectNotFound', harm: async (file: string) => rm(file) },
+  { what: 'overwritten', code: 'ImageCorrupt', harm: async (file: string) => writeFile(file, 'precious') },
+])('is forgotten by its id when its file was $what; what is there stays', async ({ code, harm }) => {
   const folder = join(instance.folder, 'vms');
   await mkdir(folder);
   await instance.run('New-VM', { Name: 'good', Path: folder });
@@ -30,7 +30,8 @@ it.each([
 
   const before = await instance.collect('Get-VM', {});
   expect(before.output.map((vm) => vm['Name'])).toEqual(['good']);
-  expect(before.errors.map(({ code }) => code)).toEqual(['ImageCorrupt']);
+  expect(before.errors.map((error) => error.code)).toEqual([code]);
+  expect(before.errors[0]!.message).toContain(`'${file}' cannot be used`);
   expect(before.errors[0]!.message).toContain(`Remove-VM -Name ${id}`);
 
   expect((await instance.collect('Remove-VM', { Name: [id.toUpperCase()] })).errors).toEqual([]);

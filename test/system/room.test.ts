@@ -1,18 +1,19 @@
 /** Room at the destination: what is needed now decides, for VMs that are off and that run, also within one file system. */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { truncate, writeFile } from 'node:fs/promises';
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { rename, truncate, writeFile } from 'node:fs/promises';
+import { existsSync, rmSync, statfsSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { WireValue } from '../../src/protocol/messages.js';
 import { Instance } from '../support/instance.js';
-import { filesBelow } from '../support/machine.js';
-import { mountTmpfs, type Mount } from '../support/mounts.js';
+import { filesBelow, Machine, reasonOf } from '../support/machine.js';
+import { DaemonDisk, lacksHangingDisks, mountTmpfs, type Mount } from '../support/mounts.js';
 import { lacks } from '../support/requires.js';
 import { makeScratch, type Scratch } from '../support/scratch.js';
 import { commandLine } from '../support/serving.js';
+import { standStill } from '../support/stand-still.js';
 
 const run = promisify(execFile);
 const TB = 2n ** 40n;
@@ -84,5 +85,69 @@ describe.skipIf(lacks('root', 'qemu-img', 'qemu-io', 'qemu-system-x86_64'))('roo
     await run('fallocate', ['--punch-hole', '-o', '0', '-l', String(80 * MIB), at('sparse.img')]);
     expect((await move('sparse', small.path)).errors).toEqual([]);
     await run('qemu-io', ['-r', '-f', 'raw', '-c', 'read -P 0 0 80M', join(small.path, 'Virtual Hard Disks/sparse.img')]);
+  });
+});
+
+/** What others are left (LOW_WATER_BYTES of room.ts): with less, a move is stopped, though it would just fit. */
+const LOW_WATER_BYTES = 64 * MIB;
+
+describe.skipIf(
+  lacks('root', 'qemu-system-x86_64', 'qemu-img', 'guest', 'qemu-storage-daemon', 'nbdkit', 'mkfs.ext4', 'losetup') || lacksHangingDisks(),
+)('room that others take in the middle of a move', () => {
+  let instance: Instance;
+  let vm: Machine;
+  const at = (...place: string[]): string => join(instance.folder, ...place);
+
+  beforeAll(async () => {
+    instance = await Instance.start('room-runs-out');
+    vm = await Machine.create(instance, { name: 'runs', folder: at('a'), guest: 'w.span=16 w.qd=4 w.iops=300 w.fsync=4' });
+    // A raw disk whose space is all taken when it is made cannot run out of it.
+    await run('cp', ['--sparse=always', at('a/data.img'), at('a/sparse')]);
+    await rename(at('a/sparse'), at('a/data.img'));
+    await vm.start();
+  });
+  afterAll(async () => {
+    await vm?.[Symbol.asyncDispose]();
+    await instance?.[Symbol.asyncDispose]();
+  });
+
+  it.each([0, 1])(
+    'disk %d: the guest does not notice, the move says what is free and what is needed, and a second one works',
+    async (disk) => {
+      const source = (await vm.diskPaths())[disk]!;
+      const dataBytes = statSync(source).blocks * 512;
+      // Slow, so that what happens after the filling takes longer than a look.
+      await using small = await DaemonDisk.mount(at(`small-${disk}`), 720 * MIB, { writeMs: 1 });
+      const target = join(small.path, basename(source));
+      const moving = vm.moveVhds([[source, target]]);
+      const fails = reasonOf(moving);
+      expect(await vm.probe.inPhase(['copy'], moving)).toBe('copy');
+      {
+        // A real file of somebody else, so large that what is still to be copied fits, and less than the low water would be left.
+        using _ = standStill(vm.probe.pid!);
+        const leftBytes = Math.max(0, dataBytes - statSync(target).blocks * 512) + LOW_WATER_BYTES / 4;
+        const { bavail, bsize } = statfsSync(small.path);
+        await run('fallocate', ['-l', String(bavail * bsize - leftBytes), join(small.path, 'filler')]);
+      }
+      const told = await fails;
+      expect(told).toMatch(/^NoSpace: .*The room at the destination runs out: \d+\.\d MB are free at '\S*\/small-\d\/disk'/);
+      expect(told).toMatch(/\d+(\.\d MB| bytes) are still to be copied and up to \d+\.\d MB may come to be written/);
+      expect(told).toContain('The virtual machine stays on its source files.');
+      expect(await vm.lastMove()).toMatchObject({ Outcome: 'Failed', ErrorCode: 'NoSpace', FailedDisk: disk, FailedPath: target });
+      await vm.console.goesOn(1);
+      vm.expectNoGuestError();
+      expect((await vm.diskPaths())[disk]).toBe(source);
+      expect(filesBelow(small.path)).toEqual([join(small.path, 'filler')]);
+      rmSync(join(small.path, 'filler'));
+      await vm.moveVhds([[source, target]]);
+      expect((await vm.diskPaths())[disk]).toBe(target);
+      await vm.moveVhds([[target, source]]);
+      await vm.console.goesOn(1);
+      vm.expectNoGuestError();
+    },
+  );
+
+  it('every byte is right at the end', async () => {
+    await vm.stopAndCheck(await vm.diskPaths());
   });
 });

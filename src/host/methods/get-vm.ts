@@ -14,16 +14,17 @@ export function getVm(services: HostServices, migration: Migration): CmdletHandl
       for (const fault of registry.faults()) {
         await context.error(
           new VmStorageError(
-            'ImageCorrupt',
-            `The virtual machine with id "${fault.vmId}" is registered, but its configuration '${fault.configurationFile}' cannot be used: ${fault.reason}. The file was not changed; restore it, or forget the machine with Remove-VM -Name ${fault.vmId}.`,
+            fault.code,
+            `The virtual machine with id "${fault.vmId}" is registered, but its configuration '${fault.configurationFile}' cannot be used: ${fault.reason}. Nothing there was changed; restore the file, or forget the machine with Remove-VM -Name ${fault.vmId}.`,
             { target: fault.vmId },
           ),
         );
       }
     }
+    const trouble = await services.fileTrouble(machines);
     for (const machine of [...machines].sort((a, b) => a.configuration.name.localeCompare(b.configuration.name))) {
       if (context.signal.aborted || context.stopRequested.aborted) return;
-      await context.output(publishMachine(machine, services, migration));
+      await context.output(publishMachine(machine, services, migration, trouble.get(machine.configuration.id)));
     }
   };
 }

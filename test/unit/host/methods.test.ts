@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { VmStorageError } from '../../../src/model/errors.js';
 import type { MoveStatus } from '../../../src/model/move.js';
+import { outsideLook } from '../../../src/os/outside-look.js';
 import { makeStage, type Stage } from './stage.js';
 
 let stage: Stage;
@@ -136,7 +137,7 @@ describe('Get-VM', () => {
     await stage.services.registry.repoint(vmId, file).catch(() => {});
     const { openRegistry } = await import('../../../src/registry/registry.js');
     const { systemFiles } = await import('../../../src/os/files.js');
-    const again = await openRegistry(stage.services.paths, systemFiles, stage.services.log);
+    const again = await openRegistry(stage.services.paths, systemFiles, stage.services.log, outsideLook());
     expect(again.faults()).toMatchObject([{ vmId, reason: 'no such file or directory' }]);
   });
 });

@@ -12,6 +12,8 @@ import type { MoveStatus } from '../../../src/model/move.js';
 import type { VmConfiguration, VmState } from '../../../src/model/vm.js';
 import { systemClock } from '../../../src/os/clock.js';
 import { hasCode } from '../../../src/os/errno.js';
+import { fileTrouble } from '../../../src/host/file-trouble.js';
+import { outsideLook } from '../../../src/os/outside-look.js';
 import { systemFiles } from '../../../src/os/files.js';
 import { silentLog } from '../../../src/os/log.js';
 import { instancePaths } from '../../../src/os/paths.js';
@@ -60,7 +62,8 @@ export async function makeStage(): Promise<Stage> {
   const folder = await mkdtemp(join(tmpdir(), 'vmstorage-host-'));
   const paths = instancePaths({ VMSTORAGE_HOME: join(folder, 'home') });
   await systemFiles.makeFolders(paths.stateFolder);
-  const registry = await openRegistry(paths, systemFiles, silentLog);
+  const look = outsideLook();
+  const registry = await openRegistry(paths, systemFiles, silentLog, look);
   const settings = await openSettings(paths, systemFiles, silentLog);
   const locks = new HostLocks();
   const states = new Map<string, VmState>();
@@ -132,6 +135,7 @@ export async function makeStage(): Promise<Stage> {
     paths,
     log: silentLog,
     clock: systemClock,
+    fileTrouble: fileTrouble(look, { locks }),
     trouble: () => null,
     workers: {
       forVm: (vm) => (stage.workerFails ? Promise.reject(stage.workerFails) : Promise.resolve(client(vm.configuration.id))),

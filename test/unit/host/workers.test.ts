@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { systemClock, waitUntil } from '../../../src/os/clock.js';
+import { outsideLook } from '../../../src/os/outside-look.js';
 import { systemFiles } from '../../../src/os/files.js';
 import { silentLog } from '../../../src/os/log.js';
 import { instancePaths, type InstancePaths } from '../../../src/os/paths.js';
@@ -72,7 +73,7 @@ beforeEach(async () => {
   paths = instancePaths({ VMSTORAGE_HOME: folder });
   await systemFiles.makeFolders(paths.runFolder);
   await systemFiles.makeFolders(paths.logsFolder);
-  registry = await openRegistry(paths, systemFiles, silentLog);
+  registry = await openRegistry(paths, systemFiles, silentLog, outsideLook());
   inUse = true;
   against = null;
   vm = await registry.add(

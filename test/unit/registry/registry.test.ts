@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { VmConfiguration } from '../../../src/model/vm.js';
+import { outsideLook } from '../../../src/os/outside-look.js';
 import { systemFiles, type Files } from '../../../src/os/files.js';
 import { silentLog } from '../../../src/os/log.js';
 import { instancePaths, type InstancePaths } from '../../../src/os/paths.js';
@@ -37,7 +38,7 @@ function machine(change: Partial<VmConfiguration> = {}): VmConfiguration {
     ...change,
   });
 }
-const open = (files: Files = systemFiles) => openRegistry(paths, files, silentLog);
+const open = (files: Files = systemFiles) => openRegistry(paths, files, silentLog, outsideLook());
 
 describe('the registry', () => {
   it('gives back after a restart what was registered, by id and by name in any case', async () => {
@@ -75,7 +76,7 @@ describe('the registry', () => {
       await writeFile(configurationFile, text);
       const registry = await open();
       expect(registry.list()).toEqual([]);
-      expect(registry.faults()).toEqual([{ vmId: ID, configurationFile, reason: expect.stringMatching(rule) }]);
+      expect(registry.faults()).toEqual([{ vmId: ID, configurationFile, reason: expect.stringMatching(rule), code: 'ImageCorrupt' }]);
       await expect(registry.update(machine({ notes: 'x' }))).rejects.toThrow(/not this machine's|already a file/);
       expect(await readFile(configurationFile, 'utf8')).toBe(text);
       await writeFile(configurationFile, good);
