@@ -27,7 +27,7 @@ const MACHINE_PATHS = ['work', 'root'].map((folder) => new RegExp(`(^|[\\s"'\`(=
 /** @typedef {{ path: string, text: string, code: string, lines: string[], codeLines: string[] }} File */
 /** @typedef {{ name: string, why: string, only: RegExp, check: (file: File) => { line?: number, text: string }[] }} Rule */
 
-const isCode = /\.(ts|mjs|rs)$/;
+const isCode = /\.(tsx?|mjs|rs)$/;
 const isTest = (/** @type {string} */ path) => /^test\/|^native\/engine\/tests\/|\.test\.ts$|(^|\/)tests?\.rs$/.test(path);
 
 /** Blanks comments and strings, keeps lines. @param {string} path @param {string} text */
@@ -36,7 +36,7 @@ function withoutCommentsAndStrings(path, text) {
   if (path.endsWith('.rs')) {
     return text.replaceAll(/\/\/[^\n]*|\/\*[^]*?\*\/|b?r(#*)"[^]*?"\1|b?"(?:\\[^]|[^"\\])*"|b?'(?:\\[^]|[^'\\\n])'/g, blank);
   }
-  if (!/\.(ts|mjs)$/.test(path)) return text;
+  if (!/\.(tsx?|mjs)$/.test(path)) return text;
   const { comments, program } = parseSync(path, text);
   const spans = comments.map(({ start, end }) => ({ start, end }));
   const visit = (/** @type {any} */ node) => {
@@ -77,7 +77,7 @@ export const rules = [
   {
     name: 'file name',
     why: 'a file is one idea and its name says which; drawers for anything attract anything',
-    only: /\.(ts|mjs|rs|c|h|cs)$/,
+    only: /\.(tsx?|mjs|rs|c|h|cs)$/,
     check: ({ path }) => {
       const name = basename(path).replace(/(\.test|\.config)?\.\w+$/, '');
       const words = path.split('/').flatMap((part) => part.replace(/\.\w+$/, '').split(/[-_.]/));
@@ -124,7 +124,7 @@ export const rules = [
   {
     name: 'TODO',
     why: 'a promise without a place where it is kept is forgotten',
-    only: /\.(ts|mjs|rs|c|h|cs|md)$/,
+    only: /\.(tsx?|mjs|rs|c|h|cs|md)$/,
     check: ({ lines }) => matching(lines, /\b(TODO|FIXME|XXX|HACK)\b(?!.*#\d)/, 'has no issue number'),
   },
   {

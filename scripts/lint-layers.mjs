@@ -106,7 +106,7 @@ export function rustFindings(path, text) {
 /** @param {string} root @returns {string[]} one finding per line */
 export function lintLayers(root) {
   return codeFiles(root).flatMap((path) => {
-    if (/\.(ts|mjs)$/.test(path) && !path.startsWith('native/')) return typescriptFindings(path, readFileSync(join(root, path), 'utf8'));
+    if (/\.(tsx?|mjs)$/.test(path) && !path.startsWith('native/')) return typescriptFindings(path, readFileSync(join(root, path), 'utf8'));
     return path.endsWith('.rs') ? rustFindings(path, readFileSync(join(root, path), 'utf8')) : [];
   });
 }

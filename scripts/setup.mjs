@@ -1,7 +1,7 @@
 /**
  * Sets up everything from a bare clone: plain Node, nothing installed beforehand, any number of times.
  *
- *   Debian packages -> npm packages -> addon (cargo) -> TypeScript -> PowerShell module -> guest kernel -> guest initrd
+ *   Debian packages -> npm packages -> addon (cargo) -> TypeScript -> wizard's page (Vite) -> PowerShell module -> guest kernel -> guest initrd
  *
  * Each step first looks whether its work is still done (stamps in .cache/stamps, keyed by hashes of what goes in), so a run
  * with nothing to do takes a fraction of a second. A step that fails stops the run and says what was asked, what is wrong and
@@ -14,7 +14,7 @@
  *     --tools-only  Debian and npm packages; builds nothing
  */
 import { join } from 'node:path';
-import { addonStep, npmStep, shimStep, typescriptStep } from './setup/builds.mjs';
+import { addonStep, npmStep, shimStep, typescriptStep, wizardStep } from './setup/builds.mjs';
 import { debianStep } from './setup/debian.mjs';
 import { initrdStep, kernelStep } from './setup/guest.mjs';
 import { withSetupLock } from './setup/lock.mjs';
@@ -28,12 +28,12 @@ if (unknown !== undefined) {
   process.exit(2);
 }
 const quiet = given.includes('--quiet');
-const builds = [npmStep, addonStep, typescriptStep, shimStep, initrdStep];
+const builds = [npmStep, addonStep, typescriptStep, wizardStep, shimStep, initrdStep];
 const steps = given.includes('--tools-only')
   ? [debianStep, npmStep]
   : given.includes('--build-only')
     ? builds
-    : [debianStep, npmStep, addonStep, typescriptStep, shimStep, kernelStep, initrdStep];
+    : [debianStep, npmStep, addonStep, typescriptStep, wizardStep, shimStep, kernelStep, initrdStep];
 
 try {
   await withSetupLock(() => runSteps(steps, quiet));

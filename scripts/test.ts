@@ -1,7 +1,7 @@
 /**
  * `npm test`: every suite, one after the other, and what they leave behind. Last line: `N passed, N failed, N skipped`.
  *
- *   cargo (io_uring, threads) -> unit -> addon -> security -> system -> fault -> powershell -> check
+ *   cargo (io_uring, threads) -> unit -> addon -> security -> system -> fault -> powershell -> wizard -> check
  *
  * `--help` says what it takes.
  *

@@ -116,6 +116,20 @@ export const typescriptStep = {
   },
 };
 
+const wizardHash = () =>
+  hashOf(inRoot('src/wizard', 'src/model/visible.ts', 'cmdlets/shim/quote.ts', '.config/vite.config.ts', 'package-lock.json'));
+
+/** @type {import('./step.mjs').Step} */
+export const wizardStep = {
+  name: "wizard's page",
+  pending: () => (isStamped('wizard', wizardHash(), inRoot('dist/wizard/index.html')) ? null : 'building with Vite'),
+  run() {
+    const hash = wizardHash();
+    runProgram("build the wizard's page", 'npm', ['run', '--silent', 'build:wizard'], { advice: 'mend what Vite names' });
+    stamp('wizard', hash);
+  },
+};
+
 const buildShim = join(root, 'dist/scripts/build-shim.js');
 const shimMade = () => inRoot('dist/powershell/VMStorage');
 const shimHash = () =>

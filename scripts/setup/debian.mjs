@@ -101,6 +101,12 @@ const needed = [
     packages: ['systemd'],
     why: "checks the service's unit in the tests",
   },
+  {
+    what: 'Chromium',
+    has: () => findProgram('chromium-headless-shell') !== null || findProgram('chromium') !== null,
+    packages: ['chromium-headless-shell'],
+    why: "opens the wizard's page in the tests",
+  },
 ];
 
 const missing = () => needed.filter((need) => !need.has());
@@ -120,6 +126,8 @@ const programPaths = [
   'mformat',
   'mcopy',
   'systemd-analyze',
+  'chromium-headless-shell',
+  'chromium',
 ];
 /** Changes when one of the programs is installed, removed or replaced: asking each for its version costs too much for every run. */
 const identity = () =>

@@ -7,7 +7,7 @@ import { runLogged } from './run-logged.js';
 
 /** The longest suite boots some twenty guests under emulation. */
 const LIMIT_MS = 20 * 60_000;
-export const vitestSuites = ['unit', 'addon', 'security', 'system', 'fault', 'powershell'] as const;
+export const vitestSuites = ['unit', 'addon', 'security', 'system', 'fault', 'powershell', 'wizard'] as const;
 
 interface Report {
   readonly testResults: readonly {
@@ -37,7 +37,7 @@ export async function runVitestSuite(
     '--reporter=json',
     `--outputFile.json=${how.report}`,
     // A guest under emulation on two cores: one more attempt tells a machine that was busy from a fault. What needed it is shown.
-    ...(suite === 'system' || suite === 'fault' ? ['--retry=1'] : []),
+    ...(suite === 'system' || suite === 'fault' || suite === 'wizard' ? ['--retry=1'] : []),
     `test/${suite}/`,
   ];
   const run = await runLogged(join(how.root, 'node_modules/.bin/vitest'), args, {

@@ -18,6 +18,7 @@ import { askHost, awaitHost, hostProgram, startHost, stopHost } from './host-pro
 import { offers } from './offers.js';
 import { STOP_LIMIT_SECONDS } from '../protocol/host-commands.js';
 import { runCmdlet } from './run-cmdlet.js';
+import { WIZARD_HELP } from './wizard-help.js';
 
 const all = Object.values(cmdlets) as unknown as readonly Cmdlet[];
 const serveProgram = fileURLToPath(new URL('../worker/serve.js', import.meta.url));
@@ -138,6 +139,12 @@ function hostRefused(error: unknown, json: boolean): number {
   return error.exitCode;
 }
 
+/** Loaded when it is asked for: a cmdlet needs none of it. */
+async function openWizard(port: unknown, browser: boolean): Promise<number> {
+  const { runWizard } = await import('./wizard-command.js');
+  return runWizard({ port, browser });
+}
+
 /** yargs makes a list of an option that is given twice, whatever its type says. */
 function serveCommand(words: readonly string[], args: { readonly [option: string]: unknown }): Promise<number> {
   const { image, nbd: socket } = args;
@@ -234,6 +241,17 @@ async function main(argv: readonly string[]): Promise<number> {
           // A misspelt --read-only must not serve a disk for writing.
           .strict(),
       (args) => setExit(serveCommand(words, args)),
+    )
+    .command(
+      'wizard',
+      'Opens the Move Wizard in a browser.',
+      (command) =>
+        command
+          .usage(`$0 wizard [--port <number>] [--no-browser]\n\n${WIZARD_HELP}`)
+          .option('port', { type: 'string', requiresArg: true, describe: 'Port of 127.0.0.1 to listen on. Default: one that is free.' })
+          .option('no-browser', { type: 'boolean', describe: 'Only prints the link.' })
+          .strict(),
+      (args) => setExit(openWizard(args.port, args['no-browser'] !== true)),
     )
     .fail((message, error) => {
       throw error ?? new VmStorageError('InvalidParameter', message);

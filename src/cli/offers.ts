@@ -10,7 +10,7 @@ export async function offers(typed: readonly string[], cmdlets: readonly Cmdlet[
   const current = typed.at(-1) ?? '';
   const begins = (text: string): boolean => text.toLowerCase().startsWith(current.toLowerCase());
   const cmdlet = cmdlets.find((one) => one.name.toLowerCase() === typed[1]?.toLowerCase());
-  if (typed.length < 3) return [...cmdlets.map((one) => one.name), 'host', 'serve', 'completion'].filter(begins);
+  if (typed.length < 3) return [...cmdlets.map((one) => one.name), 'host', 'serve', 'wizard', 'completion'].filter(begins);
   if (cmdlet === undefined) return [];
   const words = typed.slice(2, -1);
   const parameters = (): string[] =>

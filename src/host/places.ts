@@ -13,6 +13,8 @@ import type { Place } from '../protocol/subscription.js';
 const EVERY_MS = 2_000;
 const ANSWER_LIMIT_MS = 1_000;
 const HANGING_MAX = 2;
+/** Less than this holds no disk: a mount that only carries a file or two is no place. */
+const LEAST_BYTES = 64n * 2n ** 20n;
 /** Free space is told in steps of so much: a log that grows is no news. */
 const STEP_BYTES = 2n ** 20n;
 
@@ -112,7 +114,8 @@ export class Places {
     const asked = this.from.room(path).finally(() => this.#hanging.delete(path));
     try {
       const room = await within(ANSWER_LIMIT_MS, asked);
-      return room === 'late' ? told(null, 'it does not answer') : room && told(room, null);
+      if (room === 'late') return told(null, 'it does not answer');
+      return room === null || room.total < LEAST_BYTES ? null : told(room, null);
     } catch (error) {
       return told(null, reasonOf(error));
     }

@@ -76,10 +76,11 @@ test('one that hangs is named, asked once, and keeps no more than two threads of
   expect((await some.all()).map(({ trouble }) => trouble)).toEqual([null, null, null, null]);
 });
 
-test('one that is gone, or is no folder, is no place', async () => {
-  mounted.set('/file', '8:1').set('/gone', '8:2');
+test('one that is no folder, or too small for a disk, is no place; one that cannot be looked at says why', async () => {
+  mounted.set('/file', '8:1').set('/gone', '8:2').set('/tiny', '8:3');
   answers = async (path) => {
     if (path === '/file') return null;
+    if (path === '/tiny') return { total: 4096n, free: 0n };
     throw Object.assign(new Error('ENOENT'), { code: 'ENOENT' });
   };
   expect(await places().all()).toMatchObject([{ path: '/gone', trouble: expect.any(String) as string }]);
