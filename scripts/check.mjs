@@ -54,7 +54,8 @@ const checks = [
   {
     name: 'clippy',
     what: 'cargo clippy',
-    check: () => run('cargo', ['clippy', '--quiet', '--workspace', '--all-targets', '--all-features', '--', '-D', 'warnings'], native),
+    check: () =>
+      run('cargo', ['clippy', '--locked', '--quiet', '--workspace', '--all-targets', '--all-features', '--', '-D', 'warnings'], native),
   },
 ];
 

@@ -8,25 +8,28 @@
  * what to do; what the machine merely lacks for a part of the work is named and the run goes on. Concurrent runs wait for
  * each other. Everything is said on standard error: standard output belongs to the command that follows.
  *
- *   node scripts/setup.mjs [--quiet] [--build-only] [--tools-only]
+ *   node scripts/setup.mjs [--quiet] [--no-install] [--build-only] [--tools-only]
  *     --quiet       says only what it does, not what is already done
+ *     --no-install  (or VMSTORAGE_NO_INSTALL=1, which npm test and npm run demo hear too) installs no Debian package and adds no package
+ *                   source: what is missing is named. Without it the first line says what will be installed, and how to prevent it
  *     --build-only  what is built from this checkout; no Debian packages, no guest kernel
  *     --tools-only  Debian and npm packages; builds nothing
  */
 import { join } from 'node:path';
 import { addonStep, npmStep, shimStep, typescriptStep, wizardStep } from './setup/builds.mjs';
-import { debianStep } from './setup/debian.mjs';
+import { debianStep, NO_INSTALL } from './setup/debian.mjs';
 import { initrdStep, kernelStep } from './setup/guest.mjs';
 import { withSetupLock } from './setup/lock.mjs';
 import { root, runSteps, SetupFailure } from './setup/step.mjs';
 
-const allowed = new Set(['--quiet', '--build-only', '--tools-only']);
+const allowed = new Set(['--quiet', '--no-install', '--build-only', '--tools-only']);
 const given = process.argv.slice(2);
 const unknown = given.find((argument) => !allowed.has(argument));
 if (unknown !== undefined) {
   console.error(`setup: unknown argument ${unknown}; there are ${[...allowed].join(', ')}.`);
   process.exit(2);
 }
+if (given.includes('--no-install')) process.env[NO_INSTALL] = '1';
 const quiet = given.includes('--quiet');
 const builds = [npmStep, addonStep, typescriptStep, wizardStep, shimStep, initrdStep];
 const steps = given.includes('--tools-only')

@@ -8,6 +8,6 @@ cd "$(dirname "$0")"
 mkdir -p "corpus/$target" "artifacts/$target"
 RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions --cfg fuzzing" \
-  cargo build --release --bin "$target" --target-dir ../target/fuzz --target "$(rustc -vV | sed -n 's/^host: //p')"
+  cargo build --locked --release --bin "$target" --target-dir ../target/fuzz --target "$(rustc -vV | sed -n 's/^host: //p')"
 exec "../target/fuzz/$(rustc -vV | sed -n 's/^host: //p')/release/$target" \
   "corpus/$target" -max_total_time="$seconds" -artifact_prefix="artifacts/$target/" -rss_limit_mb=1024 -timeout=10 -max_len=16384

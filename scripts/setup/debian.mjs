@@ -151,7 +151,26 @@ function release() {
 }
 export const isDebian = () => release().ID === 'debian' && findProgram('apt-get') !== null;
 const isRoot = () => process.getuid?.() === 0;
-const mayInstall = () => isDebian() && isRoot();
+export const NO_INSTALL = 'VMSTORAGE_NO_INSTALL';
+/** `--no-install` sets the variable, so that what the set-up starts knows it too. */
+const isForbidden = () => (process.env[NO_INSTALL] ?? '') !== '';
+export const mayInstall = () => isDebian() && isRoot() && !isForbidden();
+const SOURCES = '/etc/apt/sources.list.d/vmstorage-backports.sources';
+
+/** QEMU in the release is too old, as far as the lists say that are there: then a source of packages is added to this machine. */
+function needsBackports(/** @type {typeof needed} */ lacking) {
+  const qemu = asPackages(lacking.filter((need) => need.qemu));
+  if (qemu.every((name) => isNewEnough(candidate(name) ?? '0.0'))) return false;
+  return !sources().some(({ suite }) => suite === `${release().VERSION_CODENAME}-backports`);
+}
+
+/** The first line of a run that changes this machine: all of it, and how to prevent it. */
+function announcement(/** @type {typeof needed} */ lacking) {
+  const source = needsBackports(lacking)
+    ? `, adding the package source ${SOURCES} if the release itself has no QEMU ${QEMU_LEAST.join('.')}`
+    : '';
+  return `installing on this machine, as root: ${asPackages(lacking).join(' ')}${source}. To prevent it: ${NO_INSTALL}=1, or npm run setup -- --no-install`;
+}
 
 const asPackages = (/** @type {typeof needed} */ list) => [...new Set(list.flatMap((need) => need.packages))];
 const asGaps = (/** @type {typeof needed} */ list, /** @type {string} */ how) =>
@@ -168,20 +187,25 @@ function candidate(/** @type {string} */ name) {
   const version = line?.split(':').slice(1).join(':').trim();
   return version === undefined || version === '(none)' ? null : version;
 }
-/** Makes sure that the release's backports are among the sources; returns the name to give to apt-get -t. */
-function withBackports() {
-  const codename = release().VERSION_CODENAME;
-  const backports = `${codename}-backports`;
-  const targets = runProgram(
+function sources() {
+  return runProgram(
     'list the package sources',
     'apt-get',
     ['indextargets', '--format', '$(REPO_URI) $(RELEASE) $(COMPONENT)', 'Created-By: Packages'],
     { advice: 'repair the files in /etc/apt' },
   )
     .split('\n')
-    .map((line) => line.split(' '));
-  if (targets.some(([, suite]) => suite === backports)) return backports;
-  const mirror = targets.find(([, suite, component]) => suite === codename && component === 'main')?.[0];
+    .map((line) => line.split(' '))
+    .map(([uri, suite, component]) => ({ uri, suite, component }));
+}
+
+/** Makes sure that the release's backports are among the sources; returns the name to give to apt-get -t. */
+function withBackports() {
+  const codename = release().VERSION_CODENAME;
+  const backports = `${codename}-backports`;
+  const targets = sources();
+  if (targets.some(({ suite }) => suite === backports)) return backports;
+  const mirror = targets.find(({ suite, component }) => suite === codename && component === 'main')?.uri;
   if (!mirror)
     throw new SetupFailure(
       'install QEMU from backports',
@@ -197,7 +221,8 @@ function withBackports() {
     'Components: main',
     ...(existsSync(keyring) ? [`Signed-By: ${keyring}`] : []),
   ];
-  writeFileSync('/etc/apt/sources.list.d/vmstorage-backports.sources', `${lines.join('\n')}\n`);
+  console.error(`setup: Debian packages: adding the package source ${SOURCES} (delete it when you do not want it)`);
+  writeFileSync(SOURCES, `${lines.join('\n')}\n`);
   return backports;
 }
 
@@ -224,11 +249,14 @@ export const debianStep = {
   pending() {
     if (isStamped('debian', identity(), [])) return null;
     const lacking = missing();
-    if (lacking.length > 0 && mayInstall()) return `installing ${asPackages(lacking).join(' ')}`;
+    if (lacking.length > 0 && mayInstall()) return announcement(lacking);
     if (lacking.length === 0) stamp('debian', identity());
     return null;
   },
-  gaps: () => (isStamped('debian', identity(), []) ? [] : asGaps(missing(), isDebian() ? 'install it as root' : 'install it')),
+  gaps: () =>
+    isStamped('debian', identity(), [])
+      ? []
+      : asGaps(missing(), isForbidden() ? 'it is not installed by us, as you said' : isDebian() ? 'install it as root' : 'install it'),
   run() {
     const lacking = missing();
     const qemu = asPackages(lacking.filter((need) => need.qemu));

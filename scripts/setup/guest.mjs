@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { buildInitrd, guestInputs, guestModules } from '../../test/guest/build.mjs';
-import { findProgram, isDebian, updateLists } from './debian.mjs';
+import { findProgram, isDebian, mayInstall, updateLists } from './debian.mjs';
 import { cache, filesBelow, hashOf, isStamped, runProgram, SetupFailure, stamp } from './step.mjs';
 
 const guest = join(cache, 'guest');
@@ -30,7 +30,7 @@ export const kernelStep = {
   gaps: () =>
     existsSync(vmlinuz) ? [] : [`missing: a kernel for the test guest (only Debian on x86-64 downloads it by itself); ${advice}`],
   run() {
-    if (kernelPackage() === null && process.getuid?.() === 0) updateLists();
+    if (kernelPackage() === null && mayInstall()) updateLists();
     const name = kernelPackage();
     if (name === null) return [`missing: a kernel for the test guest: ${FLAVOUR} is in no package list; ${advice}`];
     mkdirSync(guest, { recursive: true });

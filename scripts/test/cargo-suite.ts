@@ -22,7 +22,7 @@ export async function runCargoSuite(
 ): Promise<SuiteResult> {
   const start = Date.now();
   const env = { ...how.env, CARGO_TERM_COLOR: 'never', ...(io === 'auto' ? {} : { VMSTORAGE_IO: io }) };
-  const args = ['test', '--no-fail-fast', '-p', 'vmstorage-engine', '--features', 'testing'];
+  const args = ['test', '--locked', '--no-fail-fast', '-p', 'vmstorage-engine', '--features', 'testing'];
   const { code, why } = await runLogged('cargo', args, { cwd: `${how.root}/native`, env, log: how.log, limitMs: LIMIT_MS });
   return { suite, ...readCargoOutput(readFileSync(how.log, 'utf8'), code, why), seconds: (Date.now() - start) / 1000 };
 }

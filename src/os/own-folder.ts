@@ -9,8 +9,8 @@
  * ```
  */
 import { constants } from 'node:fs';
-import { lstat, open, readlink } from 'node:fs/promises';
-import { dirname, isAbsolute, join, resolve } from 'node:path';
+import { lstat, open, readdir, readlink, stat } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { VmStorageError } from '../model/errors.js';
 import { hasCode } from './errno.js';
 import { systemFiles } from './files.js';
@@ -71,6 +71,23 @@ export async function refuseUnsafeWay(path: string, folder: string = path): Prom
       at = isAbsolute(target) ? '/' : dirname(at);
     } else if (found.isDirectory() && (found.mode & OTHERS_WRITE) !== 0 && (found.mode & STICKY) === 0) {
       throw notOurs(folder, at, `can be written to by others (its mode is 0${(found.mode & 0o7777).toString(8)})`);
+    }
+  }
+}
+
+/**
+ * For what is run or read as ours: throws (AccessDenied) when somebody else than root or us owns the file or a folder on the way, or may write
+ * to one of them. `beside`: so must be everything else in its folder.
+ */
+export async function refuseOthersFiles(file: string, { beside = false } = {}): Promise<void> {
+  await refuseUnsafeWay(file);
+  const names = beside ? await readdir(dirname(file)) : [basename(file)];
+  for (const at of names.map((name) => join(dirname(file), name))) {
+    await refuseUnsafeWay(at);
+    const found = await stat(at);
+    if (found.uid !== 0 && found.uid !== ownUid()) throw notOurs(dirname(file), at, `belongs to user ${found.uid}`);
+    if ((found.mode & OTHERS_WRITE) !== 0) {
+      throw notOurs(dirname(file), at, `can be written to by others (its mode is 0${(found.mode & 0o7777).toString(8)})`);
     }
   }
 }

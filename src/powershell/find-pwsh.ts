@@ -8,6 +8,7 @@ import { access } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { VmStorageError } from '../model/errors.js';
+import { refuseOthersFiles } from '../os/own-folder.js';
 import { checkoutFolder } from './checkout.js';
 import { fetchRelease } from './release.js';
 
@@ -31,6 +32,8 @@ export interface FindOptions {
   /** Fetch the official release when nothing else is there. Default: true. */
   readonly fetch?: boolean;
   readonly releaseUrl?: string;
+  /** For tests: the hash of the release's archive. */
+  readonly releaseSha256?: string;
   readonly report?: (text: string) => void;
 }
 
@@ -78,6 +81,22 @@ async function executableOnPath(environment: NodeJS.ProcessEnv): Promise<string 
   return undefined;
 }
 
+/** Nobody named the bundle: it is run for where it lies, so only if nobody else could have put it there. */
+async function mayRun(installer: string, report: (text: string) => void): Promise<boolean> {
+  const isThere = await access(installer, constants.X_OK).then(
+    () => true,
+    () => false,
+  );
+  if (!isThere) return false;
+  try {
+    await refuseOthersFiles(installer, { beside: true });
+    return true;
+  } catch (error) {
+    report(`passing over the bundle beside the checkout: ${error instanceof Error ? error.message : String(error)}`);
+    return false;
+  }
+}
+
 /** The first PowerShell that will do; throws with what to do when there is none. */
 export async function findPwsh(options: FindOptions = {}): Promise<FoundPwsh> {
   const environment = options.environment ?? process.env;
@@ -114,12 +133,7 @@ export async function findPwsh(options: FindOptions = {}): Promise<FoundPwsh> {
   }
 
   const installer = join(checkout, '..', 'shared', 'powershell', 'install');
-  if (
-    await access(installer, constants.X_OK).then(
-      () => true,
-      () => false,
-    )
-  ) {
+  if (await mayRun(installer, report)) {
     const { stdout } = await run(installer, [join(checkout, '.cache', 'powershell')], { timeout: installTimeoutMs });
     const path = stdout.trim();
     return { path, version: await versionOf(path, environment), from: 'bundle' };
@@ -135,6 +149,7 @@ export async function findPwsh(options: FindOptions = {}): Promise<FoundPwsh> {
   const path = await fetchRelease(join(checkout, '.cache', 'powershell-release'), {
     report,
     ...(baseUrl === undefined ? {} : { baseUrl }),
+    ...(options.releaseSha256 === undefined ? {} : { sha256: options.releaseSha256 }),
   });
   return { path, version: await versionOf(path, environment), from: 'release' };
 }

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { findPwsh } from '../../src/powershell/find-pwsh.js';
-import { fetchRelease, publishedHash, releaseVersion } from '../../src/powershell/release.js';
+import { fetchRelease, releaseVersion } from '../../src/powershell/release.js';
 
 const run = promisify(execFile);
 const asset = `powershell-${releaseVersion}-linux-${process.arch}.tar.gz`;
@@ -27,6 +27,7 @@ describe('finding PowerShell', () => {
   let files: { [path: string]: Buffer | undefined };
   let asked: string[];
   let archive: Buffer;
+  let sha256: string;
 
   beforeAll(async () => {
     const work = await mkdtemp(join(tmpdir(), 'vms-tar-'));
@@ -49,16 +50,13 @@ describe('finding PowerShell', () => {
     folder = await mkdtemp(join(tmpdir(), 'vms-find-'));
     await mkdir(join(folder, 'checkout'));
     asked = [];
-    const hash = createHash('sha256').update(archive).digest('hex').toUpperCase();
-    files = {
-      [`/v${releaseVersion}/hashes.sha256`]: Buffer.from(`${'0'.repeat(64)} *other.zip\r\n${hash} *${asset}\r\n`),
-      [`/v${releaseVersion}/${asset}`]: archive,
-    };
+    sha256 = createHash('sha256').update(archive).digest('hex');
+    files = { [`/v${releaseVersion}/${asset}`]: archive };
   });
   afterEach(() => rm(folder, { recursive: true, force: true }));
 
   const find = (environment: NodeJS.ProcessEnv, more = {}) =>
-    findPwsh({ environment, checkout: join(folder, 'checkout'), releaseUrl: base, ...more });
+    findPwsh({ environment, checkout: join(folder, 'checkout'), releaseUrl: base, releaseSha256: sha256, ...more });
 
   it('VMSTORAGE_PWSH comes first', async () => {
     const named = await fakePwsh(join(folder, 'mine'), '7.6.3');
@@ -96,12 +94,31 @@ describe('finding PowerShell', () => {
     expect(asked).toEqual([]);
   });
 
+  it.each([
+    ['whose folder others may write to', (bundle: string) => chmod(bundle, 0o777)],
+    ['with a file that others may write to', (bundle: string) => chmod(join(bundle, 'archive'), 0o666)],
+    ['in a folder that others may write to', (bundle: string) => chmod(join(bundle, '..'), 0o777)],
+  ])('not a bundle %s: it is passed over, and that is said', async (_, spoil) => {
+    const bundle = join(folder, 'shared', 'powershell');
+    await mkdir(bundle, { recursive: true });
+    const ran = join(folder, 'ran');
+    await writeFile(join(bundle, 'install'), `#!/bin/sh\n: > ${ran}\n`);
+    await chmod(join(bundle, 'install'), 0o755);
+    await writeFile(join(bundle, 'archive'), '');
+    await spoil(bundle);
+    const said: string[] = [];
+    const found = find({ PATH: '/usr/bin:/bin' }, { report: (text: string) => said.push(text) });
+    expect((await found).from).toBe('release');
+    expect(said[0]).toMatch(/passing over the bundle beside the checkout: .*can be written to by others/);
+    await expect(access(ran)).rejects.toThrow('ENOENT');
+  });
+
   it('then the official release, checked, kept, and not fetched again', async () => {
     const found = await find({ PATH: '/usr/bin:/bin' });
     expect(found).toMatchObject({ version: releaseVersion, from: 'release' });
-    expect(asked).toEqual([`/v${releaseVersion}/hashes.sha256`, `/v${releaseVersion}/${asset}`]);
+    expect(asked).toEqual([`/v${releaseVersion}/${asset}`]);
     expect((await find({ PATH: '/usr/bin:/bin' })).path).toBe(found.path);
-    expect(asked).toHaveLength(2);
+    expect(asked).toHaveLength(1);
   });
 
   it('nothing is fetched when it must not be', async () => {
@@ -110,28 +127,26 @@ describe('finding PowerShell', () => {
   });
 
   it.each([
-    ['an archive with another hash', () => (files[`/v${releaseVersion}/${asset}`] = Buffer.from('tampered')), 'published is'],
-    ['no hash of the archive', () => (files[`/v${releaseVersion}/hashes.sha256`] = Buffer.from('')), 'has no hash'],
-    ['no hash list', () => (files[`/v${releaseVersion}/hashes.sha256`] = undefined), 'answered 404'],
+    // Whoever can replace the archive can replace a list of hashes beside it: none is asked for.
+    [
+      'an archive with another hash, and a list of hashes beside it that says so,',
+      () => {
+        files[`/v${releaseVersion}/${asset}`] = Buffer.from('tampered');
+        const own = createHash('sha256').update('tampered').digest('hex');
+        files[`/v${releaseVersion}/hashes.sha256`] = Buffer.from(`${own} *${asset}\n`);
+      },
+      'that of the release is',
+    ],
     ['no archive', () => (files[`/v${releaseVersion}/${asset}`] = undefined), 'answered 404'],
   ])('%s leaves nothing behind', async (_, spoil, why) => {
     spoil();
-    await expect(fetchRelease(folder, { baseUrl: base })).rejects.toThrow(why);
+    await expect(fetchRelease(folder, { baseUrl: base, sha256 })).rejects.toThrow(why);
+    expect(asked).not.toContain(`/v${releaseVersion}/hashes.sha256`);
     expect(await readdir(folder)).toEqual(['checkout']);
     await expect(access(join(folder, releaseVersion))).rejects.toThrow('ENOENT');
   });
 
   it('a server that is not there is said', async () => {
     await expect(fetchRelease(folder, { baseUrl: 'http://127.0.0.1:1' })).rejects.toThrow('Cannot fetch');
-  });
-
-  it.each([
-    ['UTF-8', (text: string) => Buffer.from(text)],
-    ['UTF-8 with a mark', (text: string) => Buffer.from(`\ufeff${text}`)],
-    ['UTF-16', (text: string) => Buffer.from(`\ufeff${text}`, 'utf16le')],
-  ])('a hash list in %s is read', (_, encode) => {
-    const hash = 'AB'.repeat(32);
-    expect(publishedHash(encode(`${hash}  x.tar.gz\n${hash} *y.tar.gz`), 'x.tar.gz')).toBe(hash.toLowerCase());
-    expect(publishedHash(encode(`${hash} *x.tar.gz`), 'z')).toBeUndefined();
   });
 });
