@@ -22,11 +22,12 @@ import { describeMachine, loadNow } from './bench/machine.js';
 import { convertFormatArguments } from './bench/qemu-programs.js';
 import { runRounds } from './bench/rounds.js';
 import { renderTable } from './bench/table.js';
+import { measureWizard, renderWizardFigures } from './bench/wizard.js';
 
 const SIZE_LEAST_MIB = 16;
 const SIZE_MOST_MIB = 1024 * 1024;
 
-const { json, only, against, ...settings } = readCommandLine(
+const { json, only, against, wizard, ...settings } = readCommandLine(
   {
     name: 'bench',
     says: "Measures how fast we are, each figure beside its peer's, in one interleaved run; nothing is judged",
@@ -48,6 +49,7 @@ const { json, only, against, ...settings } = readCommandLine(
       },
       json: { says: 'prints one JSON document (scripts/bench/document.ts) instead of the table' },
     },
+    words: { name: 'what', says: "wizard: what the wizard's page costs, on a host with a thousand machines, instead of the table" },
     exit: '0 when everything was measured, 1 when something failed, 2 for a wrong argument or a missing peer, 130 after Ctrl+C',
   },
   (line) => {
@@ -56,6 +58,8 @@ const { json, only, against, ...settings } = readCommandLine(
     const only = line.value('only');
     const names = cases.flatMap(({ rows }) => rows.map(({ name }) => name));
     if (!names.some((name) => isAsked(name, only))) throw line.wrong(`--only ${only}: there is no such row; there are ${names.join(', ')}`);
+    const unknown = line.words.find((word) => word !== 'wizard');
+    if (unknown !== undefined) throw line.wrong(`there is no ${unknown}; there is wizard`);
     const against = line.value('against');
     const why = against === null ? null : whyNoCheckout(against);
     if (why !== null) throw line.wrong(`--against ${against}: ${why}`);
@@ -66,10 +70,11 @@ const { json, only, against, ...settings } = readCommandLine(
       only,
       against: against === null ? null : resolve(against),
       json: line.has('json'),
+      wizard: line.words.includes('wizard'),
     };
   },
 );
-for (const program of ['qemu-img', 'qemu-storage-daemon']) {
+for (const program of wizard ? [] : ['qemu-img', 'qemu-storage-daemon']) {
   if (findProgram(program) !== null) continue;
   process.stderr.write(`bench: ${program}, the peer, is not on PATH; npm run setup says what to install\n`);
   process.exit(2);
@@ -113,9 +118,20 @@ async function measure(): Promise<BenchDocument> {
   return { machine: await describeMachine(folder, io, load, settings), rows };
 }
 
-try {
+async function measureAndTellTable(): Promise<void> {
   const document = await Promise.race([against === null ? measure() : measureBesideCheckout(against), stopped]);
   process.stdout.write(json ? `${JSON.stringify(document, null, 2)}\n` : renderTable(document));
+}
+
+async function measureAndTellWizard(): Promise<void> {
+  const figures = await Promise.race([measureWizard(settings.rounds, say), stopped]);
+  const machine = await describeMachine(folder, '', loadNow(), settings);
+  process.stdout.write(json ? `${JSON.stringify({ machine, wizard: figures }, null, 2)}\n` : renderWizardFigures(figures));
+}
+
+try {
+  if (wizard) await measureAndTellWizard();
+  else await measureAndTellTable();
 } catch (error) {
   exitCode ||= 1;
   process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
@@ -123,5 +139,6 @@ try {
   await children.end();
   rmSync(folder, { recursive: true, force: true });
 }
+
 // A measurement that was stopped may still wait for something; it has nothing to do any more.
 process.exit(exitCode);

@@ -11,22 +11,27 @@ import { builtInEnvironment, noRealGuest } from './demo/built-in-guest.js';
 import { CommandLineShell, type CmdletShell } from './demo/cmdlet-shell.js';
 import { DemoHost, endProcessesOf } from './demo/demo-host.js';
 import { openPowerShell } from './demo/powershell-shell.js';
-import { ProgressLine } from './demo/progress-line.js';
-import { judge, renderReport, type DemoFindings, type DemoReport } from './demo/report.js';
-import { tellStory } from './demo/story.js';
+import { ProgressLine, type ProgressFigures } from './demo/progress-line.js';
+import { judge, renderReport, type DemoFindings } from './demo/report.js';
+import { startMachineFor, tellStory } from './demo/story.js';
+import { leaveToPerson } from './demo/wizard.js';
 
-const { json, noPowerShell, keep } = readCommandLine(
+const { json, noPowerShell, keep, wizard } = readCommandLine(
   {
     name: 'demo',
     says: 'Moves the disks of a real running VM, end to end, and proves it; leaves nothing behind, however it ends',
     options: {
       json: { says: 'prints one JSON document (scripts/demo/report.ts) instead of the report; the story goes to standard error' },
       'no-powershell': { says: 'drives the cmdlets by the vmstorage command, as on a machine without PowerShell' },
+      wizard: { says: 'starts the machine and leaves it to you: prints a link to the Move Wizard, and runs until Ctrl+C' },
       keep: { says: 'leaves the folder for looking at; no process is left in any case' },
     },
-    exit: '0 only when the move is proven, 1 when it is not, 2 for a wrong argument, 130 after Ctrl+C',
+    exit: '0 only when the move is proven, or the wizard was ended by Ctrl+C; 1 when not, 2 for a wrong argument, 130 after Ctrl+C',
   },
-  (line) => ({ json: line.has('json'), noPowerShell: line.has('no-powershell'), keep: line.has('keep') }),
+  (line) => {
+    if (line.has('wizard') && line.has('json')) throw line.wrong('--wizard is for a person: it has no JSON document');
+    return { json: line.has('json'), noPowerShell: line.has('no-powershell'), keep: line.has('keep'), wizard: line.has('wizard') };
+  },
 );
 /** Once its VM is removed, a worker ends by itself. */
 const WORKERS_END_MS = 5000;
@@ -63,7 +68,7 @@ const stopped = new Promise<never>((_, reject) =>
 );
 stopped.catch(() => undefined);
 
-async function run(): Promise<DemoReport> {
+async function run(): Promise<DemoFindings> {
   const folder = mkdtempSync(join(tmpdir(), `${SCRATCH_PREFIX}demo-`));
   const home = join(folder, 'home');
   mkdirSync(home, { mode: 0o700 });
@@ -83,18 +88,23 @@ async function run(): Promise<DemoReport> {
         : 'cmdlets by the vmstorage command',
     );
     const line = new ProgressLine(out);
-    const story = tellStory({
+    const stage = {
       ...{ home, slow: join(folder, 'slow'), fast: join(folder, 'fast'), work: folder, shell, say, stopped: stop.signal },
       builtIn: whyBuiltIn !== null,
-      progress: (figures) => line.show(figures),
+      progress: (figures: ProgressFigures) => line.show(figures),
       progressEnded: () => line.end(),
-    });
-    findings = await Promise.race([story, stopped]);
+    };
+    if (wizard) {
+      const name = await Promise.race([startMachineFor(stage), stopped]);
+      say(`The machine "${name}" runs on ${stage.slow}. Move its storage to ${stage.fast}, or wherever you like.`);
+      await leaveToPerson(host.environment, stop.signal);
+    } else findings = await Promise.race([tellStory(stage), stopped]);
   } catch (error) {
     troubles.push(error instanceof Error ? error.message : String(error));
     if (host && host.output !== '') troubles.push(`the host said:\n${host.output}`);
   } finally {
-    const told = troubles.length === 0;
+    // A person leaves the guest running; a story that is told to its end does not.
+    const told = troubles.length === 0 && !wizard;
     if (!told) say('cleaning up ...');
     // Each of these must be tried, whatever the others do.
     const ends: [string, () => Promise<unknown>][] = [
@@ -118,10 +128,15 @@ async function run(): Promise<DemoReport> {
     if (keep) say(`kept: ${folder}`);
     else rmSync(folder, { recursive: true, force: true });
   }
-  return judge({ ...findings, troubles: [...findings.troubles, ...troubles] });
+  return { ...findings, troubles: [...findings.troubles, ...troubles] };
 }
 
-const report = await run();
-if (json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
-else process.stdout.write(renderReport(report));
-process.exitCode = stop.signal.aborted ? 130 : report.ok ? 0 : 1;
+const found = await run();
+if (wizard) {
+  for (const trouble of found.troubles) say(`demo: ${trouble}`);
+  process.exitCode = found.troubles.length === 0 ? 0 : 1;
+} else {
+  const report = judge(found);
+  process.stdout.write(json ? `${JSON.stringify(report, null, 2)}\n` : renderReport(report));
+  process.exitCode = stop.signal.aborted ? 130 : report.ok ? 0 : 1;
+}

@@ -72,9 +72,9 @@ async function step<T>(stage: Stage, what: string, work: () => Promise<T>): Prom
   }
 }
 
-export async function tellStory(stage: Stage): Promise<DemoFindings> {
-  const { shell, slow, fast, home } = stage;
-  const troubles: string[] = [];
+/** The machine of the demo: two disks with content, started. Returns the files it is made of. */
+async function startMachine(stage: Stage): Promise<{ readonly seeds: readonly string[]; readonly sourceFiles: readonly string[] }> {
+  const { shell, slow, fast } = stage;
   const seeds = disks.map(({ leaf }) => join(stage.work, `${leaf}.seed`));
 
   const content = stage.builtIn ? 'both blank' : 'each with 256 MiB of random data';
@@ -108,6 +108,21 @@ export async function tellStory(stage: Stage): Promise<DemoFindings> {
     `Start-VM: ${stage.builtIn ? 'the built-in' : 'a Linux'} guest that keeps writing checksummed blocks with fsync to both disks`,
     () => shell.run('Start-VM', { Name: VM_NAME }),
   );
+  return { seeds, sourceFiles };
+}
+
+/** For a person who wants to move it: the machine, running. Resolves with its name once its guest has booted. */
+export async function startMachineFor(stage: Stage): Promise<string> {
+  await startMachine(stage);
+  await using guest = new GuestConsole(consoleOf(stage.home));
+  await step(stage, 'waiting for the guest', () => guest.ready(1, stage.stopped));
+  return VM_NAME;
+}
+
+export async function tellStory(stage: Stage): Promise<DemoFindings> {
+  const { shell, fast, home } = stage;
+  const troubles: string[] = [];
+  const { seeds, sourceFiles } = await startMachine(stage);
   await using guest = new GuestConsole(consoleOf(home));
   const abortGuest = stage.stopped;
   const ready = await step(stage, 'waiting for the guest', () => guest.ready(1, abortGuest));

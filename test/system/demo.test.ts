@@ -53,4 +53,29 @@ describe.skipIf(lacks('qemu-system-x86_64', 'qemu-img', 'guest'))('the demo', ()
     expect(said).toContain('stopped by SIGINT');
     expect(findLeftovers({ id, folder: scratch.path })).toEqual([]);
   });
+
+  it('--wizard leaves a running guest and a link to its wizard until Ctrl+C, and then nothing', async () => {
+    await using scratch = await makeScratch('run');
+    const id = `demo-wizard-${process.pid}`;
+    const run = spawn(process.execPath, [demo, '--no-powershell', '--wizard'], {
+      env: { ...process.env, TMPDIR: scratch.path, DISPLAY: '', WAYLAND_DISPLAY: '', [MARKER]: id },
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
+    let said = '';
+    let page = '';
+    run.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    for await (const chunk of run.stdout) {
+      said += String(chunk);
+      const link = /^http:\/\/127\.0\.0\.1:\d+\/#s=[\w-]+$/m.exec(said)?.[0];
+      if (link === undefined || run.killed) continue;
+      page = await (await fetch(link)).text();
+      run.kill('SIGINT');
+    }
+    if (run.exitCode === null) await once(run, 'exit');
+    expect(run.exitCode, said).toBe(0);
+    expect(page).toContain('<div id="app">');
+    expect(said).toMatch(/The machine "demo" runs on .*slow\. Move its storage to .*fast/);
+    expect(findLeftovers({ id, folder: scratch.path })).toEqual([]);
+    expect(readdirSync(scratch.path)).toEqual([]);
+  });
 });

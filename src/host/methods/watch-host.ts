@@ -5,20 +5,36 @@ import { asWire, WATCH, type WatchedKind } from '../../protocol/subscription.js'
 import type { Changes } from '../changes.js';
 import type { Places } from '../places.js';
 import { publishHost, publishMachine } from '../publish.js';
-import type { CmdletContext, CmdletMethods, HostServices, Migration } from '../services.js';
+import type { CmdletContext, CmdletMethods, HostServices, Migration, VmRecord } from '../services.js';
 
 /** The host is one. */
 const HOST_ID = 'host';
 
 export function watchHost(services: HostServices, migration: Migration, changes: Changes, places: Places): CmdletMethods {
   const { registry, settings } = services;
+  /** What was found wrong with the files of each machine, with the configuration that named them. */
+  const looked = new Map<string, { readonly configuration: VmRecord['configuration']; readonly trouble: readonly string[] }>();
 
-  const valueOf = (kind: WatchedKind, id: string): WireObject | null => {
+  /** Looks again only where a machine has other files than before: a look is a process, and figures change every second. */
+  async function lookAt(machines: readonly VmRecord[]): Promise<void> {
+    const trouble = machines.length === 0 ? new Map<string, readonly string[]>() : await services.fileTrouble(machines);
+    for (const { configuration } of machines) looked.set(configuration.id, { configuration, trouble: trouble.get(configuration.id) ?? [] });
+  }
+
+  async function machineOf(id: string): Promise<WireObject | null> {
+    const vm = registry.byId(id);
+    if (!vm) {
+      looked.delete(id);
+      return null;
+    }
+    if (looked.get(id)?.configuration !== vm.configuration) await lookAt([vm]);
+    return publishMachine(vm, services, migration, looked.get(id)?.trouble);
+  }
+
+  const valueOf = async (kind: WatchedKind, id: string): Promise<WireObject | null> => {
     switch (kind) {
-      case 'machine': {
-        const vm = registry.byId(id);
-        return vm ? publishMachine(vm, services, migration) : null;
-      }
+      case 'machine':
+        return machineOf(id);
       case 'move':
         return migration.shown(id);
       case 'place': {
@@ -31,12 +47,13 @@ export function watchHost(services: HostServices, migration: Migration, changes:
   };
 
   async function tell(context: CmdletContext, kind: WatchedKind, id: string): Promise<void> {
-    await context.output(asWire({ $t: 'Change', kind, id, value: valueOf(kind, id) }));
+    await context.output(asWire({ $t: 'Change', kind, id, value: await valueOf(kind, id) }));
   }
 
   async function tellEverything(context: CmdletContext): Promise<void> {
     await context.output(asWire({ $t: 'Bracket', at: 'begin' }));
     await registry.recheck();
+    await lookAt(registry.list());
     await tell(context, 'host', HOST_ID);
     for (const vm of registry.list()) await tell(context, 'machine', vm.configuration.id);
     for (const id of migration.shownIds()) await tell(context, 'move', id);

@@ -1,4 +1,5 @@
 /** The subscription as clients meet it: over the real socket, many at once, slow ones, and over restarts of the host. */
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ClientConnection } from '../../../src/client/connection.js';
@@ -7,7 +8,7 @@ import { watchHost } from '../../../src/host/methods/watch-host.js';
 import { Places, type PlaceSystem } from '../../../src/host/places.js';
 import { noRoles } from '../../../src/host/roles.js';
 import { serve, type HostServer } from '../../../src/host/server.js';
-import type { Migration } from '../../../src/host/services.js';
+import type { HostServices, Migration } from '../../../src/host/services.js';
 import { silentLog } from '../../../src/os/log.js';
 import { WATCH, type Bracket, type Change } from '../../../src/protocol/subscription.js';
 import { reached } from '../migration/world.js';
@@ -116,6 +117,29 @@ test('first all there is, once each, between two brackets; then what changes, an
   await client.until((told) => told.$t === 'Change' && told.value?.['MaximumStorageMigrations'] === 7);
   await stage.run('Remove-VM', { Name: 'web02', Force: true });
   await client.until((told) => told.$t === 'Change' && told.id === vmId && told.value === null);
+});
+
+test('a machine whose disk is gone is told to be so, as by Get-VM, and looked at again only when it has other files', async () => {
+  const disk = join(stage.folder, 'web01.vhdx');
+  await writeFile(disk, 'image');
+  await stage.run('New-VM', { Name: 'web01', Path: stage.folder, Generation: 2, VHDPath: disk });
+  const asked: string[][] = [];
+  const fileTrouble: HostServices['fileTrouble'] = async (machines) => {
+    asked.push(machines.map(({ configuration }) => configuration.name));
+    return new Map(machines.map(({ configuration }) => [configuration.id, ['Disk 0 cannot be found']]));
+  };
+  Object.assign(stage.services, { fileTrouble });
+  const client = await Subscriber.open();
+  await client.current();
+  const vmId = stage.services.registry.find('web01')[0]!.configuration.id;
+  const machine = client.told.find((told) => told.$t === 'Change' && told.id === vmId) as Change;
+  expect(machine.value).toMatchObject({ Status: expect.stringContaining('Disk 0 cannot be found') as string });
+  changes.note('machine', vmId);
+  await client.until((told) => told.$t === 'Change' && told.id === vmId);
+  expect(asked).toEqual([['web01']]);
+  await stage.run('Set-VM', { Name: 'web01', NewVMName: 'web02' });
+  await client.until((told) => told.$t === 'Change' && told.value?.['Name'] === 'web02');
+  expect(asked).toEqual([['web01'], ['web02']]);
 });
 
 test('a hundred subscribers are all told, and none is left when they are gone', async () => {
