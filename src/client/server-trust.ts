@@ -6,7 +6,7 @@ import type { Socket } from 'node:net';
 import { VmStorageError } from '../model/errors.js';
 import { native, type NativePeer } from '../native/binding.js';
 import { socketPeer } from '../native/socket-peer.js';
-import { administratorsGroup } from '../model/roles.js';
+import { administratorsGroup, GROUP_VARIABLES } from '../model/roles.js';
 
 /** The process that listens. Rejects (AccessDenied) unless it is root's, our own user's, or of one who may administer virtual machines anyway. */
 export async function trustedServer(socket: Socket, address: string): Promise<NativePeer> {
@@ -19,7 +19,7 @@ export async function trustedServer(socket: Socket, address: string): Promise<Na
   throw new VmStorageError(
     'AccessDenied',
     `The VM storage host at '${address}' is a process (${server.pid}) of user ${server.uid}, to whom nothing is told: it is neither root's nor yours` +
-      `${group === null ? '' : `, nor of the group '${name}'`}. Check VMSTORAGE_HOST and VMSTORAGE_HOME.`,
+      `${group === null ? '' : `, nor of the group '${name}'`}. Check VMSTORAGE_HOST and VMSTORAGE_HOME; ${GROUP_VARIABLES.administrator} names the group of administrators where it has another name.`,
     { target: address },
   );
 }

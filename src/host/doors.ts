@@ -10,14 +10,18 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { readerSocketBeside } from '../model/roles.js';
+import { readerSocketBeside, type Role } from '../model/roles.js';
 import { reasonOf } from '../os/errno.js';
 import type { Log } from '../os/log.js';
 import { ownUid } from '../os/own-folder.js';
 import type { RoleGroup, Roles } from './roles.js';
 
+/** Each is one running cmdlet; 50 parallel PowerShell runspaces are the most that was ever seen. Readers have their own: they keep no administrator out. */
+export const CONNECTIONS_MOST = { administrator: 512, reader: 128 } as const satisfies Record<Role, number>;
+
 export interface Door {
   readonly path: string;
+  readonly connectionsMost: number;
   /** Who beside the owner may connect. */
   readonly group: RoleGroup | null;
 }
@@ -25,8 +29,10 @@ export interface Door {
 export function doorsOf(hostSocket: string, { groups }: Roles): readonly Door[] {
   const forReaders = readerSocketBeside(hostSocket);
   return [
-    { path: hostSocket, group: groups.administrator },
-    ...(groups.reader !== null && forReaders !== null ? [{ path: forReaders, group: groups.reader }] : []),
+    { path: hostSocket, group: groups.administrator, connectionsMost: CONNECTIONS_MOST.administrator },
+    ...(groups.reader !== null && forReaders !== null
+      ? [{ path: forReaders, group: groups.reader, connectionsMost: CONNECTIONS_MOST.reader }]
+      : []),
   ];
 }
 

@@ -9,9 +9,6 @@ import { Connection, type ConnectionOptions } from './connection.js';
 import type { Door } from './doors.js';
 import { listen } from './instance-lock.js';
 
-/** Each is one running cmdlet; 50 parallel PowerShell runspaces are the most that was ever seen. */
-export const CONNECTIONS_MAX = 512;
-
 /** For the last words of handlers that fail because the host ends. One that does not listen to its signal is not waited for longer. */
 const LAST_WORD_LIMIT_MS = 1_000;
 
@@ -22,17 +19,24 @@ export interface HostServer {
 
 export async function serve(doors: readonly Door[], options: ConnectionOptions): Promise<HostServer> {
   const connections = new Map<Socket, Connection>();
-  const accept = (socket: Socket): void => {
-    if (connections.size >= CONNECTIONS_MAX) {
-      options.log.warn({ connections: connections.size }, 'a connection was refused: too many');
-      socket.destroy();
-      return;
-    }
-    connections.set(socket, new Connection(socket, options));
-    socket.on('close', () => connections.delete(socket));
+  const acceptAt = ({ path, connectionsMost }: Door): ((socket: Socket) => void) => {
+    let open = 0;
+    return (socket) => {
+      if (open >= connectionsMost) {
+        options.log.warn({ path, connections: open }, 'a connection was refused: too many');
+        socket.destroy();
+        return;
+      }
+      open += 1;
+      connections.set(socket, new Connection(socket, options));
+      socket.on('close', () => {
+        open -= 1;
+        connections.delete(socket);
+      });
+    };
   };
   const servers: Server[] = [];
-  for (const door of doors) servers.push(await openDoor(door, accept, options.log));
+  for (const door of doors) servers.push(await openDoor(door, acceptAt(door), options.log));
   return {
     async close() {
       // Removes the sockets' files too.

@@ -1,14 +1,23 @@
 /** Who may ask: administrators everything, readers what changes nothing, nobody else anything; by the groups of the process that asks. */
-import { existsSync, chmodSync, readFileSync, statSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { chmodSync, chownSync, existsSync, readFileSync, statSync, symlinkSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { cmdlets } from '../../cmdlets/index.js';
 import { methodAccess } from '../../src/host/methods/access.js';
 import { readerSocketBeside } from '../../src/model/roles.js';
 import type { WireValue } from '../../src/protocol/messages.js';
 import { askAs } from '../support/as-user.js';
+import { repository } from '../support/guest-kernel.js';
 import { Instance } from '../support/instance.js';
+import { vm } from '../support/objects.js';
 import { lacksOrdinaryUser, OrdinaryUser } from '../support/ordinary-user.js';
+import { moduleEnvironment, pwshOrUndefined } from '../support/pwsh.js';
+import { requires } from '../support/requires.js';
+import { makeScratch } from '../support/scratch.js';
+import { ScriptedHost } from '../support/scripted-host.js';
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
@@ -182,5 +191,34 @@ describe.skipIf(lacksOrdinaryUser())('a host without groups', () => {
     expect(statSync(instance.home).mode & 0o777).toBe(0o700);
     expect(existsSync(readerSocketBeside(instance.paths.hostSocket)!)).toBe(false);
     expect(readFileSync(instance.paths.hostLog, 'utf8')).toContain('"group":"no-such-group-here"');
+  });
+});
+describe.skipIf(lacksOrdinaryUser())('a client that may not use the socket of the administrators', () => {
+  const pwsh = requires('pwsh', process.env['VMSTORAGE_PWSH'] ?? true);
+  it.each(['the command', 'the cmdlets'])('comes by that of the readers: %s', async (which) => {
+    const found = which === 'the cmdlets' ? await pwshOrUndefined() : null;
+    if (found === undefined && !requires('pwsh', pwsh && found, 'there is no PowerShell 7.6')) return;
+    await using alice = await OrdinaryUser.create();
+    await using scripted = await ScriptedHost.listen({ 'Get-VM': (call) => call.output(vm({ Name: 'seen' })) });
+    await using scratch = await makeScratch('reader');
+    const address = join(scratch.path, 'host.sock');
+    const administrators = createServer((socket) => socket.destroy());
+    await new Promise<void>((resolve) => administrators.listen(address, resolve));
+    try {
+      chownSync(address, alice.uid, alice.gid);
+      chmodSync(address, 0o600);
+      symlinkSync(scripted.environment['VMSTORAGE_HOST']!, readerSocketBeside(address)!);
+      // Root that keeps to the modes of files, as every other user has to.
+      const command = found
+        ? [found.path, '-NoProfile', '-NonInteractive', '-Command', '(Get-VM).Name']
+        : [process.execPath, join(repository, 'dist/src/cli/main.js'), 'Get-VM'];
+      const environment = { ...(found ? await moduleEnvironment() : process.env), VMSTORAGE_HOST: address };
+      const { stdout } = await promisify(execFile)('setpriv', ['--bounding-set=-dac_override,-dac_read_search', '--', ...command], {
+        env: environment,
+      });
+      expect(stdout).toContain('seen');
+    } finally {
+      await new Promise((resolve) => administrators.close(resolve));
+    }
   });
 });

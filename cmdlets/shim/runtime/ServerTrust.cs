@@ -39,7 +39,7 @@ internal static class ServerTrust
         if (group is { } wanted && (gid == wanted || Array.IndexOf(PeerGroups(socket), wanted) >= 0)) { return; }
         throw new HostFailure("AccessDenied", ErrorCategory.PermissionDenied,
             $"The VM storage host at '{address}' is a process ({credentials[0]}) of user {uid}, to whom nothing is told: it is neither root's nor yours" +
-            (group is null ? "" : $", nor of the group '{name}'") + ". Check VMSTORAGE_HOST and VMSTORAGE_HOME.", address);
+            (group is null ? "" : $", nor of the group '{name}'") + ". Check VMSTORAGE_HOST and VMSTORAGE_HOME; VMSTORAGE_ADMINISTRATORS names the group of administrators where it has another name.", address);
     }
 
     /// <summary>As src/model/roles.ts has it: a variable that is set and empty says that there is none.</summary>

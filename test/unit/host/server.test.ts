@@ -79,7 +79,7 @@ beforeEach(async () => {
   path = join(folder, 'host.sock');
   handler = async (context) => context.output({ $t: 'VirtualMachine', Name: String(context.bound['Name'] ?? '') });
   const complete = async (_: string, word: string) => [{ text: `${word}01`, tip: '' }];
-  server = await serve([{ path, group: null }], {
+  server = await serve([{ path, group: null, connectionsMost: 512 }], {
     methods: { 'Get-VM': (context) => handler(context) },
     peerOf,
     roles: noRoles,
@@ -292,9 +292,33 @@ describe("the host's socket", () => {
     expect(waits.received.map((message) => message['k'])).toEqual(['hello', 'terminating']);
   });
 
+  it('has a limit of connections at each of its doors, of which one that is full shuts no other', async () => {
+    const [few, other] = [join(folder, 'few.sock'), join(folder, 'other.sock')];
+    const doors = [few, other].map((at) => ({ path: at, group: null, connectionsMost: 2 }));
+    const complete = async () => [];
+    const options = { methods: {}, peerOf, roles: noRoles, complete, version: '1', definitions: '', clock: systemClock, log: silentLog };
+    const two = await serve(doors, options);
+    try {
+      const opened = async (at: string): Promise<'open' | 'closed'> => {
+        const socket = connect(at);
+        clients.push({ socket } as Client);
+        return new Promise((resolve) => {
+          socket.on('error', () => resolve('closed'));
+          socket.on('close', () => resolve('closed'));
+          socket.on('data', () => resolve('open'));
+          socket.on('connect', () => socket.write(encodeFrame({ k: 'hello', v: 1, pid: 1, client: 'test' })));
+        });
+      };
+      expect([await opened(few), await opened(few), await opened(few)]).toEqual(['open', 'open', 'closed']);
+      expect([await opened(other), await opened(other)]).toEqual(['open', 'open']);
+    } finally {
+      await two.close();
+    }
+  });
+
   it('is taken over when stale, never from a live process', async () => {
     await expect(
-      serve([{ path, group: null }], {
+      serve([{ path, group: null, connectionsMost: 512 }], {
         methods: {},
         peerOf: async () => null,
         roles: noRoles,
@@ -313,7 +337,7 @@ describe("the host's socket", () => {
     await rename(stale, `${stale}.kept`);
     await new Promise((resolve) => dying.close(resolve));
     await rename(`${stale}.kept`, stale);
-    const second = await serve([{ path: stale, group: null }], {
+    const second = await serve([{ path: stale, group: null, connectionsMost: 512 }], {
       methods: {},
       peerOf: async () => null,
       roles: noRoles,

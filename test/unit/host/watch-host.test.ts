@@ -34,7 +34,7 @@ async function startHost(): Promise<void> {
     shownIds: () => [...moves.keys()],
   };
   const watch = watchHost(stage.services, migration, changes, new Places(() => 0, noPlaces))[WATCH]!;
-  server = await serve([{ path: socket, group: null }], {
+  server = await serve([{ path: socket, group: null, connectionsMost: 512 }], {
     methods: {
       [WATCH]: async (context) => {
         handlers.under++;
