@@ -104,6 +104,7 @@ export const rustLayers = {
   worker: { may: ['*'], why: 'one VM: its disks, its exports, its moves' },
   kill_point: { may: [], everywhere: true, why: 'named places where a test ends the process; unarmed it does nothing' },
   thread_apart: { may: [], everywhere: true, why: 'a thread that may stand still in a file system and keeps nobody else from anything' },
+  memory_guard: { may: [], everywhere: true, why: 'memory that somebody else can take away: touching it ends nothing but what it was for' },
   vital_thread: { may: [], everywhere: true, why: 'a thread whose panic ends the process' },
   testing: { may: ['*'], why: 'test equipment behind a feature' },
 };

@@ -16,6 +16,7 @@ pub mod file;
 pub mod formats;
 pub mod image;
 mod kill_point;
+mod memory_guard;
 pub mod mirror;
 pub mod reactor;
 pub mod service;

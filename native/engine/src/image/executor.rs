@@ -21,6 +21,7 @@ use crate::disk::{ByteRange, Errno, Geometry};
 use crate::file::HostFile;
 use crate::formats::vhdx::Overlay;
 use crate::formats::{Extent, ImageMap, Mapping, MetaOp};
+use crate::memory_guard;
 use crate::reactor::{Op, Reactor, Token};
 
 /// A kernel that keeps answering EAGAIN is not going to do the request: then the guest hears EIO.
@@ -237,11 +238,16 @@ impl Image {
         let patched = op == ImageOp::Read && !self.overlay.is_empty();
         if patched || matches!(op, ImageOp::Read | ImageOp::Write) && !aligned(iov, self.file.memory_align()) {
             let mut buffer = self.buffers.take(range.len as usize);
+            let faults = memory_guard::faults();
             if op == ImageOp::Write {
                 // SAFETY: readable by this function's contract.
                 unsafe { copy_from_iovecs(iov, buffer.as_mut_slice()) };
             }
             self.running.get(slot).bounce = Some(buffer);
+            if memory_guard::faults() != faults {
+                // As the kernel says it of memory that is not there; what was copied are zeros in its place.
+                return self.fail(slot, libc::EFAULT);
+            }
         }
         self.proceed(slot, reactor);
         self.pump_metadata(reactor);

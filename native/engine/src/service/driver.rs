@@ -13,6 +13,7 @@ use super::turn_length::TurnLength;
 use super::units::UnitHashes;
 use crate::disk::{ByteRange, Errno, RequestKind};
 use crate::image::{BufferPool, ImageOp, copy_from_iovecs};
+use crate::memory_guard;
 use crate::mirror::{
     Action, CopyOutcome, EndReason, Event, Flush, JournalPhase, Move, Outcome, Phase, Side, WriteKind,
 };
@@ -255,11 +256,19 @@ impl Service {
         let mut count = 0;
         if entry.kind == Some(RequestKind::Write) {
             let mut buffer = driver.buffers.take(entry.range.len as usize);
+            let faults = memory_guard::faults();
             // SAFETY: guest memory, mapped until the request is forgotten.
             unsafe { copy_from_iovecs(&entry.iov, buffer.as_mut_slice()) };
             iov[0] = buffer.iovec();
             count = 1;
             entry.bounce = Some(buffer);
+            if memory_guard::faults() != faults {
+                // The front end took the data away: neither side is written, so both are equal as before. It is the guest's error alone.
+                let disk = member_id;
+                self.deferred.push((driver_id, Event::SourceWriteDone { disk, id, result: Err(libc::EFAULT) }));
+                self.deferred.push((driver_id, Event::TargetWriteDone { disk, id, result: Ok(()) }));
+                return;
+            }
         }
         let (op, range) = (write_op(entry), entry.range);
         let both = [(member.source, Purpose::SourceWrite), (member.target, Purpose::TargetWrite)];

@@ -30,6 +30,8 @@ pub struct ServeDisk {
     pub queues: u16,
 }
 
+/// Data of a VM's requests under way, shared evenly by its disks (each has at least what two pieces of a long request need).
+const BYTES_IN_FLIGHT: u64 = 128 << 20;
 /// How often a journal held by a dying predecessor is tried again.
 const JOURNAL_RETRY: Duration = Duration::from_millis(20);
 /// How long NBD clients may take to fetch their last answers when their server ends; then they are cut off.
@@ -187,7 +189,9 @@ impl Worker {
         let mut listener = None;
         if let Some(path) = &disk.vhost_user_socket {
             let serial = format!("vmstorage-{}", disk.index);
-            let (_, door) = self.engine.add_export(id, Box::new(VhostUserBlk::new(disk.queues, &serial)?))?;
+            let disks = lock(&self.served).iter().filter(|s| s.disk.vhost_user_socket.is_some()).count().max(1);
+            let export = VhostUserBlk::new(disk.queues, &serial)?.with_bytes_in_flight(BYTES_IN_FLIGHT / disks as u64);
+            let (_, door) = self.engine.add_export(id, Box::new(export))?;
             listener = Some(vhost_user_blk::listen(path, door, facts, disk.queues)?);
         }
         let mut nbd = None;

@@ -11,6 +11,11 @@ use crate::exports::DiskFacts;
 pub const SEG_MAX: u32 = 126;
 /// Bytes per segment: a guest page table may hand in segments of any size; 1 MiB keeps one request below 128 MiB.
 pub const SIZE_MAX: u32 = 1 << 20;
+/// Data of one request that is handed in at once. A longer one (firmware reads a whole file so, whatever is announced) is done piece by
+/// piece, one at a time, so that it holds no more memory than any other.
+pub const PIECE_BYTES: u64 = 4 << 20;
+/// Data of a disk's requests under way at which no further one is taken: the rest waits in the rings. A reader at 4 GB/s has it 16 ms ahead.
+pub const BYTES_IN_FLIGHT: u64 = 64 << 20;
 /// Bytes of one discard or write-zeroes segment: bounds the range a mirror has to hold for one request.
 pub const MAX_ZEROED_BYTES: u64 = 256 << 20;
 /// Segments of one discard or write-zeroes request; Linux merges up to this many.

@@ -8,6 +8,7 @@
 //! ```
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
@@ -16,6 +17,7 @@ use slab::Slab;
 
 use super::MAX_QUEUES;
 use super::chain::Parts;
+use super::config::{BYTES_IN_FLIGHT, PIECE_BYTES};
 use super::features::PROTOCOL_FEATURES;
 use super::inflight::{InflightRegion, InflightRing};
 use super::kicks::{Kicked, Kicks};
@@ -24,6 +26,7 @@ use super::requests::{Live, TAKEN_PER_TURN};
 use super::ring::{Kick, Ring, RingError};
 use crate::disk::{DiskError, Errno, ErrorKind};
 use crate::exports::{Export, ExportCx};
+use crate::memory_guard;
 use crate::reactor::{Op, PollWindow};
 
 /// VIRTIO_BLK_ID_BYTES: what GET_ID answers, padded with zeros.
@@ -52,6 +55,13 @@ pub struct VhostUserBlk {
     /// Requests each ring may give up in a turn, and the ring that is looked at first in this one.
     pub(super) share: usize,
     pub(super) first: usize,
+    /// Data of requests under way, and how much is too much for another one. Each of them may be held in memory once more, or twice in a move.
+    pub(super) bytes_in_flight: u64,
+    pub(super) bytes_most: u64,
+    /// What a dead back end left behind, until there is room for it: ring and head.
+    pub(super) resumed: VecDeque<(usize, u16)>,
+    /// Mappings lost when it was last looked whether one of them was ours.
+    losses: usize,
     closing: bool,
 }
 
@@ -82,8 +92,18 @@ impl VhostUserBlk {
             waiters: Vec::new(),
             share: TAKEN_PER_TURN,
             first: 0,
+            bytes_in_flight: 0,
+            bytes_most: BYTES_IN_FLIGHT,
+            resumed: VecDeque::new(),
+            losses: memory_guard::losses(),
             closing: false,
         })
+    }
+
+    /// For a disk that shares the memory of its VM's worker with others. No less than two pieces of a request.
+    pub fn with_bytes_in_flight(mut self, most: u64) -> Self {
+        self.bytes_most = most.max(2 * PIECE_BYTES);
+        self
     }
 
     // ---- what the control thread asks for, on the reactor thread ----
@@ -181,6 +201,7 @@ impl VhostUserBlk {
     /// The front end is gone, after all rings have been stopped: nothing of it is kept.
     pub(super) fn forget_front_end(&mut self) {
         self.inflight = None;
+        self.resumed.clear();
         self.rings.iter_mut().for_each(Ring::reset);
         self.memory.store(Arc::default());
         self.features = 0;
@@ -196,6 +217,18 @@ impl VhostUserBlk {
         self.closing = true;
         self.kicks.ring_doorbell();
         cx.close();
+    }
+
+    /// Nothing more is taken from rings in memory that reads as zeros; what is under way ends with errors.
+    fn give_up_lost_memory(&mut self) {
+        let losses = memory_guard::losses();
+        if losses == self.losses {
+            return;
+        }
+        self.losses = losses;
+        if self.memory.load().is_lost() || self.inflight.as_ref().is_some_and(|region| region.is_lost()) {
+            self.rings.iter_mut().for_each(|ring| ring.break_down("the front end took memory away that it had passed"));
+        }
     }
 
     fn arm_kicks(&mut self, cx: &mut dyn ExportCx) {
@@ -229,11 +262,13 @@ impl Export for VhostUserBlk {
         self.arm_kicks(cx);
     }
 
-    fn on_done(&mut self, tag: u64, result: Result<(), Errno>, _cx: &mut dyn ExportCx) {
-        self.done(tag as usize, result);
+    fn on_done(&mut self, tag: u64, result: Result<(), Errno>, cx: &mut dyn ExportCx) {
+        self.done(tag as usize, result, cx);
+        self.resume(cx);
     }
 
     fn end_turn(&mut self, _cx: &mut dyn ExportCx) {
+        self.give_up_lost_memory();
         self.publish();
         self.refill_shares();
     }
@@ -252,7 +287,8 @@ impl Export for VhostUserBlk {
                 found += self.take_available(index, &map, cx);
             }
             must_poll |= self.rings[index].takes_requests() && self.rings[index].is_polled();
-            must_poll |= self.rings[index].has_requests(&map);
+            // Without room the next turn comes with the end of a request that is under way.
+            must_poll |= self.has_room() && self.rings[index].has_requests(&map);
         }
         let now = Instant::now();
         if found > 0 {
@@ -270,7 +306,7 @@ impl Export for VhostUserBlk {
                 all_taken &= self.take_requests(index, &map, cx);
             }
         }
-        !all_taken
+        !all_taken && self.has_room()
     }
 
     fn as_any(&mut self) -> &mut dyn Any {

@@ -20,12 +20,14 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create
 use super::MAX_QUEUES;
 use super::ring::MAX_RING_SIZE;
 use crate::disk::{DiskError, ErrorKind};
+use crate::memory_guard::Guard;
 
 const HEADER_BYTES: usize = 16;
 const ENTRY_BYTES: usize = 16;
 /// One cache line, so that two rings never share one.
 const ALIGNMENT: usize = 64;
 const VERSION: u16 = 1;
+const PAGE_BYTES: usize = 4096;
 
 /// Bytes of the region for `queues` rings of `ring_size` entries.
 pub fn region_bytes(queues: u16, ring_size: u16) -> u64 {
@@ -62,8 +64,9 @@ fn check_shape(queues: u16, ring_size: u16) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// The region of one connection, mapped.
+/// The region of one connection, mapped. The file may be one that the front end made itself, and can cut short.
 pub struct InflightRegion {
+    guard: Guard,
     map: MmapRaw,
     queues: u16,
     ring_size: u16,
@@ -82,7 +85,11 @@ impl InflightRegion {
         }
         let map =
             MmapOptions::new().offset(offset).len(wanted as usize).map_raw(file).map_err(|e| refuse(e.to_string()))?;
-        let region = Arc::new(Self { map, queues, ring_size });
+        // The mapping begins with the page that `offset` is in.
+        let page = map.as_ptr().map_addr(|at| at & !(PAGE_BYTES - 1));
+        let len = (map.as_ptr() as usize - page as usize + map.len()).next_multiple_of(PAGE_BYTES);
+        let guard = Guard::new(page, len).map_err(|e| refuse(e.to_string()))?;
+        let region = Arc::new(Self { guard, map, queues, ring_size });
         for index in 0..queues {
             let Some(ring) = InflightRing::new(&region, index) else { continue };
             match (ring.version().load(Ordering::Acquire), ring.entries().load(Ordering::Relaxed)) {
@@ -97,6 +104,11 @@ impl InflightRegion {
             }
         }
         Ok(region)
+    }
+
+    /// The front end has taken the region away.
+    pub fn is_lost(&self) -> bool {
+        self.guard.is_lost()
     }
 }
 

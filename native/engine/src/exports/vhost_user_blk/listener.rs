@@ -259,6 +259,8 @@ fn block_signals() {
     unsafe {
         let mut all = std::mem::zeroed::<libc::sigset_t>();
         libc::sigfillset(&mut all);
+        // Blocked, a fault ends the process whatever handler there is (memory_guard.rs).
+        libc::sigdelset(&mut all, libc::SIGBUS);
         libc::pthread_sigmask(libc::SIG_BLOCK, &all, std::ptr::null_mut());
     }
 }

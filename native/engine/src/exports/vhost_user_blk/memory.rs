@@ -3,6 +3,9 @@
 //! A map is never changed: a message that adds or removes a region makes a new one and swaps it in, and every request in
 //! flight keeps the map its buffers lie in. So SET_MEM_TABLE cannot unmap memory the kernel is still reading or writing.
 //! Regions may arrive one by one and after a ring was enabled (CONFIGURE_MEM_SLOTS).
+//!
+//! A front end may cut short the file it has passed. A memfd that can be sealed is sealed against that; other memory is guarded: what is
+//! cut off reads as zeros, and the rings are broken down (memory_guard.rs).
 
 use std::fs::File;
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use vm_memory::{
 };
 
 use crate::disk::{DiskError, ErrorKind, IoVecs};
+use crate::memory_guard::Guard;
 
 /// Regions at most: what QEMU takes a vhost-user back end to be able to hold.
 pub const MAX_REGIONS: usize = 509;
@@ -35,6 +39,8 @@ pub struct RegionPlace {
 
 #[derive(Default)]
 pub struct MemoryMap {
+    /// Before the mappings they are of: fields are dropped in this order, and whoever holds a mapping holds its guard.
+    guards: Vec<Arc<Guard>>,
     guest: GuestMemoryMmap,
     places: Vec<RegionPlace>,
 }
@@ -55,6 +61,7 @@ impl MemoryMap {
             return Err(refuse("its user address overflows".into()));
         }
         // Touching a mapping beyond the end of its file would be a SIGBUS.
+        seal(&file);
         let found = file.metadata().map_err(|e| refuse(e.to_string()))?;
         let end = place.file_offset.checked_add(place.len);
         if found.is_file() && end.is_none_or(|end| end > found.len()) {
@@ -62,12 +69,15 @@ impl MemoryMap {
         }
         let mapped = MmapRegion::from_file(FileOffset::new(file, place.file_offset), place.len as usize)
             .map_err(|e| refuse(e.to_string()))?;
+        let guard = Guard::new(mapped.as_ptr(), mapped.size()).map_err(|e| refuse(e.to_string()))?;
         let region = GuestRegionMmap::new(mapped, GuestAddress(place.guest))
             .ok_or_else(|| refuse("its guest address overflows".into()))?;
         let guest = self.guest.insert_region(Arc::new(region)).map_err(|e| refuse(e.to_string()))?;
         let mut places = self.places.clone();
         places.push(place);
-        Ok(Self { guest, places })
+        let mut guards = self.guards.clone();
+        guards.push(Arc::new(guard));
+        Ok(Self { guards, guest, places })
     }
 
     pub fn without_region(&self, place: RegionPlace) -> Result<Self, DiskError> {
@@ -78,7 +88,14 @@ impl MemoryMap {
         let (guest, _) = self.guest.remove_region(GuestAddress(place.guest), place.len).map_err(|_| unknown())?;
         let mut places = self.places.clone();
         places.remove(position);
-        Ok(Self { guest, places })
+        let mut guards = self.guards.clone();
+        guards.remove(position); // in the order of the places
+        Ok(Self { guards, guest, places })
+    }
+
+    /// The front end has taken memory away that it had passed.
+    pub fn is_lost(&self) -> bool {
+        self.guards.iter().any(|guard| guard.is_lost())
     }
 
     pub fn guest(&self) -> &GuestMemoryMmap {
@@ -110,6 +127,11 @@ impl MemoryMap {
         }
         true
     }
+}
+
+/// Keeps a memfd from being cut short, if its maker allows seals; QEMU's has this one. No other file can be sealed.
+fn seal(file: &File) {
+    let _ = rustix::fs::fcntl_add_seals(file, rustix::fs::SealFlags::SHRINK);
 }
 
 #[cfg(test)]

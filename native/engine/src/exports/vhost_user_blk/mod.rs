@@ -51,6 +51,7 @@ pub mod hostile;
 mod inflight;
 mod kicks;
 mod listener;
+mod long_requests;
 mod memory;
 mod requests;
 mod ring;

@@ -3,14 +3,20 @@
 //! A turn takes a bounded number of requests. Every ring that takes requests may give up the same share of that number; what is left in a
 //! ring waits for the next turn, and no kick is needed for it, because [`super::device`]'s `poll` looks before anybody sleeps. So a queue
 //! that is always full delays another queue's request by one share, and another disk's by one turn.
+//!
+//! Requests under way hold a bounded number of bytes, however long the guest makes them and wherever their buffers lie: what is too long is
+//! handed in piece by piece, and while there is no room nothing is taken; the ends of those under way make room. So a worker's memory is
+//! bounded by its number of disks (memory that is not aligned for direct I/O is copied, and so is what a move writes to both sides).
 
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::chain::{Malformed, Status, Wanted};
+use super::config::PIECE_BYTES;
 use super::device::VhostUserBlk;
 use super::features::{EVENT_IDX, FLUSH};
+use super::long_requests::Rest;
 use super::memory::MemoryMap;
 use super::ring::{Ring, RingError};
 use crate::disk::{ByteRange, Errno, Request, RequestKind};
@@ -31,6 +37,9 @@ pub(super) struct Live {
     /// Bytes written into the guest if all goes well, the status byte not counted.
     written: u32,
     status: *mut u8,
+    /// Of the bytes in flight.
+    bytes: u64,
+    rest: Option<Rest>,
     /// Keeps the memory that `status` and the buffers lie in mapped, whatever the front end changes meanwhile.
     _map: Arc<MemoryMap>,
 }
@@ -45,19 +54,37 @@ impl VhostUserBlk {
         // Room for every request there can be, so that the data path never allocates.
         let most: usize = self.rings.iter().filter(|r| r.takes_requests()).map(|r| usize::from(r.size())).sum();
         self.live.reserve(most.saturating_sub(self.live.len()));
-        for head in again {
-            if let Err(malformed) = self.begin(index, head, &map, false, cx) {
-                // It was answerable when it was taken: the driver changed the chain. It stays marked and unanswered.
-                self.rings[index].break_down(malformed.0);
-            }
-        }
+        self.resumed.extend(again.into_iter().map(|head| (index, head)));
+        self.resume(cx);
         self.take_requests(index, &map, cx);
         self.publish();
         Ok(())
     }
 
+    /// Executes what a dead back end left behind, as far as there is room.
+    pub(super) fn resume(&mut self, cx: &mut dyn ExportCx) {
+        while self.has_room()
+            && let Some((index, head)) = self.resumed.pop_front()
+        {
+            let map = self.memory.load_full();
+            if let Err(malformed) = self.begin(index, head, &map, false, cx) {
+                // It was answerable when it was taken: the driver changed the chain. It stays marked and unanswered.
+                self.rings[index].break_down(malformed.0);
+            }
+        }
+    }
+
+    /// For the data of one more request.
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes_in_flight < self.bytes_most
+    }
+
     /// What is left of ring `index`'s share of this turn.
     fn left(&self, index: usize) -> usize {
+        // Those that wait to be resumed are older.
+        if !self.has_room() || !self.resumed.is_empty() {
+            return 0;
+        }
         self.share.saturating_sub(self.rings[index].taken_in_turn())
     }
 
@@ -120,8 +147,17 @@ impl VhostUserBlk {
         if fresh {
             ring.accept(head);
         }
-        let mut live =
-            Live { ring: index, head, pending: 1, answer: Status::Ok, written: 0, status, _map: map.clone() };
+        let mut live = Live {
+            ring: index,
+            head,
+            pending: 1,
+            answer: Status::Ok,
+            written: 0,
+            status,
+            bytes: 0,
+            rest: None,
+            _map: map.clone(),
+        };
         match wanted {
             Wanted::Read { len, .. } => live.written = u32::try_from(len).unwrap_or(u32::MAX - 1),
             Wanted::Zero => live.pending = self.parts.segments.len() as u32,
@@ -132,7 +168,18 @@ impl VhostUserBlk {
             Wanted::Answer(answer) => live.answer = answer,
             Wanted::Write { .. } | Wanted::Flush => {}
         }
+        if let Wanted::Read { len, .. } | Wanted::Write { len, .. } = wanted {
+            live.bytes = len.min(PIECE_BYTES);
+            self.bytes_in_flight += live.bytes;
+        }
         let tag = self.live.insert(live);
+        if let Wanted::Read { offset, len } | Wanted::Write { offset, len } = wanted
+            && len > PIECE_BYTES
+        {
+            let read = matches!(wanted, Wanted::Read { .. });
+            self.begin_long(tag, read, ByteRange::new(offset, len), cx);
+            return Ok(());
+        }
         let mut hand_in = |kind, range: ByteRange, data: &[libc::iovec], fua| {
             let mut iov = cx.take_iovecs();
             iov.extend_from_slice(data);
@@ -160,8 +207,36 @@ impl VhostUserBlk {
         Ok(())
     }
 
+    /// All of it is on the disk, or none of it is begun.
+    fn begin_long(&mut self, tag: usize, read: bool, range: ByteRange, cx: &mut dyn ExportCx) {
+        let (kind, iov) =
+            if read { (RequestKind::Read, &self.parts.writable) } else { (RequestKind::Write, &self.parts.readable) };
+        let inside = range.end() <= cx.facts().geometry.size_bytes;
+        let Some(live) = self.live.get_mut(tag) else { return };
+        if !inside {
+            live.answer = Status::IoError;
+            return self.finish(tag);
+        }
+        let fua = !read && self.features & FLUSH == 0;
+        live.rest = Some(Rest::new(kind, fua, range.start, range.len, iov));
+        self.next_piece(tag, cx);
+    }
+
+    /// False when there is none.
+    fn next_piece(&mut self, tag: usize, cx: &mut dyn ExportCx) -> bool {
+        let Some(live) = self.live.get_mut(tag) else { return false };
+        let Some(rest) = live.rest.as_mut().filter(|rest| !rest.is_empty()) else { return false };
+        let mut iov = cx.take_iovecs();
+        let (offset, len) = rest.cut(PIECE_BYTES, &mut iov);
+        let (kind, fua) = (rest.kind, rest.fua);
+        let keep: Option<Arc<dyn Any + Send + Sync>> = Some(live._map.clone());
+        live.pending = 1;
+        cx.request(Request { kind, offset, len, iov, fua, tag: tag as u64, keep });
+        true
+    }
+
     /// The service is done with one of the requests of `tag`.
-    pub(super) fn done(&mut self, tag: usize, result: Result<(), Errno>) {
+    pub(super) fn done(&mut self, tag: usize, result: Result<(), Errno>, cx: &mut dyn ExportCx) {
         let Some(live) = self.live.get_mut(tag) else { return };
         match result {
             Ok(()) => {}
@@ -169,13 +244,17 @@ impl VhostUserBlk {
             Err(_) => live.answer = Status::IoError,
         }
         live.pending -= 1;
-        if live.pending == 0 {
+        if live.pending > 0 {
+            return;
+        }
+        if live.answer != Status::Ok || !self.next_piece(tag, cx) {
             self.finish(tag);
         }
     }
 
     fn finish(&mut self, tag: usize) {
         let Some(live) = self.live.try_remove(tag) else { return };
+        self.bytes_in_flight -= live.bytes;
         // SAFETY: `live._map` keeps the byte mapped; volatile, because the guest may look at it at any time.
         unsafe { live.status.write_volatile(live.answer as u8) };
         let data = if live.answer == Status::Ok { live.written } else { 0 };

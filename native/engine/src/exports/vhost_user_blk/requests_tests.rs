@@ -114,7 +114,7 @@ impl Bench {
         let mut service = Service::default();
         let again = self.device.poll(&mut service);
         for tag in service.handed_in {
-            self.device.done(tag as usize, Ok(()));
+            self.device.done(tag as usize, Ok(()), &mut Service::default());
         }
         self.device.end_turn(&mut Service::default());
         (before.iter().enumerate().map(|(ring, before)| self.used(ring as u16).wrapping_sub(*before)).collect(), again)
