@@ -8,13 +8,14 @@
  * fewer and later states, never old ones. A `begin` in the middle says that what was told before no longer counts. It ends with the connection;
  * whoever wants to go on after a restart of the host asks again, and has the state first.
  */
-import type { WireObject, WireValue } from './messages.js';
+import type { WireObject } from './messages.js';
 
 export const WATCH = 'host watch';
 
-export type WatchedKind = 'machine' | 'move' | 'place' | 'host';
+/** A `fault` is a machine that is registered and whose configuration cannot be used: there is no machine to tell of. */
+export type WatchedKind = 'machine' | 'fault' | 'move' | 'place' | 'host';
 
-/** Something that changed; `value` is an object of cmdlets/types, for a place a Place; null: it is gone. */
+/** Something that changed; `value` is an object of cmdlets/types, for a place a Place, for a fault a Fault; null: it is gone. */
 export interface Change {
   readonly $t: 'Change';
   readonly kind: WatchedKind;
@@ -46,8 +47,12 @@ export interface Place {
   readonly trouble: string | null;
 }
 
-export const asWire = (told: Change | Bracket | Place): WireObject => told as unknown as WireObject;
-
-export function isChange(value: { readonly [key: string]: WireValue }): boolean {
-  return value['$t'] === 'Change';
+export interface Fault {
+  readonly $t: 'Fault';
+  readonly vmId: string;
+  readonly configurationFile: string;
+  /** The rule that it breaks. */
+  readonly reason: string;
 }
+
+export const asWire = (told: Change | Bracket | Place | Fault): WireObject => told as unknown as WireObject;

@@ -35,6 +35,10 @@ export function watchHost(services: HostServices, migration: Migration, changes:
     switch (kind) {
       case 'machine':
         return machineOf(id);
+      case 'fault': {
+        const fault = registry.faults().find(({ vmId }) => vmId === id);
+        return fault ? asWire({ $t: 'Fault', ...fault }) : null;
+      }
       case 'move':
         return migration.shown(id);
       case 'place': {
@@ -56,6 +60,7 @@ export function watchHost(services: HostServices, migration: Migration, changes:
     await lookAt(registry.list());
     await tell(context, 'host', HOST_ID);
     for (const vm of registry.list()) await tell(context, 'machine', vm.configuration.id);
+    for (const { vmId } of registry.faults()) await tell(context, 'fault', vmId);
     for (const id of migration.shownIds()) await tell(context, 'move', id);
     for (const { path } of await places.all()) await tell(context, 'place', path);
     await context.output(asWire({ $t: 'Bracket', at: 'current' }));
@@ -66,10 +71,15 @@ export function watchHost(services: HostServices, migration: Migration, changes:
       const changed = new ChangedKeys();
       const note = (kind: WatchedKind, id: string): void => changed.note(`${kind} ${id}`);
       const unsubscribe = [
-        changes.subscribe(note),
+        changes.subscribe((kind, id) => {
+          note(kind, id);
+          // A configuration that is right again, or forgotten, is no fault any more.
+          if (kind === 'machine' && faults.has(id)) note('fault', id);
+        }),
         places.subscribe((path) => note('place', path)),
         settings.subscribe(() => note('host', HOST_ID)),
       ];
+      const faults = new Set(registry.faults().map(({ vmId }) => vmId));
       const over = AbortSignal.any([context.signal, context.stopRequested]);
       try {
         await tellEverything(context);

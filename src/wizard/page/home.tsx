@@ -5,7 +5,7 @@ import { Heading } from './heading.js';
 import { MachineTable } from './machine-table.js';
 import { RunningMoves, PastMoves } from './move-lists.js';
 import { PlaceCard } from './place-card.js';
-import { chosen, machines, machinesByName, placesByPath, route } from './store.js';
+import { chosen, faults, machines, machinesByName, placesByPath, route } from './store.js';
 import { bytes, shown, t } from './text.js';
 import { placeOf } from '../steps/facts.js';
 
@@ -27,6 +27,11 @@ export function Home() {
   return (
     <>
       <Heading text={t('machines')} />
+      {[...faults.value.values()].map(({ vmId, configurationFile, reason }) => (
+        <p key={vmId} class="notice warning">
+          {t('machineFault', { id: vmId, file: configurationFile, reason })}
+        </p>
+      ))}
       <section class="card" aria-label={t('machines')}>
         <div class="tools">
           <input

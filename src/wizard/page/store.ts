@@ -4,7 +4,7 @@
  */
 import { computed, signal } from '@preact/signals';
 import type { VirtualMachineObject, VMStorageMoveObject } from '../../../cmdlets/types/index.js';
-import type { Place } from '../../protocol/subscription.js';
+import type { Fault, Place } from '../../protocol/subscription.js';
 import type { Begun, Session, StreamEvent } from '../contract/messages.js';
 import type { WizardState } from '../steps/wizard.js';
 
@@ -39,6 +39,7 @@ export const hostTrouble = signal<string | null>(null);
 /** False until all there is has been told once. */
 export const isCurrent = signal(false);
 export const machines = signal<ReadonlyMap<string, Machine>>(new Map());
+export const faults = signal<ReadonlyMap<string, Fault>>(new Map());
 export const moves = signal<ReadonlyMap<string, Move>>(new Map());
 export const places = signal<ReadonlyMap<string, Place>>(new Map());
 export const route = signal<Route>({ at: 'home' });
@@ -67,7 +68,7 @@ function putIn(): void {
   timer = null;
   const events = gathered;
   gathered = [];
-  const next = { machine: new Map(machines.value), move: new Map(moves.value), place: new Map(places.value) };
+  const next = { machine: new Map(machines.value), fault: new Map(faults.value), move: new Map(moves.value), place: new Map(places.value) };
   for (const event of events) {
     if (event.$t === 'Host') hostTrouble.value = event.answers ? null : event.message;
     else if (event.$t === 'Bracket') {
@@ -88,6 +89,7 @@ function putIn(): void {
     return;
   }
   machines.value = next.machine;
+  faults.value = next.fault;
   moves.value = next.move;
   places.value = next.place;
 }

@@ -18,6 +18,8 @@ export const de: { readonly [K in Key]: string } = {
     'Der Assistent wurde aktualisiert, während diese Seite offen war. Drücken Sie im Terminal, in dem vmstorage wizard läuft, die Eingabetaste und öffnen Sie den neuen Link.',
   machines: 'Virtuelle Computer',
   machinesNone: 'Dieser Host hat keine virtuellen Computer. New-VM erstellt einen.',
+  machineFault:
+    'Es ist ein virtueller Computer registriert, dessen Konfiguration nicht benutzt werden kann: {reason} ({file}). Stellen Sie die Datei wieder her, oder vergessen Sie den Computer mit Remove-VM -Name {id}.',
   filter: 'Nach Name oder Pfad suchen',
   filterNone: 'Kein virtueller Computer hat das in Name oder Pfaden.',
   columnName: 'Name',

@@ -17,6 +17,8 @@ export const en = {
   // Home
   machines: 'Virtual Machines',
   machinesNone: 'This host has no virtual machines. New-VM makes one.',
+  machineFault:
+    'A virtual machine is registered whose configuration cannot be used: {reason} ({file}). Restore the file, or forget the machine with Remove-VM -Name {id}.',
   filter: 'Find by name or path',
   filterNone: 'No virtual machine has that in its name or paths.',
   columnName: 'Name',

@@ -142,6 +142,21 @@ test('a machine whose disk is gone is told to be so, as by Get-VM, and looked at
   expect(asked).toEqual([['web01'], ['web02']]);
 });
 
+test('a machine whose configuration cannot be used is told as a fault, and is none any more when it is forgotten', async () => {
+  await stage.run('New-VM', { Name: 'web01', Path: stage.folder, Generation: 2 });
+  const { configuration, configurationFile } = stage.services.registry.find('web01')[0]!;
+  const fault = { vmId: configuration.id, configurationFile, reason: 'it is not JSON' };
+  let faults = [fault];
+  Object.assign(stage.services.registry, { faults: () => faults });
+  const client = await Subscriber.open();
+  await client.current();
+  const told = client.told.find((one) => one.$t === 'Change' && one.kind === 'fault') as Change;
+  expect(told).toMatchObject({ id: configuration.id, value: { $t: 'Fault', ...fault } });
+  faults = [];
+  changes.note('machine', configuration.id);
+  await client.until((one) => one.$t === 'Change' && one.kind === 'fault' && one.value === null);
+});
+
 test('a hundred subscribers are all told, and none is left when they are gone', async () => {
   const many = await Promise.all(Array.from({ length: 100 }, () => Subscriber.open()));
   await Promise.all(many.map((one) => one.current()));
