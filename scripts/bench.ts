@@ -41,7 +41,7 @@ const { json, only, against, wizard, ...settings } = readCommandLine(
       window: { value: 'SECONDS', default: '3', says: 'how long a guest is measured, in seconds' },
       only: {
         value: 'NAME',
-        says: 'one row of the table, or a family of them: idle-copy, whole-move, loaded-move, blackout, memory, vhost-4k',
+        says: 'one row of the table, or a family of them: idle-copy, whole-move, loaded-move, blackout, memory, lane, vhost-4k',
       },
       against: {
         value: 'FOLDER',
