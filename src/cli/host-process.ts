@@ -10,6 +10,7 @@ import { ClientConnection, type Greeting } from '../client/connection.js';
 import { VmStorageError } from '../model/errors.js';
 import { systemClock } from '../os/clock.js';
 import { isRefusedWrite, reasonOf } from '../os/errno.js';
+import { withFileThreads } from '../os/file-threads.js';
 import { makeOwnFolder } from '../os/own-folder.js';
 import { type ProcessIdentity, systemProcesses, waitForExit } from '../os/processes.js';
 
@@ -53,7 +54,7 @@ export async function startHost(): Promise<{ readonly started: boolean; readonly
   const logFile = join(folder, 'host.log');
   const log = await openLog(folder, logFile, address);
   let ended: string | undefined;
-  const child = spawn(process.execPath, [hostProgram], { detached: true, stdio: ['ignore', log, log] });
+  const child = spawn(process.execPath, [hostProgram], { detached: true, env: withFileThreads(process.env), stdio: ['ignore', log, log] });
   closeSync(log);
   child.once('error', (error) => (ended = error.message));
   child.once('exit', (code, signal) => (ended = signal === null ? `exit code ${code}` : signal));

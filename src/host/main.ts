@@ -5,6 +5,7 @@
 import { parseArgs } from 'node:util';
 import { VmStorageError } from '../model/errors.js';
 import { visibleLine } from '../model/visible.js';
+import { keepFileThreadsToOneself } from '../os/file-threads.js';
 import { complain, outliveReaders, print } from '../os/terminal.js';
 import { native } from '../native/binding.js';
 import { startHost, type RunningHost } from './compose.js';
@@ -13,6 +14,7 @@ import { startHost, type RunningHost } from './compose.js';
 const CLOSE_LIMIT_MS = 10_000;
 
 async function main(): Promise<void> {
+  keepFileThreadsToOneself();
   keepDescriptors();
   const { values } = parseArgs({ options: { log: { type: 'string' } } });
   outliveReaders();

@@ -27,7 +27,7 @@ async function moveStorage(context: CmdletContext, moves: StorageMoves, ports: M
   const request = readRequest({ parameterSet: context.parameterSet, bound: context.bound, cwd: context.cwd, hostNames: ports.hostNames });
   const vm = findOne(request.vm, ports);
   const { name, id } = vm.configuration;
-  const foreseen = await moves.foresee(vm, request);
+  const foreseen = await unlessStopped(context, moves.foresee(vm, request));
   const { checked, remarks, warnings, refusals } = foreseen;
   if (context.bound['PassPlan'] === true) await context.output(planObject(foreseen, moves.forecast(foreseen), ports.computerName));
   if (refusals[0]) throw refusals[0];
@@ -43,6 +43,21 @@ async function moveStorage(context: CmdletContext, moves: StorageMoves, ports: M
   if (!job) return context.warning(`The storage of the virtual machine "${name}" was moved there in the meantime; nothing is moved.`);
   const outcome = await watch(context, job, name, () => moves.placeInLine(job.id));
   if (outcome && outcome.state !== 'succeeded') throw failure(name, id, outcome.error);
+}
+
+/** Whoever does not want to wait for a destination that hangs need not: looking changes nothing, so there is nothing to undo. */
+async function unlessStopped<T>({ stopRequested }: CmdletContext, looked: Promise<T>): Promise<T> {
+  let stop!: () => void;
+  const stopped = new Promise<never>((resolve, reject) => {
+    stop = () => reject(stopWanted('its user'));
+    if (stopRequested.aborted) stop();
+    else stopRequested.addEventListener('abort', stop, { once: true });
+  });
+  try {
+    return await Promise.race([looked, stopped]);
+  } finally {
+    stopRequested.removeEventListener('abort', stop);
+  }
 }
 
 function failure(vmName: string, vmId: string, error: VmStorageError): VmStorageError {

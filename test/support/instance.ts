@@ -12,6 +12,7 @@ import { dirname, join } from 'node:path';
 import { findCmdlet } from '../../cmdlets/index.js';
 import { ClientConnection } from '../../src/client/connection.js';
 import { invokeAndCollect, type Collected, type InvokeOptions } from '../../src/client/invoke.js';
+import { withFileThreads } from '../../src/os/file-threads.js';
 import { instancePaths, type InstancePaths } from '../../src/os/paths.js';
 import type { WireObject, WireValue } from '../../src/protocol/messages.js';
 import { repository } from './guest-kernel.js';
@@ -93,7 +94,7 @@ export class Instance implements AsyncDisposable {
   async startHost(): Promise<void> {
     const log = openSync(join(this.folder, 'host-output.log'), 'a', 0o600);
     const host = spawn(process.execPath, [join(repository, 'dist/src/host/main.js')], {
-      env: this.environment,
+      env: withFileThreads(this.environment),
       stdio: ['ignore', log, log],
     });
     closeSync(log);

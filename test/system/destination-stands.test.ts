@@ -255,6 +255,28 @@ describe.skipIf(lacks(...wanting) || lacksHangingDisks())('a destination that st
     expect(filesBelow(old.path)).not.toContain(source);
   });
 
+  it('hangs before anything of it is known: whoever asked for moves there may stop, and all else goes on meanwhile', async () => {
+    const { vm } = places[0]!;
+    await using disk = await DaemonDisk.mount(join(instance.folder, 'unknown'), SIZE_BYTES.ext4);
+    const source = await sourceOf(vm);
+    {
+      using _ = standStill(disk.daemonPid);
+      const stops = new AbortController();
+      // More than Node has threads for files by itself: each waits in the kernel for the first block of that folder.
+      const asked = Array.from({ length: 6 }, (unused, n) => {
+        const bound = { Name: vm.name, DestinationStoragePath: join(disk.path, `to${n}`) };
+        return reasonOf(instance.run('Move-VMStorage', bound, { stop: stops.signal }));
+      });
+      await until('one of them waits', () => standingThreads(instance.hostPid, '').length > 0 || undefined);
+      await asks(vm);
+      await instance.run('Set-VM', { Name: [vm.name], Notes: 'written to a file' }, { signal: AbortSignal.timeout(20_000) });
+      stops.abort();
+      for (const reason of await Promise.all(asked)) expect(reason).toMatch(/^OperationStopped: /);
+    }
+    await move(vm, join(own.path, 'known'));
+    expect(await sourceOf(vm)).not.toBe(source);
+  });
+
   it('has answered whoever asked or stopped, in time', () => {
     expect(slowest.answerMs).toBeLessThan(2 * ANSWER_MOST_MS); // two questions
     expect(slowest.stopMs).toBeLessThan(STOP_MOST_MS);
