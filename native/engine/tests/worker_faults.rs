@@ -68,7 +68,7 @@ fn whatever_happens_to_files_the_guest_keeps_every_byte() {
             ..GuestOptions::default()
         };
         let disks = 1 + random.below(2) as usize;
-        let size = [6, 24][random.below(2) as usize] * MIB;
+        let size = [6, 12][random.below(2) as usize] * MIB;
         // Errors of the source are the guest's to hear of; it keeps writing, and what failed may hold the old or the new.
         let source_fails = random.below(3) == 0;
         eprintln!("seed {seed}: {format:?} {disks} x {size}, source fails: {source_fails}, {guest:?}");
@@ -159,7 +159,7 @@ fn a_worker_that_ends_in_order_in_mid_move_leaves_the_move_to_the_next_one() {
                 Engine::start_on(move || Ok(Box::new(FaultyReactor::new(theirs.clone(), 1)))).unwrap()
             };
             let calm = GuestOptions { rate: Some(400), depth: 4, ..GuestOptions::default() };
-            let mut vm = Vm::start_on(on(&faults), format, 2, 24 * MIB, calm);
+            let mut vm = Vm::start_on(on(&faults), format, 2, 8 * MIB, calm);
             // Late enough that the end meets copies that are under way.
             let delay_most = Duration::from_millis(20);
             faults.set(vec![Trouble { place: "/b/".to_owned(), delay_most, ..Trouble::default() }]);
@@ -168,7 +168,7 @@ fn a_worker_that_ends_in_order_in_mid_move_leaves_the_move_to_the_next_one() {
             let wanted = match end_at {
                 "begun" => 0,
                 "copying" => 1,
-                _ => 8 * MIB,
+                _ => 4 * MIB,
             };
             while copied(&vm) < wanted {
                 std::thread::yield_now();
