@@ -130,10 +130,26 @@ function chooseSet(words: Words, cmdlet: Cmdlet): Candidate {
   }
   const nearest = chosen ?? candidates[0];
   if (nearest === undefined) {
-    const what = [...words.named.keys()].map((name) => `-${name}`).concat(words.positional.map((text) => `'${text}'`));
-    return refuse(`${cmdlet.name} cannot take ${what.join(' ')} together. 'vmstorage ${cmdlet.name} --help' shows what goes together.`);
+    return refuse(`${whatDoesNotFit(words, cmdlet)} 'vmstorage ${cmdlet.name} --help' shows what goes together.`);
   }
-  return refuse(`${cmdlet.name} needs ${nearest.missing.map((name) => `-${name}`).join(' and ')}.`);
+  return refuse(`${cmdlet.name} needs ${inWords(nearest.missing.map((name) => `-${name}`))}.`);
+}
+
+/** Of no set: parameters that exclude each other, or more words without a name than there are places. */
+function whatDoesNotFit(words: Words, cmdlet: Cmdlet): string {
+  const named = [...words.named.keys()].map((name) => `-${name}`);
+  const fits = (placed: number): boolean =>
+    cmdlet.sets.some((set) => tryCommandSet(set, { ...words, positional: words.positional.slice(0, placed) }, cmdlet) !== undefined);
+  if (!fits(0)) return `${cmdlet.name} cannot take ${inWords(named)} at the same time.`;
+  const most = words.positional.findIndex((_, index) => !fits(index + 1));
+  const extra = words.positional.slice(most).map((text) => `'${text}'`);
+  const beside = named.length === 0 ? '' : ` beside ${inWords(named)}`;
+  return `${cmdlet.name} has no place for ${inWords(extra)}${beside}.`;
+}
+
+/** `a`, `a and b`, `a, b and c`. */
+function inWords(all: readonly string[]): string {
+  return all.length < 2 ? all.join('') : `${all.slice(0, -1).join(', ')} and ${all.at(-1)}`;
 }
 
 export function bindWords(words: readonly string[], cmdlet: Cmdlet, cwd = process.cwd()): BoundCommand {

@@ -298,6 +298,14 @@ async function inspect(plan: MovePlan, ports: CheckPorts): Promise<readonly Imag
     return images;
   };
   const own = ports.workers.peek(plan.vmId);
+  // One that is being started again is waited for; one that is there and silent may be so for long.
+  if (own && own.pid !== null && !own.answers) {
+    throw new VmStorageError(
+      'InvalidState',
+      `The storage worker of the virtual machine "${plan.vmName}" does not answer; nothing can be moved now.`,
+      { target: plan.vmName, recommendedAction: 'Get-VM shows how long, and why where that is known.' },
+    );
+  }
   return own ? all(own) : ports.workers.tool(all);
 }
 

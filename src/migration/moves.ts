@@ -117,7 +117,7 @@ export class StorageMoves {
         return null;
       }
     };
-    if (this.ports.locks.isMoving(vmId)) refusals.push(alreadyMoving(vm));
+    if (this.ports.locks.isMoving(vmId)) refusals.push(this.of(vmId) ? alreadyMoving(vm) : notOver(vm));
     const planned = await unlessRefused(this.#plan(vmId, request, this.ports.newId()));
     const plan = planned?.plan ?? null;
     // Of a VM that moves the files are another move's to look at.
@@ -567,6 +567,16 @@ function hostStopped(): VmStorageError {
     'The host was stopped before the move had its place. Nothing was begun, and nothing was changed.',
     { recommendedAction: 'Ask for the move again once the host runs: it is not remembered.' },
   );
+}
+
+/** Its claim is held and no job is at it: its records are undecided, its worker cannot be asked, or its end is still to be written. */
+function notOver(vm: VmRecord): VmStorageError {
+  const { name } = vm.configuration;
+  return new VmStorageError('ObjectInUse', `An earlier move of the storage of the virtual machine "${name}" is not over.`, {
+    target: name,
+    recommendedAction:
+      'Get-VM shows why. Where the records of the move contradict each other, Resolve-VMStorageMove decides; else it ends by itself.',
+  });
 }
 
 function alreadyMoving(vm: VmRecord): VmStorageError {

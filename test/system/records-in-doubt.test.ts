@@ -112,6 +112,17 @@ describe.each([
     expect(disks()).toEqual([...sources, ...targets].sort());
   });
 
+  it('is changed and moved by nobody, and is not said to be moving: neither waiting nor stopping would help', async () => {
+    const notOver = {
+      code: 'ObjectInUse',
+      message: expect.stringMatching(/is not over, and nobody is at it: .* not certain which files/) as string,
+    };
+    expect(await instance.refusal('Set-VM', { Name: [vm.name], Notes: 'x' })).toMatchObject(notOver);
+    expect(await instance.refusal('Remove-VM', { Name: [vm.name], Force: true })).toMatchObject(notOver);
+    // One whose journal could be read has a job that waits for its worker.
+    expect(await reasonOf(vm.move(at('c')))).toMatch(/^ObjectInUse: .*(An earlier move .* is not over|is being moved already)/);
+  });
+
   it('is as it was after -WhatIf and after a No, and both tell what is known of each side', async () => {
     const before = records();
     const paths = await vm.diskPaths();

@@ -62,6 +62,53 @@ describe('a worker that is stopped (SIGSTOP)', () => {
   });
 });
 
+describe('a worker that does not answer', () => {
+  const told = (): Promise<true> =>
+    until('Get-VM tells', async () => (/has not answered/.test(String((await statusOf('troubled'))['Status'])) ? true : undefined));
+  /** Less than the limit of a question to a worker: it was not asked. */
+  const atOnce = async (refusal: Promise<unknown>): Promise<unknown> => {
+    const beganMs = performance.now();
+    const answer = await refusal;
+    expect(performance.now() - beganMs).toBeLessThan(20_000);
+    return answer;
+  };
+
+  it('is not waited for by a move that is asked for, and one works when it answers again', async () => {
+    const pid = vm.probe.pid!;
+    process.kill(pid, 'SIGSTOP');
+    await told();
+    expect(await atOnce(reasonOf(vm.move(join(instance.folder, 'b'))))).toMatch(
+      /^InvalidState: .*The storage worker of the virtual machine "troubled" does not answer; nothing can be moved now/,
+    );
+    process.kill(pid, 'SIGCONT');
+    await until('no trouble', async () => (await statusOf('troubled'))['Status'] === 'Operating normally' || undefined);
+    await vm.move(join(instance.folder, 'b'));
+    await vm.stopAndCheck();
+  });
+
+  it('in the middle of a move lets its machine be turned off, and not be started', async () => {
+    const moving = vm.move(join(instance.folder, 'b'));
+    await vm.journalIsThere();
+    const pid = vm.probe.pid!;
+    process.kill(pid, 'SIGSTOP');
+    await told();
+    await instance.run('Stop-VM', { Name: ['troubled'], TurnOff: true });
+    expect(await atOnce(instance.refusal('Start-VM', { Name: ['troubled'] }))).toMatchObject({
+      code: 'InvalidState',
+      message: expect.stringMatching(
+        /"troubled" cannot be started: the storage worker \(process \d+\) has not answered for \d+ s/,
+      ) as string,
+    });
+    expect(await instance.refusal('Set-VM', { Name: ['troubled'], Notes: 'x' })).toMatchObject({
+      code: 'ObjectInUse',
+      message: expect.stringMatching(/is not over, and nobody is at it: the storage worker/) as string,
+    });
+    process.kill(pid, 'SIGCONT');
+    await moving;
+    expect(await vm.diskPaths()).toEqual(vm.leaves.map((leaf) => join(instance.folder, 'b', 'Virtual Hard Disks', leaf)));
+  });
+});
+
 describe('a worker that serves', () => {
   it('refuses another list of disks, and takes the same one again', async () => {
     const disks = vm.servedDisks();

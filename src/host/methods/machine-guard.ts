@@ -18,9 +18,22 @@ export async function refuseMoving(services: HostServices, { id, name }: Pick<Vm
     () => false,
   );
   if (!services.locks.isMoving(id) && !journal) return;
+  const inUse = 'The operation cannot be performed while the object is in use.';
+  const { trouble } = services.workers.health(id);
+  // Neither to be waited for nor to be stopped, as long as that lasts.
+  if (trouble !== null)
+    throw new VmStorageError(
+      'ObjectInUse',
+      `${inUse} A move of the storage of virtual machine "${name}" is not over, and nobody is at it: ${trouble.replace(/\.$/, '')}.`,
+      {
+        target: name,
+        recommendedAction:
+          'Get-VM shows when that changes. Where the records of the move contradict each other, Resolve-VMStorageMove decides.',
+      },
+    );
   throw new VmStorageError(
     'ObjectInUse',
-    `The operation cannot be performed while the object is in use. The storage of virtual machine "${name}" is being moved; wait for it, or stop it with Stop-VMStorageMove.`,
+    `${inUse} The storage of virtual machine "${name}" is being moved; wait for it, or stop it with Stop-VMStorageMove.`,
     { target: name },
   );
 }

@@ -11,6 +11,8 @@ import { present } from './machine-guard.js';
 /** A disk may wait for the lock of a process that is just ending. */
 const SERVED_LIMIT_MS = 15_000;
 const PEER_LIMIT_MS = 5_000;
+/** A worker that died is back at the first or second attempt. */
+const RESTARTS_AWAITED = 3;
 
 export const ALREADY = 'The virtual machine is already in the specified state.';
 
@@ -48,6 +50,7 @@ export async function startMachine(services: HostServices, vm: VmRecord, warn: (
     prepare: async () => {
       await refuseUsedDevices(services, configuration);
       if (served === 0) return;
+      refuseSilent(services, configuration);
       worker = await services.workers.forVm(vm).catch((error: unknown) => {
         throw error instanceof VmStorageError ? notStarted(configuration.name, error) : error;
       });
@@ -58,6 +61,13 @@ export async function startMachine(services: HostServices, vm: VmRecord, warn: (
       if (worker) await comparePeers(services, vm, worker, pid);
     },
   });
+}
+
+/** A worker that an earlier run or a move has left: one that does not answer, or keeps failing to serve, would be waited for in vain. */
+function refuseSilent({ workers }: HostServices, { id, name }: VmConfiguration): void {
+  const { trouble, restarts, pid } = workers.health(id);
+  if (trouble === null || (pid === null && restarts < RESTARTS_AWAITED)) return;
+  throw new VmStorageError('InvalidState', `Virtual machine "${name}" cannot be started: ${trouble.replace(/\.$/, '')}.`, { target: name });
 }
 
 /** QEMU opens these itself; that it cannot have one exclusively says nothing of who has it. */

@@ -116,8 +116,13 @@ describe('binding', () => {
   it.each([
     [['Move-VMStorage', 'web01'], 'needs -DestinationStoragePath'],
     [['Move-VMStorage', '-DestinationStoragePath', '/x'], 'needs -Name'],
-    [['Move-VMStorage', 'web01', '/x', '-Vhds', 'a=b'], 'cannot take'],
-    [['Move-VMStorage', 'a', 'b', 'c'], 'cannot take'],
+    [['Move-VMStorage', 'web01', '/x', '-Vhds', 'a=b'], "Move-VMStorage has no place for '/x' beside -Vhds."],
+    [['Move-VMStorage', '-DestinationStoragePath', '-Vhds', 'two'], '-DestinationStoragePath'],
+    [
+      ['Move-VMStorage', 'x', '-DestinationStoragePath', '/a', '-Vhds', 'two'],
+      'cannot take -DestinationStoragePath and -Vhds at the same time.',
+    ],
+    [['Move-VMStorage', 'a', 'b', 'c', 'd'], "Move-VMStorage has no place for 'c' and 'd'."],
     [['Move-VMStorage', 'a', '/x', '-Nonsense', '1'], 'no parameter -Nonsense'],
     [['Move-VMStorage', 'a', '/x', '-S', '1'], 'may be'],
     [['Move-VMStorage', '-Name', 'a', '-Name', 'b', '/x'], 'given 2 times'],
