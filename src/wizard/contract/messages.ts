@@ -3,7 +3,7 @@
  * because EventSource can send no header.
  *
  * ```text
- * POST /api/session   { secret, build }        -> Session            once per secret; the only request without a bearer
+ * POST /api/session   { secret }               -> Session            once per secret; the only request without a bearer
  * POST /api/plan      { orders }               -> { plans }          one for each order, in its place
  * POST /api/move      { orders }               -> { begun }
  * POST /api/stop      { moveId }               -> { warnings }
@@ -17,8 +17,6 @@ import type { MoveOrder } from './order.js';
 
 export interface Session {
   readonly bearer: string;
-  /** Of the gateway's files: a page of another build is told to load itself anew. */
-  readonly build: string;
   readonly computerName: string;
   readonly user: string;
 }

@@ -124,12 +124,12 @@ async function answer(request: IncomingMessage, response: ServerResponse, scene:
   }
 }
 
-async function openSession(request: IncomingMessage, response: ServerResponse, { sessions, files, say }: Scene): Promise<void> {
+async function openSession(request: IncomingMessage, response: ServerResponse, { sessions, say }: Scene): Promise<void> {
   const body = await readJson(request);
   if (!isSecret(body)) throw malformed();
   try {
     const bearer = sessions.exchange(body.secret);
-    const session: Session = { bearer, build: files.build, computerName: hostname().split('.')[0]!, user: userInfo().username };
+    const session: Session = { bearer, computerName: hostname().split('.')[0]!, user: userInfo().username };
     send(response, session);
   } catch (error) {
     say(`refused: ${failureOf(error).message}`);
@@ -164,7 +164,7 @@ async function stream(request: IncomingMessage, response: ServerResponse, scene:
   const over = AbortSignal.any([goneOf(request, response), scene.closing]);
   const heartbeat = setInterval(() => response.write(':\n\n'), HEARTBEAT_MS);
   try {
-    response.writeHead(200, { ...securityHeaders, 'Content-Type': 'text/event-stream', 'X-Build': scene.files.build });
+    response.writeHead(200, { ...securityHeaders, 'Content-Type': 'text/event-stream' });
     response.flushHeaders();
     for await (const event of hostEvents(scene.hostAddress, over)) {
       if (!response.write(`data: ${JSON.stringify(event)}\n\n`)) await drained(response, over);

@@ -1,5 +1,4 @@
-/** The built page (dist/wizard, made by Vite): read once, so that what is served is of one build and no path of a request meets a file system. */
-import { createHash } from 'node:crypto';
+/** The built page (dist/wizard, made by Vite): read once, so that all that is served is of one build, and no path of a request meets a file system. */
 import { readdir, readFile } from 'node:fs/promises';
 import { extname, join, relative } from 'node:path';
 import { VmStorageError } from '../../model/errors.js';
@@ -12,14 +11,11 @@ const types: { readonly [extension: string]: string } = {
 };
 
 export interface PageFiles {
-  /** Hash over all of it. */
-  readonly build: string;
   get(path: string): { readonly type: string; readonly content: Buffer } | undefined;
 }
 
 export async function readPageFiles(folder: string): Promise<PageFiles> {
   const files = new Map<string, { type: string; content: Buffer }>();
-  const digest = createHash('sha256');
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch((cause: unknown) => {
     throw new VmStorageError('ObjectNotFound', `The page of the wizard is not there: '${folder}' cannot be read. Run npm run build.`, {
       target: folder,
@@ -33,11 +29,10 @@ export async function readPageFiles(folder: string): Promise<PageFiles> {
     const content = await readFile(path);
     const name = `/${relative(folder, path)}`;
     files.set(name, { type, content });
-    digest.update(`${name}\n`).update(content);
   }
   const index = files.get('/index.html');
   if (!index)
     throw new VmStorageError('ObjectNotFound', `The page of the wizard is not complete: '${folder}' has no index.html. Run npm run build.`);
   files.set('/', index);
-  return { build: digest.digest('hex').slice(0, 16), get: (path) => files.get(path) };
+  return { get: (path) => files.get(path) };
 }

@@ -1,7 +1,7 @@
 /** The frame of the page: who is asked as whom, language and appearance, and the view that is open. */
 import { Home } from './home.js';
 import { Performing } from './performing.js';
-import { hostTrouble, isCurrent, isOfOtherBuild, locked, route, session } from './store.js';
+import { hostTrouble, isCurrent, locked, route, session } from './store.js';
 import { language, t, theme, type Theme } from './text.js';
 import { languages, type Language } from '../words/words.js';
 import { Wizard } from './wizard-view.js';
@@ -14,11 +14,6 @@ export function App() {
       </a>
       <Header />
       <main id="content" tabIndex={-1}>
-        {isOfOtherBuild.value && (
-          <p class="notice warning" role="alert">
-            {t('otherBuild')}
-          </p>
-        )}
         {hostTrouble.value !== null && locked.value === null && (
           <p class="notice warning" role="alert">
             {t('hostLost', { reason: hostTrouble.value })}

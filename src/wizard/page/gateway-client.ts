@@ -39,14 +39,13 @@ export const beginMoves = (orders: readonly MoveOrder[]): Promise<readonly Begun
 export const stopMove = (moveId: string): Promise<readonly string[]> =>
   post<{ warnings: readonly string[] }>('stop', { moveId }).then(({ warnings }) => warnings);
 
-/** Rejects when the stream ends, with the gateway's reason where it gave one. `build`: of the files that the gateway has now. */
-export async function readStream(tell: (event: StreamEvent) => void, build: (now: string) => void): Promise<never> {
+/** Rejects when the stream ends, with the gateway's reason where it gave one. */
+export async function readStream(tell: (event: StreamEvent) => void): Promise<never> {
   const response = await fetch('/api/stream', { headers: { Authorization: `Bearer ${bearer}` } });
   if (!response.ok || !response.body) {
     const { error } = (await response.json()) as { error?: Failure };
     throw new GatewayError(response.status, error ?? unknownFailure(response.status));
   }
-  build(response.headers.get('X-Build') ?? '');
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   for (;;) {

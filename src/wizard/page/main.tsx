@@ -3,7 +3,7 @@ import { effect } from '@preact/signals';
 import { render } from 'preact';
 import { App } from './app.js';
 import { GatewayError, openSession, readStream } from './gateway-client.js';
-import { hostTrouble, isOfOtherBuild, locked, session, take } from './store.js';
+import { hostTrouble, locked, session, take } from './store.js';
 import { language, t, theme } from './text.js';
 
 const AGAIN_MS = 1000;
@@ -24,7 +24,7 @@ async function begin(): Promise<void> {
   }
   for (;;) {
     try {
-      await readStream(take, (build) => (isOfOtherBuild.value = build !== session.value!.build));
+      await readStream(take);
     } catch (error) {
       if (error instanceof GatewayError && error.status === 401) {
         locked.value = { reason: error.message };

@@ -34,7 +34,6 @@ export interface Sample {
 export const session = signal<Session | null>(null);
 /** Why the page can show nothing. */
 export const locked = signal<{ readonly reason: string | null } | null>(null);
-export const isOfOtherBuild = signal(false);
 export const hostTrouble = signal<string | null>(null);
 /** False until all there is has been told once. */
 export const isCurrent = signal(false);
@@ -75,7 +74,8 @@ function putIn(): void {
       if (event.at === 'current') isCurrent.value = true;
       else for (const map of Object.values(next)) map.clear();
     } else if (event.kind !== 'host') {
-      const map = next[event.kind] as Map<string, unknown>;
+      const map = next[event.kind] as Map<string, unknown> | undefined;
+      if (!map) continue; // a newer host tells of more than this page shows
       if (event.value === null) map.delete(event.id);
       else map.set(event.id, event.value);
       if (event.kind === 'move' && event.value !== null) sample(event.value as unknown as Move);

@@ -14,8 +14,6 @@ export const de: { readonly [K in Key]: string } = {
   linkNeededWhy:
     'Ein Link gilt einmal und eine Minute lang. Was er öffnet, ist vergessen, wenn die Seite geschlossen oder neu geladen wird oder eine halbe Stunde nicht benutzt wurde. Drücken Sie im Terminal, in dem vmstorage wizard läuft, die Eingabetaste und öffnen Sie den Link, der dann erscheint. Verschiebungen laufen inzwischen weiter.',
   linkRefused: 'Zu diesem Link wurde gesagt: {reason}',
-  otherBuild:
-    'Der Assistent wurde aktualisiert, während diese Seite offen war. Drücken Sie im Terminal, in dem vmstorage wizard läuft, die Eingabetaste und öffnen Sie den neuen Link.',
   machines: 'Virtuelle Computer',
   machinesNone: 'Dieser Host hat keine virtuellen Computer. New-VM erstellt einen.',
   machineFault:

@@ -12,8 +12,6 @@ export const en = {
   linkNeededWhy:
     'A link works once and for a minute, and what it opens is forgotten when the page is closed or loaded anew, or after half an hour without use. Press Enter in the terminal where vmstorage wizard runs, and open the link that it prints. Moves go on in the meantime.',
   linkRefused: 'What was said of this link: {reason}',
-  otherBuild:
-    'The wizard was updated while this page was open. Press Enter in the terminal where vmstorage wizard runs, and open the new link.',
   // Home
   machines: 'Virtual Machines',
   machinesNone: 'This host has no virtual machines. New-VM makes one.',

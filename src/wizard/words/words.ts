@@ -17,7 +17,9 @@ export function chooseLanguage(wanted: readonly string[]): Language {
 export type Values = { readonly [name: string]: string | number };
 
 export function say(language: Language, key: Key, values: Values = {}): string {
-  return catalogue[language][key].replaceAll(/\{(\w+)\}/g, (whole, name: string) => (name in values ? String(values[name]) : whole));
+  // A phase or an outcome of a newer host has no text here: its own word is better than none.
+  const text = Object.hasOwn(catalogue[language], key) ? catalogue[language][key] : key.replace(/^[a-z]+_/, '');
+  return text.replaceAll(/\{(\w+)\}/g, (whole, name: string) => (name in values ? String(values[name]) : whole));
 }
 
 const UNITS = ['KB', 'MB', 'GB', 'TB', 'PB'] as const;
@@ -41,7 +43,9 @@ export function secondsText(language: Language, seconds: number): string {
   return say(language, 'hours', { count: (seconds / 3600).toLocaleString(language, { maximumFractionDigits: 1 }) });
 }
 
+/** Below a tenth of a millisecond in microseconds: a blackout of 3 µs is not 0. */
 export function millisecondsText(language: Language, microseconds: string | number): string {
-  const ms = Number(microseconds) / 1000;
-  return `${ms.toLocaleString(language, { minimumFractionDigits: 1, maximumFractionDigits: ms < 1 ? 2 : 1 })} ms`;
+  const us = Number(microseconds);
+  if (us < 100) return `${Math.round(us)} µs`;
+  return `${(us / 1000).toLocaleString(language, { minimumFractionDigits: 1, maximumFractionDigits: us < 1000 ? 2 : 1 })} ms`;
 }

@@ -77,6 +77,11 @@ describe('values', () => {
     expect(say('en', 'titleWizard')).toBe('Move "{name}" Wizard');
   });
 
+  it('what a newer host names and this page has no text for is shown by its own word', () => {
+    expect(say('de', 'phase_rehearse' as Key)).toBe('rehearse');
+    expect(say('en', 'constructor' as Key)).toBe('constructor');
+  });
+
   it('figures have units, in the way of the language', () => {
     expect(bytesText('en', 17)).toBe('17 bytes');
     expect(bytesText('en', '12884901888')).toBe('12.0 GB');
@@ -84,6 +89,7 @@ describe('values', () => {
     expect(secondsText('en', 90)).toBe('90 s');
     expect(secondsText('de', 7_300)).toBe('2 h');
     expect(millisecondsText('de', '12345')).toBe('12,3 ms');
+    expect(millisecondsText('en', 3)).toBe('3 µs');
   });
 
   it('the language is the first that the browser wants and that there is', () => {
