@@ -25,6 +25,7 @@ import { openRegistry } from '../registry/registry.js';
 import { openSettings } from '../registry/settings.js';
 import { AutomaticStart } from './automatic-start.js';
 import { Changes } from './changes.js';
+import { confineWorkers } from './confined-worker.js';
 import { completions } from './completion.js';
 import { doorsOf, openFolder } from './doors.js';
 import { fileTrouble } from './file-trouble.js';
@@ -115,6 +116,9 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
   const records = createRecords({ registry, paths });
   const workers = new HostWorkers({
     program: options.worker ?? { command: [process.execPath, fileURLToPath(new URL('../worker/main.js', import.meta.url))] },
+    confine: confineWorkers(process.geteuid?.() === 0, (reason) =>
+      log.warn({ reason }, 'workers have no network and IPC namespace of their own here'),
+    ),
     processes,
     clock,
     log,

@@ -12,6 +12,7 @@ import type { Log } from '../os/log.js';
 import { ownUid } from '../os/own-folder.js';
 import { type Origin, ownProcesses, type ProcessIdentity, type Processes, waitForExit } from '../os/processes.js';
 import type { WorkerStatus } from '../protocol/worker.js';
+import { BECOMES_A_WORKER, type Command, type ConfineWorker } from './confined-worker.js';
 import { WorkerLink } from './worker-link.js';
 
 /** From exec to a listening socket: 0.1 s at rest. */
@@ -44,6 +45,8 @@ export interface ReachedWorker {
 
 export interface WorkerStarterOptions {
   readonly program: WorkerProgram;
+  /** Default: a worker has the rights of the host. */
+  readonly confine?: ConfineWorker;
   readonly processes: Processes;
   readonly clock: Clock;
   readonly log: Log;
@@ -84,11 +87,12 @@ export async function reachWorker(
 }
 
 async function startWorker(place: WorkerPlace, options: WorkerStarterOptions, signal?: AbortSignal): Promise<ReachedWorker> {
-  const { program, processes, clock, log } = options;
-  const [command, ...args] = [...program.command, '--socket', place.socket, ...(place.vmId === null ? ['--tool'] : ['--vm', place.vmId])];
+  const { program, processes, clock, log, confine = async (command) => command } = options;
+  const whole: Command = [...program.command, '--socket', place.socket, ...(place.vmId === null ? ['--tool'] : ['--vm', place.vmId])];
+  const [command, ...args] = await confine(whole, place.vmId === null);
   let child;
   try {
-    child = await processes.startDetached({ command: command!, args, logFile: place.logFile, cwd: '/' });
+    child = await processes.startDetached({ command, args, logFile: place.logFile, cwd: '/' });
   } catch (cause) {
     throw new VmStorageError(
       'OperationFailed',
@@ -162,7 +166,7 @@ function isWorkerOf(line: readonly string[], socket: string): boolean {
 /** A worker found by its command line alone runs the same program; its place on disk may have changed by an update. */
 function originOf({ command }: WorkerProgram): Origin {
   const expected = basename(whereItIs(command[0]));
-  return ownProcesses((name) => name === null || name === expected);
+  return ownProcesses((name) => name === null || name === expected || BECOMES_A_WORKER.includes(name));
 }
 
 function whereItIs(program: string): string {

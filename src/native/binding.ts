@@ -176,6 +176,8 @@ export interface NativeModule {
   groupName(gid: number): Promise<string | null>;
   /** What this process was started with and is not its standard three goes to nobody it starts, but by intent. */
   keepDescriptors(): void;
+  /** For a worker, of all its threads, for good (native/engine/src/worker/refused_calls.rs). Throws where the kernel has no seccomp. */
+  refuseDangerousCalls(): void;
   /** Names of attributes that could not be copied. */
   copyAttributes(source: string, target: string): Promise<string[]>;
   /** JSON of JournalStatus; null when there is no journal and none is missing. */

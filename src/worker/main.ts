@@ -8,6 +8,7 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
 import { visibleLine } from '../model/visible.js';
+import { native } from '../native/binding.js';
 import { complain, outliveReaders, print } from '../os/terminal.js';
 import { WorkerServer } from './server.js';
 
@@ -25,6 +26,13 @@ process.on('SIGINT', () => undefined);
 // A log that cannot be written (its file system is full) must not end us, nor keep us busy with saying so.
 outliveReaders();
 mkdirSync(dirname(values.socket), { recursive: true, mode: 0o700 });
+// From here on, before anything of a guest is looked at.
+try {
+  native().refuseDangerousCalls();
+} catch (error) {
+  // A kernel without seccomp. A guest that waits for its disks is not kept waiting for that.
+  complain(`${new Date().toISOString()} worker: goes on with all system calls: ${error instanceof Error ? error.message : String(error)}`);
+}
 
 const server = new WorkerServer({ socket: values.socket, vmId: values.vm, tool: values.tool });
 process.on('SIGTERM', () => void server.end(0));

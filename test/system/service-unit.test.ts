@@ -45,6 +45,23 @@ describe.skipIf(lacks('systemd-analyze'))('systemd', () => {
   });
 });
 
+describe.skipIf(lacks('systemd-analyze'))('what the units leave open', () => {
+  /** As systemd sums it up: 10 is everything. */
+  async function exposure(file: string): Promise<number> {
+    const { stdout } = await run('systemd-analyze', ['security', '--offline=true', '--no-pager', file]).catch(
+      (error: { readonly stdout: string; readonly stderr: string }) => error,
+    );
+    const found = /Overall exposure level for \S+: ([\d.]+)/.exec(stdout)?.[1];
+    if (found === undefined) throw new Error(`systemd-analyze says: ${stdout.slice(-300)}`);
+    return Number(found);
+  }
+
+  it('is little for a host that works on disks of anybody, and next to nothing for a command', async () => {
+    expect(await exposure(unitFile)).toBeLessThanOrEqual(4);
+    expect(await exposure(guestsUnitFile)).toBeLessThanOrEqual(2);
+  });
+});
+
 describe('the command of the unit', () => {
   it('starts a host that logs where the journal reads, and ends well when it is told to', async () => {
     await using scratch = await makeScratch('service');

@@ -84,3 +84,9 @@ pub fn keep_descriptors() -> napi::Result<()> {
     let cause = std::io::Error::last_os_error();
     Err(to_napi(&DiskError::io("keep the descriptors of", "this process".as_ref(), cause)))
 }
+
+/// For a worker: what leads from it into other processes, programs, the kernel and the network fails from now on, in all its threads.
+#[napi]
+pub fn refuse_dangerous_calls() -> napi::Result<()> {
+    vmstorage_engine::worker::refuse_dangerous_calls().map_err(|error| to_napi(&error))
+}

@@ -34,8 +34,21 @@ describe('the systemd unit', () => {
       UMask: '0077',
     });
     expect(unitSection('Unit')).toMatchObject({ RequiresMountsFor: stateFolder });
-    // A /run, /tmp or /dev of the unit's own would hide disks and sockets from others, and go away with the host.
-    expect(Object.keys(service).filter((name) => /^(Private|Protect|Dynamic)/.test(name))).toEqual([]);
+    // A /home, /tmp or /dev of the unit's own would hide disks from others; ProtectClock and DeviceAllow allow devices by name, and disks may be any.
+    const hides =
+      /^(PrivateTmp|PrivateDevices|PrivateUsers|ProtectHome|ProtectProc|ProcSubset|ProtectClock|Device(Allow|Policy)|Dynamic|Root|Inaccessible|Temporary)/;
+    expect(Object.keys(service).filter((name) => hides.test(name))).toEqual([]);
+    expect(service['ProtectSystem']).toBe('full'); // `strict` would make every other folder read-only
+  });
+
+  test('lets the host do what it does: guests with users and roots of their own, files of anybody, signals', () => {
+    const has = service['CapabilityBoundingSet']!.split(' ');
+    for (const name of ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'KILL', 'SETUID', 'SETGID', 'SETPCAP', 'SYS_ADMIN', 'SYS_CHROOT', 'SYS_PTRACE'])
+      expect(has).toContain(`CAP_${name}`);
+    expect(service['RestrictNamespaces']!.split(' ').sort()).toEqual(['ipc', 'mnt', 'net', 'uts']);
+    expect(service['SystemCallFilter']).not.toMatch(/@(mount|privileged|resources|process|setuid)/);
+    expect(service['MemoryDenyWriteExecute']).toBeUndefined(); // Node and QEMU write the code they run
+    expect(service['RestrictAddressFamilies']).toBe('AF_UNIX');
   });
 
   test('starts the program that is built', () => {

@@ -14,6 +14,7 @@ mod outcome;
 mod plan;
 mod receipt;
 mod recover;
+mod refused_calls;
 mod scan;
 mod serve;
 mod status;
@@ -21,5 +22,6 @@ mod targets;
 
 pub use examine::read_journal;
 pub use hash::hash_image;
+pub use refused_calls::refuse_dangerous_calls;
 pub use serve::{ServeDisk, Worker};
 pub use status::{JournalStatus, MoveStatus, WorkerStatus};
