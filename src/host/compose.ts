@@ -19,7 +19,7 @@ import { outsideLook } from '../os/outside-look.js';
 import { instancePaths, type InstancePaths } from '../os/paths.js';
 import { currentSystem, systemProcesses } from '../os/processes.js';
 import { whyNoOtherUser } from '../os/privileges.js';
-import { GUEST_USERS_DEFAULT, openGuestUsers } from '../registry/guest-users.js';
+import { guestUserRange, openGuestUsers } from '../registry/guest-users.js';
 import { openRunning } from '../registry/running.js';
 import { openRegistry } from '../registry/registry.js';
 import { openSettings } from '../registry/settings.js';
@@ -102,15 +102,16 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
   const running = await openRunning(paths, files, log, currentSystem());
   const locks = new HostLocks();
   const changes = new Changes();
+  const guestUsers = guestUserRange(environment['VMSTORAGE_GUEST_USERS']);
   const users = await openGuestUsers(paths, {
     files,
     log,
-    range: () => GUEST_USERS_DEFAULT,
+    range: () => guestUsers,
     whyNot: whyNoOtherUser,
     holder: (uid) => holderOf(uid, processes),
     vmIds: () => [...registry.list().map((vm) => vm.configuration.id), ...registry.faults().map((fault) => fault.vmId)],
   });
-  const whyNoUsers = whyNoOtherUser(GUEST_USERS_DEFAULT);
+  const whyNoUsers = whyNoOtherUser(guestUsers);
   if (whyNoUsers !== null) log.info({ reason: whyNoUsers }, "QEMU runs as the host's own user");
   const hypervisor = chooseHypervisor({ paths, processes, files, clock, log, environment, users });
   const records = createRecords({ registry, paths });

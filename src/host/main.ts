@@ -1,6 +1,6 @@
 /**
  * The host process: `node dist/src/host/main.js [--log <file>|-]`. SIGTERM and SIGINT end it in order; workers and guests are left alone.
- * VMSTORAGE_HOME chooses the instance, VMSTORAGE_QEMU the QEMU, VMSTORAGE_LOG_LEVEL what is logged.
+ * VMSTORAGE_HOME chooses the instance, VMSTORAGE_QEMU the QEMU, VMSTORAGE_LOG_LEVEL what is logged, VMSTORAGE_GUEST_USERS whom QEMU may run as.
  */
 import { parseArgs } from 'node:util';
 import { VmStorageError } from '../model/errors.js';

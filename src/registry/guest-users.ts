@@ -21,6 +21,25 @@ import type { IdRange } from '../os/privileges.js';
  */
 export const GUEST_USERS_DEFAULT: IdRange = { first: 2_100_000_000, count: 65_536 };
 
+/** Users of people and services begin there; below are the system's own. */
+const LEAST = 1000;
+/** 2^32 - 1 is nobody (-1). */
+const MOST = 2 ** 32 - 2;
+
+/** `first-last` of VMSTORAGE_GUEST_USERS, or the default where it says nothing. Throws InvalidParameter. */
+export function guestUserRange(text: string | undefined): IdRange {
+  if (!text) return GUEST_USERS_DEFAULT;
+  const [first, last] = /^(\d{1,10})-(\d{1,10})$/.exec(text)?.slice(1).map(Number) ?? [];
+  if (first === undefined || last === undefined || first < LEAST || last < first || last > MOST) {
+    throw new VmStorageError(
+      'InvalidParameter',
+      `VMSTORAGE_GUEST_USERS is '${text}'; it is the first and the last number of users that QEMU may run as, as in 2100000000-2100065535, from ${LEAST} to ${MOST}.`,
+      { target: 'VMSTORAGE_GUEST_USERS' },
+    );
+  }
+  return { first, count: last - first + 1 };
+}
+
 const file = Type.Object(
   {
     schema: Type.Literal(1),
@@ -35,7 +54,6 @@ const check = Compile(file);
 export interface GuestUserPorts {
   readonly files: Files;
   readonly log: Log;
-  /** As the settings have it now. */
   readonly range: () => IdRange;
   /** Why no process can be given another user here, or null. */
   readonly whyNot: (range: IdRange) => string | null;
@@ -90,7 +108,7 @@ export async function openGuestUsers(paths: InstancePaths, ports: GuestUserPorts
     }
     throw new VmStorageError(
       'OperationFailed',
-      `There is no user left for the virtual machine ${vmId}: all of ${first} to ${first + count - 1} are taken. Set a larger range (Set-VMHost -GuestUserRange).`,
+      `There is no user left for the virtual machine ${vmId}: all of ${first} to ${first + count - 1} are taken. Set a larger range (VMSTORAGE_GUEST_USERS=first-last) and start the host again.`,
       { target: vmId },
     );
   }

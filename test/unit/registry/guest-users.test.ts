@@ -7,7 +7,7 @@ import { systemFiles, type Files } from '../../../src/os/files.js';
 import { silentLog } from '../../../src/os/log.js';
 import { instancePaths, type InstancePaths } from '../../../src/os/paths.js';
 import { type IdRange, subordinateRanges, whyNoOtherUser } from '../../../src/os/privileges.js';
-import { GUEST_USERS_DEFAULT, openGuestUsers } from '../../../src/registry/guest-users.js';
+import { GUEST_USERS_DEFAULT, guestUserRange, openGuestUsers } from '../../../src/registry/guest-users.js';
 
 const [ONE, TWO, SAME_START] = [
   '00000005-0000-4000-8000-000000000001',
@@ -82,6 +82,13 @@ describe('the user of a VM', () => {
     await writeFile(paths.guestUsersFile, '{"schema":1,"users":{"x":-1}}');
     expect(await (await open()).assign(ONE)).toBe(1005);
     expect(JSON.parse(await readFile(paths.guestUsersFile, 'utf8'))).toEqual({ schema: 1, users: { [ONE]: 1005 } });
+  });
+
+  it('is of the numbers that the environment says, if it says numbers that people and services may have', () => {
+    expect(guestUserRange(undefined)).toEqual(GUEST_USERS_DEFAULT);
+    expect(guestUserRange('50000-50009')).toEqual({ first: 50_000, count: 10 });
+    for (const wrong of ['50000', '0-10', '20-10', '5000-4000', '1000-4294967295', 'a-b', '1000-2000,3000-4000'])
+      expect(() => guestUserRange(wrong), wrong).toThrow(/VMSTORAGE_GUEST_USERS is '.*2100000000-2100065535/);
   });
 
   it('is none where the host cannot give processes another user', async () => {
