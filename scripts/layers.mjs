@@ -28,7 +28,11 @@ export const typescriptLayers = {
     why: 'the operating system, by Node or by the addon, knows nothing of what it is used for',
   },
   'src/protocol': { may: ['src/model'], why: 'what travels is said in the vocabulary, whoever sends it' },
-  'src/native': { may: ['src/model', 'src/protocol'], why: 'the only door to the addon: it converts, it decides nothing' },
+  'src/native': {
+    may: ['src/model', 'src/protocol'],
+    types: ['src/os'],
+    why: 'the only door to the addon: it converts, it decides nothing',
+  },
   'src/powershell': { may: ['src/model', 'src/os'], types: ['src/protocol'], why: 'runs PowerShell, knows no cmdlet of ours' },
   'src/hypervisor': {
     may: ['src/model', 'src/os', 'src/protocol', 'src/native'],

@@ -2,9 +2,9 @@
  * The named points at which worker and host kill themselves, in the order in which a move passes them, and how often each is owed.
  *
  * ```text
- * host:opened ─ host:prepared ─ after:started ─ targets ─ host:started ─ host:targets ─ copy ─ mirror ─ verify ─ prepared ─ committed (in it: before:witness)
- *   ─ host:committed ─ host:receipt ─ host:configuration ─ host:registry ─ released ─ host:released ─ host:source ─ host:oldConfiguration
- *   ─ before:end ─ after:end ─ host:journal ─ host:ledger
+ * host:opened ─ host:folders ─ host:prepared ─ after:started ─ target:created ─ targets ─ host:started ─ host:targets ─ copy ─ mirror
+ *   ─ verify ─ prepared ─ committed (in it: before:witness) ─ host:committed ─ host:receipt ─ host:configuration ─ host:registry ─ released
+ *   ─ host:released ─ host:sourceChecked ─ host:source ─ host:oldConfiguration ─ before:end ─ after:end ─ host:journal ─ host:ledger
  * a stop:    before:cancelled ─ after:cancelled ─ host:stopped ─ host:undoing ─ host:cleaned ─ before:end ... ─ host:undone
  * a resume:  before:resumed ─ after:resumed, after any kill of the worker before COMMITTED
  * ```
@@ -29,8 +29,10 @@ const around = (record: string, phase: string): KillPoint[] => [core(`before:${r
 
 export const points: readonly KillPoint[] = [
   { ...further('host:opened', 'prepare'), ends: true },
+  { ...further('host:folders', 'prepare'), ends: true },
   { ...further('host:prepared', 'prepare'), ends: true },
   core('after:started', 'start'),
+  further('target:created', 'start'),
   core('targets', 'start'),
   further('host:started', 'start'),
   further('host:targets', 'start'),
@@ -47,6 +49,7 @@ export const points: readonly KillPoint[] = [
   core('host:registry', 'release'),
   ...around('released', 'release'),
   further('host:released', 'release'),
+  further('host:sourceChecked', 'delete'),
   core('host:source', 'delete'),
   further('host:oldConfiguration', 'delete'),
   ...around('end', 'delete'),

@@ -9,6 +9,7 @@ import { definitionsHash } from '../../cmdlets/hash.js';
 import { chooseHypervisor } from '../hypervisor/choose.js';
 import { createMigration, createRecords } from '../migration/migration.js';
 import { VmStorageError } from '../model/errors.js';
+import { heldFolders } from '../native/held-folders.js';
 import { boundLogs } from '../os/bounded-logs.js';
 import { systemClock } from '../os/clock.js';
 import { errorCodeOf, isRefusedWrite, reasonOf } from '../os/errno.js';
@@ -97,7 +98,7 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
   const { log } = openLog;
   const [clock, processes, files] = [systemClock, systemProcesses, systemFiles];
   const look = outsideLook();
-  const registry = await openRegistry(paths, files, log, look);
+  const registry = await openRegistry(paths, files, heldFolders, log, look);
   const settings = await openSettings(paths, files, log);
   const running = await openRunning(paths, files, log, currentSystem());
   const locks = new HostLocks();
@@ -114,7 +115,7 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
   const whyNoUsers = whyNoOtherUser(guestUsers);
   if (whyNoUsers !== null) log.info({ reason: whyNoUsers }, "QEMU runs as the host's own user");
   const hypervisor = chooseHypervisor({ paths, processes, files, clock, log, environment, users });
-  const records = createRecords({ registry, paths });
+  const records = createRecords({ registry, paths, heldFolders });
   const workers = new HostWorkers({
     program: options.worker ?? { command: [process.execPath, fileURLToPath(new URL('../worker/main.js', import.meta.url))] },
     confine: confineWorkers(process.geteuid?.() === 0, (reason) =>
@@ -136,6 +137,7 @@ async function compose(options: HostOptions, paths: InstancePaths, openLog: Open
     settings,
     running,
     locks,
+    heldFolders,
     paths,
     log,
     clock,

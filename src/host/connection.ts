@@ -243,6 +243,7 @@ export class Connection {
     return {
       cmdlet,
       cwd,
+      caller: async () => (await this.#asker())?.uid ?? null,
       parameterSet,
       bound,
       signal: this.#givenUp.signal,

@@ -6,7 +6,7 @@ import { VmStorageError } from '../model/errors.js';
 import type { DiskFormat } from '../model/vm.js';
 import { errorCodeOf, hasCode, reasonOf } from '../os/errno.js';
 import type { ImageFacts } from '../protocol/worker.js';
-import type { HostServices } from './services.js';
+import type { HostServices, Owner } from './services.js';
 
 /** Absolute, as the user spelled it; links are not resolved. */
 export function absolutePath(given: string, cwd: string): string {
@@ -34,7 +34,7 @@ export interface Examined {
  * Refuses what cannot be attached: what somebody has, what could not be served, and, unless it is meant, an image of another format under
  * the name of a raw disk.
  */
-export async function examineDisk(services: HostServices, path: string, allowForeignContent: boolean): Promise<Examined> {
+export async function examineDisk(services: HostServices, path: string, by: Owner, allowForeignContent: boolean): Promise<Examined> {
   let found;
   try {
     found = await stat(path);
@@ -42,6 +42,9 @@ export async function examineDisk(services: HostServices, path: string, allowFor
     const code = hasCode(cause, 'ENOENT', 'ENOTDIR') ? 'ObjectNotFound' : errorCodeOf(cause);
     throw new VmStorageError(code, `The disk '${path}' cannot be attached: ${reasonOf(cause)}.`, { target: path, cause });
   }
+  // Whose machine it is to be may have part in the folders, and nobody else.
+  if (found.isBlockDevice()) await refuseUnsafeDevice(services, path);
+  else (await services.heldFolders.holdEntry(path, by)).folder.close();
   const owner = await services.registry.diskOwner(path);
   if (owner) {
     throw new VmStorageError(
@@ -74,6 +77,11 @@ export async function examineDisk(services: HostServices, path: string, allowFor
   return { file: { path, format, passThrough }, warnings: (facts.warnings ?? []).map((text) => `'${path}': ${text}`) };
 }
 
+/** A device is opened by its path again, for QEMU: so the way to it has to be root's or the host's user's alone, whoever owns the machine. */
+export async function refuseUnsafeDevice({ heldFolders }: HostServices, path: string): Promise<void> {
+  (await heldFolders.holdEntry(path, null)).folder.close();
+}
+
 export type ImageKind = 'fixed' | 'dynamic';
 
 export interface NewImage {
@@ -83,6 +91,8 @@ export interface NewImage {
   readonly blockSizeBytes: number | null;
   readonly logicalSectorBytes: number | null;
   readonly physicalSectorBytes: number | null;
+  /** Who may have part in the folders that lead to it. */
+  readonly owner: Owner;
 }
 
 const MIB = 2 ** 20;
@@ -125,6 +135,7 @@ export async function createImage(services: HostServices, image: NewImage): Prom
           blockSizeBytes: format === 'vhdx' ? (block ?? BLOCK_SIZE.default) : null,
           logicalSectorBytes: format === 'vhdx' ? (image.logicalSectorBytes ?? 512) : null,
           physicalSectorBytes: format === 'vhdx' ? (image.physicalSectorBytes ?? 4096) : null,
+          owner: image.owner,
         },
         { timeoutMs: 0 },
       ),

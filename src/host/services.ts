@@ -6,6 +6,7 @@ import type { Hypervisor } from '../hypervisor/hypervisor.js';
 import type { VmStorageError } from '../model/errors.js';
 import type { MoveStatus, TurnLength } from '../model/move.js';
 import type { Clock } from '../os/clock.js';
+import type { HeldFolders, Owner } from '../os/held-folders.js';
 import type { Log } from '../os/log.js';
 import type { InstancePaths } from '../os/paths.js';
 import type { WireObject, WireProgress, WireValue } from '../protocol/messages.js';
@@ -15,6 +16,7 @@ import type { RunningRecord } from '../registry/running.js';
 import type { Settings } from '../registry/settings.js';
 
 export type { Clock } from '../os/clock.js';
+export type { HeldFolders, Owner } from '../os/held-folders.js';
 export type { Log } from '../os/log.js';
 export type { InstancePaths } from '../os/paths.js';
 export type { DiskOwner, Registry, VmFault, VmRecord } from '../registry/registry.js';
@@ -90,7 +92,7 @@ export interface Workers {
   betweenAttempts<T>(vmId: string, body: () => Promise<T>): Promise<T>;
   /** Ends the worker if the VM is off and not moving (so: after the move's claim was released); otherwise does nothing. */
   release(vmId: string): Promise<void>;
-  /** Runs `use` with a short-lived worker without VM (createImage, inspectImage, refuseInUse, copyAttributes) and ends it. */
+  /** Runs `use` with a short-lived worker without VM (createImage, inspectImage, refuseInUse) and ends it. */
   tool<T>(use: (tool: WorkerClient) => Promise<T>): Promise<T>;
   /** What `serve` is told for this VM. */
   servedDisks(vm: VmRecord): readonly ServedDisk[];
@@ -120,6 +122,7 @@ export interface HostServices {
   /** Which guests run, and which wait to be started after a boot. */
   readonly running: RunningRecord;
   readonly locks: Locks;
+  readonly heldFolders: HeldFolders;
   readonly paths: InstancePaths;
   readonly log: Log;
   readonly clock: Clock;
@@ -136,6 +139,8 @@ export interface CmdletContext {
   /** What was bound in this record; objects carry their key properties (`Id` of a VirtualMachine ...). */
   readonly bound: { readonly [name: string]: WireValue };
   readonly cwd: string;
+  /** The user who asks, by number; null when it cannot be said. */
+  caller(): Promise<Owner>;
   /** Aborted when the connection closes or the host ends. Ends queries, never a move. */
   readonly signal: AbortSignal;
   /** Aborted when the client sent `stop` (Ctrl+C, Stop-Job): cancels a move. */

@@ -111,6 +111,7 @@ export class HostWorkers implements Workers {
   }
 
   servedDisks(vm: VmRecord): readonly ServedDisk[] {
+    const { owner } = vm;
     const { id, disks } = vm.configuration;
     return disks.flatMap((disk, index) =>
       disk.passThrough
@@ -124,6 +125,7 @@ export class HostWorkers implements Workers {
               queues: diskQueues(vm.configuration),
               vhostUserSocket: this.options.paths.diskSocket(id, index),
               nbdSocket: null,
+              owner,
             },
           ],
     );

@@ -7,7 +7,7 @@
 import * as path from 'node:path';
 import { VmStorageError } from '../model/errors.js';
 import type { DiskMove, MovePlan } from '../model/move.js';
-import { sameFile, writeIdentity, type KnownFile, type WrittenIdentity } from './identity.js';
+import { sameFile, writeIdentity, type KnownFile, type WrittenIdentity } from '../os/file-identity.js';
 import { notLookedAt } from './move-error.js';
 import type { FileFacts, ImageFacts, MigrationPorts } from './ports.js';
 import { roomOf } from './room.js';
@@ -63,6 +63,7 @@ export async function checkMove(
     known.push({ path: move.source, facts });
     const real = (await ports.files.realPath(move.source)) ?? move.source;
     const folder = await ports.files.facts(path.posix.dirname(real));
+    (await ports.files.hold(move.source, plan.owner ?? null))?.close(); // refused where others can change what it is
     sources.push({ path: move.source, identity: writeIdentity(facts), real, device: String((folder ?? facts).device) });
     if (facts.hardLinks > 1 && !keepSources.some((kept) => kept.path === move.source)) {
       const reason = `it has ${facts.hardLinks - 1} further hard link(s)`;
@@ -71,7 +72,7 @@ export async function checkMove(
     }
   }
   for (const move of plan.disks) {
-    const landing = await landFile(move.target, known, ports);
+    const landing = await landFile(move.target, known, plan, ports);
     landings.push(landing);
     targets.push({ path: move.target, device: String(landing.facts.device) });
     await refuseOtherUser(move.target, landing, plan, ports);
@@ -81,13 +82,14 @@ export async function checkMove(
     const landing = await landFile(
       plan.configurationTarget,
       own ? [...known, { path: plan.configurationSource, facts: own }] : known,
+      plan,
       ports,
     );
     landings.push(landing);
     configuration = { path: plan.configurationTarget, device: String(landing.facts.device) };
     await refuseOtherUser(plan.configurationTarget, landing, plan, ports);
   }
-  for (const folder of await movedFolders(plan, ports)) landings.push(await landFolder(folder, known, ports));
+  for (const folder of await movedFolders(plan, ports)) landings.push(await landFolder(folder, known, plan, ports));
 
   const claims = landings.flatMap((landing) => (landing.file ? [landing.real] : []));
   const twice = claims.find((claim, index) => claims.indexOf(claim) !== index);
@@ -173,7 +175,7 @@ interface Landing {
 
 type Known = readonly { readonly path: string; readonly facts: KnownFile }[];
 
-async function landFile(target: string, known: Known, ports: CheckPorts): Promise<Landing> {
+async function landFile(target: string, known: Known, plan: MovePlan, ports: CheckPorts): Promise<Landing> {
   const there = await ask(target, () => ports.files.facts(target));
   const own = there && known.find((one) => sameFile(there, one.facts));
   if (own) {
@@ -190,11 +192,11 @@ async function landFile(target: string, known: Known, ports: CheckPorts): Promis
       recommendedAction: 'Delete or rename it, or name another destination.',
     });
   }
-  const landing = await landFolder(path.posix.dirname(target), known, ports);
+  const landing = await landFolder(path.posix.dirname(target), known, plan, ports);
   return { ...landing, path: target, file: true, real: path.posix.join(landing.real, path.posix.basename(target)) };
 }
 
-async function landFolder(wanted: string, known: Known, ports: CheckPorts): Promise<Landing> {
+async function landFolder(wanted: string, known: Known, plan: MovePlan, ports: CheckPorts): Promise<Landing> {
   const missing: string[] = [];
   let folder = wanted;
   let facts = await ask(folder, () => ports.files.facts(folder));
@@ -218,6 +220,7 @@ async function landFolder(wanted: string, known: Known, ports: CheckPorts): Prom
       recommendedAction: 'Check the path, its owner and mode, and how its file system is mounted; or name another destination.',
     });
   }
+  await ports.files.refuseUnsafe(folder, plan.owner ?? null);
   const real = (await ports.files.realPath(folder)) ?? folder;
   return { path: wanted, file: false, folder, facts, missing, real: path.posix.join(real, path.posix.relative(folder, wanted)) };
 }

@@ -1,12 +1,16 @@
-/** The file system of ports.ts, by Node. Every write is durable when it resolves: the file is fsynced, then its folder. */
+/**
+ * The file system of ports.ts: questions and the host's own records by Node, what is done to files of machines by held folders. Every write
+ * is durable when it resolves: the file is fsynced, then its folder.
+ */
 import { constants, readFileSync } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import * as path from 'node:path';
 import { hasCode, reasonOf } from '../os/errno.js';
 import { kernelFileSystem } from '../os/kernel-file-systems.js';
-import { deleteGradually } from '../os/delete-gradually.js';
 import { systemFiles } from '../os/files.js';
-import type { FileFacts, MoveFiles } from './ports.js';
+import { VmStorageError } from '../model/errors.js';
+import { whileHeld, type EntryFacts, type HeldFolder } from '../os/held-folders.js';
+import type { FileFacts, HeldFile, HeldFolders, MoveFiles } from './ports.js';
 
 const nothingThere = new Set(['ENOENT', 'ENOTDIR']);
 
@@ -32,7 +36,10 @@ async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-export const diskFiles: MoveFiles = {
+type Questions = Omit<MoveFiles, 'refuseUnsafe' | 'hold' | 'holdItself' | 'makeFolder' | 'deleteEmptyFolder'>;
+
+/** What needs no folder to be held: it changes nothing of a machine's. */
+export const ownFiles: Questions = {
   async facts(at) {
     const stat = await orNull(fs.stat(at, { bigint: true }));
     if (!stat) return null;
@@ -99,15 +106,9 @@ export const diskFiles: MoveFiles = {
     }
   },
 
-  async makeFolder(at) {
-    try {
-      await fs.mkdir(at);
-    } catch (cause) {
-      if (codeOf(cause) === 'EEXIST') return false;
-      throw cause;
-    }
+  async makeOwnFolder(at) {
+    await fs.mkdir(at, { recursive: true });
     await syncFolder(path.dirname(at));
-    return true;
   },
 
   async setAside(at) {
@@ -123,22 +124,64 @@ export const diskFiles: MoveFiles = {
     await syncFolder(path.dirname(at));
     return true;
   },
-
-  deleteImage: deleteGradually,
-
-  async deleteEmptyFolder(at) {
-    try {
-      await fs.rmdir(at);
-    } catch (cause) {
-      const code = codeOf(cause);
-      if (code === 'ENOTEMPTY' || code === 'EEXIST') return 'kept';
-      if (nothingThere.has(code)) return 'gone';
-      throw cause;
-    }
-    await syncFolder(path.dirname(at));
-    return 'gone';
-  },
 };
+
+export function moveFiles(folders: HeldFolders): MoveFiles {
+  return {
+    ...ownFiles,
+
+    refuseUnsafe: (folder, owner) => whileHeld(folders.hold(folder, owner), async () => undefined),
+
+    async hold(at, owner) {
+      const found = await unlessNothing(folders.holdEntry(at, owner));
+      return found && entryOf(found.folder, found.name);
+    },
+
+    async holdItself(at, owner) {
+      const folder = await unlessNothing(folders.hold(path.dirname(at), owner));
+      return folder && entryOf(folder, path.basename(at));
+    },
+
+    makeFolder: (at, owner) => whileHeld(folders.hold(path.dirname(at), owner), (folder) => folder.makeFolder(path.basename(at))),
+
+    async deleteEmptyFolder(at, owner) {
+      const above = await unlessNothing(folders.hold(path.dirname(at), owner));
+      if (above === null) return 'gone';
+      return whileHeld(above, async (folder) => ((await folder.removeFolder(path.basename(at))) ? 'gone' : 'kept'));
+    },
+  };
+}
+
+async function unlessNothing<T>(wanted: Promise<T>): Promise<T | null> {
+  try {
+    return await wanted;
+  } catch (cause) {
+    if (cause instanceof VmStorageError && cause.code === 'ObjectNotFound') return null;
+    throw cause;
+  }
+}
+
+async function entryOf(folder: HeldFolder, name: string): Promise<HeldFile | null> {
+  const entry = await folder.entry(name).catch((cause: unknown) => {
+    folder.close();
+    throw cause;
+  });
+  if (entry === null) {
+    folder.close();
+    return null;
+  }
+  return {
+    facts: factsOf(entry),
+    isLink: entry.kind === 'link',
+    delete: () => folder.remove(name, entry, 'gradually'),
+    close: () => folder.close(),
+  };
+}
+
+function factsOf({ kind, device, inode, bornNs, hardLinks, sizeBytes }: EntryFacts): FileFacts {
+  // What it takes on the disk is asked where room is counted.
+  return { kind: kind === 'link' ? 'other' : kind, device, inode, bornNs, hardLinks, sizeBytes, allocatedBytes: 0n };
+}
 
 /** The kernel's boot id. */
 export function readBootId(): string {

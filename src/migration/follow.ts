@@ -16,7 +16,7 @@ import { VmStorageError, errorTable, type ErrorCode } from '../model/errors.js';
 import type { JournalPhase, MoveOutcome } from '../model/move.js';
 import { isRefusedWrite, reasonOf } from '../os/errno.js';
 import { killPoint } from '../os/kill-point.js';
-import { writeIdentity } from './identity.js';
+import { writeIdentity } from '../os/file-identity.js';
 import { stopped } from './prepare.js';
 import type { WorkerClient, WorkerEvent, WorkerLifeEvent, WorkerStatus } from './ports.js';
 import type { Scene } from './scene.js';

@@ -21,7 +21,7 @@ import { VmStorageError } from '../model/errors.js';
 import type { MovePlan } from '../model/move.js';
 import { isRefusedWrite } from '../os/errno.js';
 import type { SourceFile, TargetFile } from './check.js';
-import type { WrittenIdentity } from './identity.js';
+import type { WrittenIdentity } from '../os/file-identity.js';
 import type { MoveFiles } from './ports.js';
 import { brokenRule } from './stored-schema.js';
 

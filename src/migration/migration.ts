@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import * as os from 'node:os';
 import type { MoveStatus } from '../model/move.js';
-import { diskFiles, readBootId } from './files.js';
+import { moveFiles, readBootId } from './files.js';
 import { moveMethods } from './methods.js';
 import { StorageMoves, type MoveListener } from './moves.js';
 import { Records } from './records.js';
@@ -35,8 +35,8 @@ export interface HostMigration {
 }
 
 /** What the host's workers ask before they serve. */
-export function createRecords(ports: Pick<HostServices, 'registry' | 'paths'>): Records {
-  return new Records({ ...ports, files: diskFiles });
+export function createRecords(ports: Pick<HostServices, 'registry' | 'paths' | 'heldFolders'>): Records {
+  return new Records({ ...ports, files: moveFiles(ports.heldFolders) });
 }
 
 export function createMigration(services: HostServices, overrides: Partial<MigrationPorts> = {}): HostMigration {
@@ -49,7 +49,7 @@ export function createMigration(services: HostServices, overrides: Partial<Migra
     settings: services.settings,
     clock: services.clock,
     log: services.log.child({ part: 'migration' }),
-    files: diskFiles,
+    files: moveFiles(services.heldFolders),
     bootId: readBootId(),
     hostNames: localNames(),
     computerName: os.hostname(),

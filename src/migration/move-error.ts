@@ -45,7 +45,9 @@ export function notBegun(cause: unknown, plan: MovePlan): VmStorageError {
   return new VmStorageError(error.code, `${what}: ${error.message}`, { target: error.target!, cause: error });
 }
 
-export function folderNotMade(folder: string, cause: unknown): VmStorageError {
+export function folderNotMade(folder: string, given: unknown): VmStorageError {
+  if (given instanceof VmStorageError && given.code === 'UnsafeFolder') return given;
+  const cause = given instanceof VmStorageError && errnoOf(given.cause) !== null ? given.cause : given;
   return new VmStorageError(errorCodeOf(cause), `The destination folder '${folder}' cannot be made: ${whyNotMade(cause)}.`, {
     target: folder,
     recommendedAction: 'Name a destination on a file system where this host may make folders.',

@@ -82,6 +82,7 @@ export function planMove(input: PlanInput): Planned {
     createdFolders: [],
     keepSources: request.retainSources ? disks.map((disk) => ({ path: disk.source, reason: RETAINED })) : [],
     bootId: input.bootId,
+    owner: vm.owner,
   };
   return { plan, remarks };
 }

@@ -20,14 +20,16 @@ import type {
 } from '../host/services.js';
 import type { ImageFacts, JournalStatus, WorkerEvent, WorkerStatus } from '../protocol/worker.js';
 import type { WireObject, WireValue } from '../protocol/messages.js';
-import type { KnownFile } from './identity.js';
+import type { KnownFile } from '../os/file-identity.js';
+import type { HeldFolders, Owner, Removed } from '../os/held-folders.js';
 
+export type { HeldFolders, Owner };
 export type { Claim, Clock, CmdletContext, HostServices, ImageFacts, Log, JournalStatus, VmRecord, WireObject, WireValue, WorkerClient };
 export type { WorkerEvent, WorkerLifeEvent, WorkerStatus };
 
 export type MoveRegistry = Pick<
   Registry,
-  'list' | 'byId' | 'find' | 'configurationFileUnder' | 'diskOwner' | 'writeConfiguration' | 'repoint' | 'deleteConfiguration'
+  'list' | 'byId' | 'find' | 'configurationFileUnder' | 'diskOwner' | 'writeConfiguration' | 'isWritten' | 'repoint' | 'deleteConfiguration'
 >;
 export type MoveWorkers = Pick<Workers, 'forVm' | 'peek' | 'betweenAttempts' | 'release' | 'tool'>;
 export type MoveHypervisor = Pick<Hypervisor, 'runtime'>;
@@ -58,16 +60,33 @@ export interface MoveFiles {
   readText(path: string): Promise<string | null>;
   /** Replaces the file as a whole: after a crash there is the old text or the new one. */
   writeText(path: string, text: string): Promise<void>;
+  // What is done to files of a machine. The way to them is walked once, and only through folders that `owner` may have part in
+  // (src/os/held-folders.ts); else UnsafeFolder.
+  /** Rejects when others can change what lies in the folder, or the way to it. */
+  refuseUnsafe(folder: string, owner: Owner): Promise<void>;
+  /** What is at the path, for as long as it is held; null when nothing is. A link at its end is followed if it is root's. */
+  hold(path: string, owner: Owner): Promise<HeldFile | null>;
+  /** The same, but a link at the end of the path is what is held. */
+  holdItself(path: string, owner: Owner): Promise<HeldFile | null>;
   /** False when it was there already. */
-  makeFolder(path: string): Promise<boolean>;
+  makeFolder(path: string, owner: Owner): Promise<boolean>;
+  /** Of the state folder. */
+  makeOwnFolder(path: string): Promise<void>;
   /** Gives a file a name under which nobody looks for it, durably. Returns that name, or nothing when there was no file. */
   setAside(path: string): Promise<readonly string[]>;
-  /** False when there was nothing. */
+  /** Of the state folder. False when there was nothing. */
   deleteFile(path: string): Promise<boolean>;
-  /** The same for a disk's file, whose size would hold up others on its file system. */
-  deleteImage(path: string): Promise<boolean>;
   /** `gone` also when it was not there; `kept` when something is in it. */
-  deleteEmptyFolder(path: string): Promise<'gone' | 'kept'>;
+  deleteEmptyFolder(path: string, owner: Owner): Promise<'gone' | 'kept'>;
+}
+
+/** A file by its name in a folder that is held: what is asked of it and what is done to it is about the same one. */
+export interface HeldFile {
+  readonly facts: FileFacts;
+  readonly isLink: boolean;
+  /** Removes this very file's name, durably, and gives its space back bit by bit; `other` when something else has the name by now. */
+  delete(): Promise<Removed>;
+  close(): void;
 }
 
 export interface MigrationPorts {

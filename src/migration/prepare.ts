@@ -15,6 +15,7 @@ export async function prepare(scene: Scene): Promise<void> {
   killPoint('host:opened');
   refuseStopped(scene);
   await makeFolders(scene);
+  killPoint('host:folders');
   refuseStopped(scene);
   const { plan } = scene;
   if (plan.configurationTarget !== plan.configurationSource) {
@@ -28,7 +29,7 @@ async function makeFolders(scene: Scene): Promise<void> {
   const made: string[] = [];
   for (const folder of scene.plan.createdFolders) {
     // One that is there by now is somebody else's: not ours to remove.
-    const ours = await scene.ports.files.makeFolder(folder).catch((cause: unknown) => {
+    const ours = await scene.ports.files.makeFolder(folder, scene.owner).catch((cause: unknown) => {
       throw folderNotMade(folder, cause);
     });
     if (ours) made.push(folder);

@@ -49,7 +49,7 @@ export const RECEIPTS_KEPT = 1000;
 export class Receipts {
   constructor(
     private readonly folder: string,
-    private readonly files: Pick<MoveFiles, 'list' | 'readText' | 'writeText' | 'makeFolder' | 'deleteFile'>,
+    private readonly files: Pick<MoveFiles, 'list' | 'readText' | 'writeText' | 'makeOwnFolder' | 'deleteFile'>,
     private readonly kept: number = RECEIPTS_KEPT,
     /** Hears of each file that is no receipt, whenever all are read. Such a one is left alone. */
     private readonly onMalformed: (file: string, why: string) => void = () => {},
@@ -69,7 +69,7 @@ export class Receipts {
   }
 
   async #write(receipt: MoveReceipt): Promise<MoveReceipt> {
-    await this.files.makeFolder(this.folder);
+    await this.files.makeOwnFolder(this.folder);
     await this.files.writeText(this.#file(receipt.moveId), `${JSON.stringify(receipt, null, 1)}\n`);
     return receipt;
   }

@@ -7,7 +7,7 @@ import * as path from 'node:path';
 import { VmStorageError } from '../model/errors.js';
 import type { MovePlan } from '../model/move.js';
 import type { VmConfiguration } from '../model/vm.js';
-import { readIdentity, bornAfter, sameFile } from './identity.js';
+import { readIdentity, bornAfter, sameFile } from '../os/file-identity.js';
 import { Ledger, type DamagedEntry, type LedgerEntry } from './ledger.js';
 import type { JournalStatus, MigrationPorts, MoveFiles } from './ports.js';
 import { contradiction, type RegistrySays } from './recover.js';

@@ -18,7 +18,7 @@
 import * as path from 'node:path';
 import { VmStorageError } from '../model/errors.js';
 import type { JournalPhase } from '../model/move.js';
-import { writeIdentity } from './identity.js';
+import { writeIdentity } from '../os/file-identity.js';
 import { isCommitted } from './follow.js';
 import type { LedgerEntry, LedgerState } from './ledger.js';
 import type { JournalStatus, MoveFiles } from './ports.js';

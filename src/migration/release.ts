@@ -14,17 +14,16 @@
  * | old configuration | old `.vmcx` deleted |
  * | journal, receipt, ledger | (cleanUp) the move is over |
  */
-import { isDeepStrictEqual } from 'node:util';
 import { VmStorageError } from '../model/errors.js';
-import type { VmConfiguration } from '../model/vm.js';
 import { errnoOf } from '../os/errno.js';
 import { killPoint } from '../os/kill-point.js';
-import { readIdentity, sameFile } from './identity.js';
+import { readIdentity, sameFile } from '../os/file-identity.js';
 import { inPhase } from './phases.js';
 import { afterMove } from './plan.js';
 import type { MoveReceipt } from './receipts.js';
 import { see } from './seen.js';
 import { lostTarget, wouldBeSeen } from './vanished.js';
+import type { HeldFile } from './ports.js';
 import { isAtIt, type Scene } from './scene.js';
 import { withBackOff, type BackOff } from './repeat.js';
 
@@ -108,21 +107,12 @@ async function switchConfiguration(scene: Scene): Promise<void> {
     const current = ports.registry.byId(plan.vmId)?.configuration ?? plan.after;
     const wanted = afterMove(current, plan);
     // Usually it is there since `prepare`: then a destination that is full by now cannot hold up the end.
-    if (!(await isWritten(scene, wanted))) await ports.registry.writeConfiguration(wanted, plan.configurationTarget);
+    if (!(await ports.registry.isWritten(wanted, plan.configurationTarget)))
+      await ports.registry.writeConfiguration(wanted, plan.configurationTarget);
     killPoint('host:configuration');
     await ports.registry.repoint(plan.vmId, plan.configurationTarget);
     killPoint('host:registry');
   });
-}
-
-async function isWritten(scene: Scene, wanted: VmConfiguration): Promise<boolean> {
-  const text = await scene.ports.files.readText(scene.plan.configurationTarget);
-  try {
-    return text !== null && isDeepStrictEqual(JSON.parse(text), wanted);
-  } catch {
-    // Half a file: it is written again as a whole.
-    return false;
-  }
 }
 
 async function closeSources(scene: Scene): Promise<void> {
@@ -143,36 +133,60 @@ async function deleteSources(scene: Scene): Promise<void> {
       if (reason !== null) scene.kept.push({ path: source, reason });
     } catch (cause) {
       if (!isOfTheFileSystem(cause)) throw cause;
-      scene.kept.push({ path: source, reason: `it could not be deleted (${errnoOf(cause)})` });
+      scene.kept.push({ path: source, reason: `it could not be deleted (${systemErrorOf(cause)})` });
     }
   }
 }
 
 const deleteBackOff: BackOff = { firstMs: 100, mostMs: 400, attempts: 4 };
 
-const isOfTheFileSystem = (cause: unknown): boolean => errnoOf(cause) !== null;
+/** Also as an error of ours: a call by a held folder says what was asked as well. */
+const systemErrorOf = (cause: unknown): string | null => errnoOf(cause) ?? (cause instanceof VmStorageError ? errnoOf(cause.cause) : null);
 
-/** Null when the source is gone; else why it stays. */
+const isOfTheFileSystem = (cause: unknown): boolean => systemErrorOf(cause) !== null;
+
+/** Null when the source is gone; else why it stays. What is looked at and what is deleted is one file, held from the one to the other. */
 async function deleteSource(scene: Scene, source: string, target: string): Promise<string | null> {
-  const reason = await whyKept(scene, source, target);
-  if (reason !== null) return reason;
-  const { files } = scene.ports;
-  const real = await files.realPath(source);
-  if (real !== null) await files.deleteImage(real);
-  killPoint('host:source');
-  // Attached through a symbolic link: the link goes as well, else it would lead nowhere.
-  if (real !== source && (await files.isLink(source))) await files.deleteFile(source);
-  return null;
-}
-
-/** Null: it is the file that was moved and nobody else has it, so it goes (or is gone). */
-async function whyKept(scene: Scene, source: string, target: string): Promise<string | null> {
   const kept = scene.plan.keepSources.find((one) => one.path === source);
   if (kept) return kept.reason;
   const { files } = scene.ports;
-  const there = await files.facts(source);
+  const held = await files.hold(source, scene.owner).catch(unlessUnsafe);
+  if (held instanceof VmStorageError) return `others can change where it lies: ${held.message}`;
+  try {
+    const reason = await whyKept(scene, source, held, target);
+    if (reason !== null) return reason;
+    killPoint('host:sourceChecked');
+    if (held !== null && (await held.delete()) === 'other') return 'another file is there by now';
+  } finally {
+    held?.close();
+  }
+  killPoint('host:source');
+  await deleteLink(scene, source);
+  return null;
+}
+
+/** Attached through a symbolic link: the link goes as well, else it would lead nowhere. */
+async function deleteLink(scene: Scene, source: string): Promise<void> {
+  const link = await scene.ports.files.holdItself(source, scene.owner).catch(unlessUnsafe);
+  if (link === null || link instanceof VmStorageError) return;
+  try {
+    if (link.isLink) await link.delete();
+  } finally {
+    link.close();
+  }
+}
+
+function unlessUnsafe(cause: unknown): VmStorageError {
+  if (cause instanceof VmStorageError && cause.code === 'UnsafeFolder') return cause;
+  throw cause;
+}
+
+/** Null: it is the file that was moved and nobody else has it, so it goes (or is gone). */
+async function whyKept(scene: Scene, source: string, held: HeldFile | null, target: string): Promise<string | null> {
+  const { files } = scene.ports;
   const known = scene.entry.sources?.find((one) => one.path === source);
-  if (!there) return !known || (await wouldBeSeen(known.real, known.device, scene)) ? null : 'its file system is not there any more';
+  if (held === null) return !known || (await wouldBeSeen(known.real, known.device, scene)) ? null : 'its file system is not there any more';
+  const there = held.facts;
   if (!known) return 'it could not be proved that it is the file that was moved';
   if (!sameFile(there, readIdentity(known.identity))) return 'another file is there by now';
   const now = await files.facts(target);

@@ -3,7 +3,7 @@ import { VmStorageError } from '../model/errors.js';
 import type { MovePhase, MovePlan, MoveStatus } from '../model/move.js';
 import type { JobControl } from '../jobs/job.js';
 import type { Ledger, LedgerEntry, LedgerState } from './ledger.js';
-import type { MigrationPorts, WorkerClient } from './ports.js';
+import type { MigrationPorts, Owner, WorkerClient } from './ports.js';
 import { Lingering } from './lingering.js';
 import { Tracker } from './progress.js';
 import type { Receipts } from './receipts.js';
@@ -54,6 +54,10 @@ export class Scene {
 
   get plan(): MovePlan {
     return this.#entry.plan;
+  }
+
+  get owner(): Owner {
+    return this.plan.owner ?? null;
   }
 
   get journalPath(): string {

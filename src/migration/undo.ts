@@ -14,7 +14,7 @@ import * as path from 'node:path';
 import { VmStorageError } from '../model/errors.js';
 import { killPoint } from '../os/kill-point.js';
 import type { TargetFile } from './check.js';
-import { bornAfter, readIdentity, sameFile } from './identity.js';
+import { bornAfter, readIdentity, sameFile } from '../os/file-identity.js';
 import type { LedgerEntry, LedgerTarget } from './ledger.js';
 import type { FileFacts } from './ports.js';
 import { LINGERS } from './lingering.js';
@@ -93,7 +93,7 @@ async function allGone(scene: Scene): Promise<boolean> {
   let clean = await removeConfiguration(scene);
   if (!(await removeTargets(scene))) clean = false;
   for (const folder of [...plan.createdFolders].reverse()) {
-    const outcome = await attempt(scene, folder, () => ports.files.deleteEmptyFolder(folder));
+    const outcome = await attempt(scene, folder, () => ports.files.deleteEmptyFolder(folder, scene.owner));
     if (outcome === 'failed') clean = false;
     else scene.remains.delete(folder);
   }
@@ -148,23 +148,25 @@ export async function removeTargets(scene: Scene): Promise<boolean> {
 }
 
 async function removeTarget(target: LedgerTarget, scene: Scene): Promise<'gone' | 'unseen'> {
-  const { entry, ports } = scene;
-  const facts = await ports.files.facts(target.path);
-  if (facts) {
-    if (!isOurs(facts, target, entry)) return 'gone';
-    // Whatever the entry says: what is a disk of a machine now was not left behind by a move (the entry may be a copy that was restored).
-    const owner = await ports.registry.diskOwner(target.path);
-    if (owner !== null) {
-      ports.log.error(
-        { moveId: entry.plan.moveId, path: target.path, owner: owner.vmId },
-        'a file that was to be deleted is a disk of a virtual machine; it stays',
-      );
-      return 'gone';
-    }
-    await ports.files.deleteImage(target.path);
+  const held = await scene.ports.files.holdItself(target.path, scene.owner);
+  if (held === null) return (await isGone(target, scene)) ? 'gone' : 'unseen';
+  try {
+    if (isOurs(held.facts, target, scene.entry) && !(await isADisk(target, scene))) await held.delete();
     return 'gone';
+  } finally {
+    held.close();
   }
-  return (await isGone(target, scene)) ? 'gone' : 'unseen';
+}
+
+/** Whatever the entry says: what is a disk of a machine now was not left behind by a move (the entry may be a copy that was restored). */
+async function isADisk(target: LedgerTarget, { entry, ports }: Scene): Promise<boolean> {
+  const owner = await ports.registry.diskOwner(target.path);
+  if (owner === null) return false;
+  ports.log.error(
+    { moveId: entry.plan.moveId, path: target.path, owner: owner.vmId },
+    'a file that was to be deleted is a disk of a virtual machine; it stays',
+  );
+  return true;
 }
 
 function isOurs(facts: FileFacts, target: LedgerTarget, entry: LedgerEntry): boolean {

@@ -25,6 +25,7 @@ export const errorTable = {
   HostConnectionLost: [18, 'ConnectionError', 'HostConnectionLost'],
   HostVersionMismatch: [19, 'ProtocolError', 'HostVersionMismatch'],
   ProtocolError: [20, 'ProtocolError', 'ProtocolError'],
+  UnsafeFolder: [21, 'SecurityError', 'UnsafeFolder'],
   HostInternalError: [70, 'NotSpecified', 'HostInternalError'],
 } as const satisfies Record<string, readonly [number, string, string]>;
 

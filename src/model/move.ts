@@ -54,6 +54,8 @@ export interface MovePlan {
    * bitmaps may be older than the data): it serves the source, reports an outcome that is not ok, and waits for `stopMove`.
    */
   readonly bootId: string;
+  /** The user whose machine it is, who may have part in the folders of its files. Absent or null: nobody but root and the host's own. */
+  readonly owner?: number | null;
 }
 
 /** Identity of a file as it was seen when the receipt was made. */

@@ -35,6 +35,8 @@ export interface NativeServedDisk {
   readonly queues: number;
   readonly vhostUserSocket: string | null;
   readonly nbdSocket: string | null;
+  /** Trusted with the folders on the way, beside root and our own user; null: any folder will do. */
+  readonly owner: number | null;
 }
 
 /** One engine: a reactor thread with the disks of one VM. Every method may reject with a NativeFailure. */
@@ -150,6 +152,41 @@ export interface NativePeer {
   readonly groups: readonly number[];
 }
 
+/** An entry of a folder, not followed. */
+export interface NativeEntry {
+  readonly kind: string;
+  readonly device: bigint;
+  readonly inode: bigint;
+  readonly bornNs: bigint;
+  readonly uid: number;
+  readonly mode: number;
+  readonly links: bigint;
+  readonly size: bigint;
+}
+
+export interface NativeText {
+  readonly text: string;
+  readonly facts: NativeEntry;
+}
+
+/** A folder that is open until it is closed, or forgotten. */
+export interface NativeFolder {
+  readonly path: string;
+  /** Where it was walked to for an entry: that one's name. */
+  readonly entryName: string;
+  close(): void;
+  facts(): Promise<NativeEntry>;
+  entry(name: string): Promise<NativeEntry | null>;
+  enter(name: string): Promise<NativeFolder>;
+  makeFolder(name: string): Promise<boolean>;
+  create(name: string, text: string): Promise<NativeEntry>;
+  read(name: string, mostBytes: number): Promise<NativeText | null>;
+  rename(from: string, to: string, replace: boolean): Promise<void>;
+  remove(name: string, device: string, inode: string, gradually: boolean): Promise<string>;
+  removeFolder(name: string): Promise<boolean>;
+  names(prefix: string): Promise<string[]>;
+}
+
 export interface NativeModule {
   NativeEngine: { start(onNotice: (count: number) => void): NativeEngine };
   NativeGuest: { start(optionsJson: string): NativeGuest };
@@ -161,6 +198,7 @@ export interface NativeModule {
     blockSizeBytes: number | null,
     logicalSectorBytes: number | null,
     physicalSectorBytes: number | null,
+    owner: number | null,
   ): Promise<void>;
   inspectImage(path: string, format: string): Promise<NativeImageFacts>;
   /** Rejects (Locked) when the kernel or another program works on the disk at this moment, and says who. */
@@ -178,8 +216,9 @@ export interface NativeModule {
   keepDescriptors(): void;
   /** For a worker, of all its threads, for good (native/engine/src/worker/refused_calls.rs). Throws where the kernel has no seccomp. */
   refuseDangerousCalls(): void;
-  /** Names of attributes that could not be copied. */
-  copyAttributes(source: string, target: string): Promise<string[]>;
+  /** src/os/held-folders.ts says what these do. */
+  holdFolder(path: string, owner: number | null): Promise<NativeFolder>;
+  holdEntry(path: string, owner: number | null): Promise<NativeFolder>;
   /** JSON of JournalStatus; null when there is no journal and none is missing. */
   readJournal(journalPath: string, marksPath: string, lockWaitMs: number): Promise<string | null>;
   /** Digest of an image as a receipt gives it, and its length. */

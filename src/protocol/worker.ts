@@ -16,6 +16,8 @@ export interface ServedDisk {
   /** Unix socket to listen on for the VMM, or null. */
   readonly vhostUserSocket: string | null;
   readonly nbdSocket: string | null;
+  /** The user whose machine it is: who may own folders on the way to the file, beside root and the worker's own user. Absent: nobody. */
+  readonly owner?: number | null;
 }
 
 export interface ServedDiskStatus {
@@ -97,6 +99,8 @@ export interface CreateImage {
   readonly blockSizeBytes: number | null;
   readonly logicalSectorBytes: number | null;
   readonly physicalSectorBytes: number | null;
+  /** As of a served disk. */
+  readonly owner?: number | null;
 }
 
 /** Methods of a worker: parameters and result. A tool worker (no VM) answers only the image methods. */
@@ -135,8 +139,6 @@ export interface WorkerMethods {
   inspectImage: { params: { path: string; format: DiskFormat }; result: ImageFacts };
   /** Rejects (ObjectInUse, with who has it) when the kernel or another program works on the disk: mounted, swap, part of another device. */
   refuseInUse: { params: { path: string }; result: Record<string, never> };
-  /** Owner, mode and xattrs from one file to another. */
-  copyAttributes: { params: { source: string; target: string }; result: Record<string, never> };
   /** Closes everything cleanly and exits. Refused (InvalidState) while a VMM is connected, unless `force`. */
   shutdown: { params: { force: boolean }; result: Record<string, never> };
 }

@@ -50,8 +50,28 @@ const vmConfiguration = Type.Object(
   strict,
 );
 
-const registryFile = Type.Object({ schema: Type.Literal(1), machines: Type.Record(Type.String(), path) }, strict);
+const decimal = Type.String({ pattern: '^[0-9]{1,20}$' });
+const userNumber = Type.Integer({ minimum: 0, maximum: 2 ** 32 - 1 });
+/** A file that this host has written, so that no other is taken for it. */
+const stamp = Type.Object({ file: path, device: decimal, inode: decimal, bornNs: decimal, uid: userNumber, mode: Type.Integer() }, strict);
+export type Stamp = Static<typeof stamp>;
+
+const registeredMachine = Type.Object(
+  {
+    file: path,
+    /** The user who made it; null: nobody but root and the host's own user. */
+    owner: Type.Union([userNumber, Type.Null()]),
+    /** Configuration files that may be believed: of the present place, of the one before, of one that a move has prepared. */
+    written: Type.Array(stamp, { maxItems: 16 }),
+  },
+  strict,
+);
+export type RegisteredMachine = Static<typeof registeredMachine>;
+
+const registryFile = Type.Object({ schema: Type.Literal(2), machines: Type.Record(Type.String(), registeredMachine) }, strict);
 export type RegistryFile = Static<typeof registryFile>;
+/** Of 0.1, which knew of no owners and kept no stamps. */
+const firstRegistryFile = Type.Object({ schema: Type.Literal(1), machines: Type.Record(Type.String(), path) }, strict);
 
 export const MAXIMUM_STORAGE_MIGRATIONS_MOST = 1024;
 
@@ -71,6 +91,7 @@ export type Parsed<T> = { readonly value: T; readonly rule?: undefined } | { rea
 
 const checkVm = Compile(vmConfiguration);
 const checkRegistry = Compile(registryFile);
+const checkFirstRegistry = Compile(firstRegistryFile);
 const checkSettings = Compile(settingsFile);
 
 export function parseVmConfiguration(text: string): Parsed<VmConfiguration> {
@@ -80,7 +101,16 @@ export function parseVmConfiguration(text: string): Parsed<VmConfiguration> {
   return rule === null ? parsed : { rule };
 }
 
-export const parseRegistry = (text: string): Parsed<RegistryFile> => parse<RegistryFile>(text, checkRegistry);
+/** `first`: the file is of 0.1, so nothing in it says which configurations may be believed. */
+export function parseRegistry(text: string): Parsed<RegistryFile & { readonly first?: true }> {
+  const first = parse<Static<typeof firstRegistryFile>>(text, checkFirstRegistry);
+  if (first.value === undefined) return schemaOf(text) === 1 ? first : parse<RegistryFile>(text, checkRegistry, 2);
+  const machines = Object.entries(first.value.machines).map(([id, file]): [string, RegisteredMachine] => [
+    id,
+    { file, owner: null, written: [] },
+  ]);
+  return { value: { schema: 2, machines: Object.fromEntries(machines), first: true } };
+}
 export const parseSettings = (text: string): Parsed<SettingsFile> => parse<SettingsFile>(text, checkSettings);
 
 /** The rules a schema cannot say. */
@@ -111,18 +141,29 @@ interface Checker {
   Errors(value: unknown): { instancePath: string; message: string }[];
 }
 
-function parse<T>(text: string, checker: Checker & { Schema?: () => TSchema }): Parsed<T> {
+function parse<T>(text: string, checker: Checker & { Schema?: () => TSchema }, known = 1): Parsed<T> {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
     return { rule: `it is not JSON (${error instanceof Error ? error.message : String(error)})` };
   }
-  const schema = typeof value === 'object' && value !== null && 'schema' in value ? value.schema : undefined;
-  if (typeof schema === 'number' && schema > 1) return { rule: `its schema is ${schema}, made by a newer version; this one knows 1` };
+  const schema = schemaIn(value);
+  if (typeof schema === 'number' && schema > known)
+    return { rule: `its schema is ${schema}, made by a newer version; this one knows ${known}` };
   if (checker.Check(value)) return { value: value as T };
   const first = checker.Errors(value)[0];
   return {
     rule: first ? `${first.instancePath === '' ? 'the document' : first.instancePath} ${first.message}` : 'it does not match its schema',
   };
+}
+
+const schemaIn = (value: unknown): unknown => (typeof value === 'object' && value !== null && 'schema' in value ? value.schema : undefined);
+
+function schemaOf(text: string): unknown {
+  try {
+    return schemaIn(JSON.parse(text));
+  } catch {
+    return undefined; // whoever reads it says so
+  }
 }

@@ -1,4 +1,4 @@
-/** What a worker does to files that it does not serve: create and examine images, see who has them, copy attributes, read a journal. */
+/** What a worker does to files that it does not serve: create and examine images, see who has them, read a journal. */
 import { native } from '../native/binding.js';
 import { callNative } from '../native/errors.js';
 import type { CreateImage, ImageFacts, JournalStatus, WorkerMethods } from '../protocol/worker.js';
@@ -25,7 +25,7 @@ async function inspect(path: string, format: DiskFormat): Promise<ImageFacts> {
   };
 }
 
-type ImageMethod = 'createImage' | 'inspectImage' | 'refuseInUse' | 'copyAttributes' | 'readJournal';
+type ImageMethod = 'createImage' | 'inspectImage' | 'refuseInUse' | 'readJournal';
 
 export const imageMethods: { [M in ImageMethod]: (params: WorkerMethods[M]['params']) => Promise<WorkerMethods[M]['result']> } = {
   createImage: async (image: CreateImage) => {
@@ -38,6 +38,7 @@ export const imageMethods: { [M in ImageMethod]: (params: WorkerMethods[M]['para
         image.blockSizeBytes,
         image.logicalSectorBytes,
         image.physicalSectorBytes,
+        image.owner ?? null,
       ),
     );
     return inspect(image.path, image.format);
@@ -50,9 +51,5 @@ export const imageMethods: { [M in ImageMethod]: (params: WorkerMethods[M]['para
   readJournal: async ({ journalPath, marksPath, lockWaitMs }) => {
     const json = await callNative(native().readJournal(journalPath, marksPath, lockWaitMs));
     return { journal: json === null ? null : (JSON.parse(json) as JournalStatus) };
-  },
-  copyAttributes: async ({ source, target }) => {
-    await callNative(native().copyAttributes(source, target));
-    return {};
   },
 };

@@ -53,7 +53,7 @@ function readWords(words: readonly string[]): Asked {
   // What lies on a block device is raw, whatever its name; a file has the format of its name, also in /dev/shm.
   const format = statSync(path, { throwIfNoEntry: false })?.isBlockDevice() ? 'raw' : formatOf(path);
   return {
-    disk: { index: 0, path, format, readOnly: values['read-only'], queues: 1, vhostUserSocket: null, nbdSocket: socket },
+    disk: { index: 0, path, format, readOnly: values['read-only'], queues: 1, vhostUserSocket: null, nbdSocket: socket, owner: null },
     socket,
     allowForeignContent: values['allow-foreign-content'],
   };

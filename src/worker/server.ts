@@ -122,7 +122,9 @@ export class WorkerServer {
 
   async #open({ disks, journalPath, marksPath, lockWaitMs = LOCK_WAIT_MS }: WorkerMethods['serve']['params']): Promise<void> {
     try {
-      await callNative(this.#start().serve(disks, journalPath, lockWaitMs, marksPath));
+      // By number, always: null would let the way to a disk lead through anybody's folders.
+      const owned = disks.map((disk) => ({ ...disk, owner: disk.owner ?? process.geteuid!() }));
+      await callNative(this.#start().serve(owned, journalPath, lockWaitMs, marksPath));
     } catch (error) {
       this.#served = null;
       throw error;

@@ -9,7 +9,7 @@ const generated = declaredIn(join(checkoutFolder(), 'dist/native/binding.d.ts'))
 const written = declaredIn(join(checkoutFolder(), 'src/native/binding.ts'));
 
 /** Handles are interfaces on our side, classes of the addon. */
-const handles = ['NativeEngine', 'NativeGuest'] as const;
+const handles = ['NativeEngine', 'NativeFolder', 'NativeGuest'] as const;
 const { NativeModule: functions = {}, ...ours } = written.objects;
 const calls = { ...written.calls, ...functions };
 for (const handle of handles) for (const [name, shape] of Object.entries(ours[handle] ?? {})) calls[`${handle}.${name}`] = shape;

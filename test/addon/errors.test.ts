@@ -58,7 +58,7 @@ describe('errors that happen', () => {
     expect.objectContaining({ name: 'VmStorageError', code, message: expect.stringMatching(words), cause: expect.any(Error) });
 
   const create = (path: string, format = 'vhdx', kind = 'dynamic', bytes = String(8 * MIB)): Promise<void> =>
-    native().createImage(path, format, kind, bytes, null, null, null);
+    native().createImage(path, format, kind, bytes, null, null, null, null);
   const disk = (path: string, more: Partial<NativeServedDisk> = {}): NativeServedDisk => ({
     index: 0,
     path,
@@ -67,6 +67,7 @@ describe('errors that happen', () => {
     queues: 1,
     vhostUserSocket: null,
     nbdSocket: null,
+    owner: null,
     ...more,
   });
 

@@ -33,7 +33,7 @@ describe.skipIf(lacks('qemu-img', 'qemu-io', 'xxhsum', 'split', 'perl'))('hashIm
   });
 
   it.each(['fixed', 'dynamic'])('VHDX, %s, with holes; one byte makes a difference', async (kind) => {
-    await native().createImage(at('disk.vhdx'), 'vhdx', kind, String(40 * MIB), null, null, null);
+    await native().createImage(at('disk.vhdx'), 'vhdx', kind, String(40 * MIB), null, null, null, null);
     await run('qemu-io', ['-f', 'vhdx', at('disk.vhdx'), '-c', 'write -P 0xa5 1M 3M', '-c', 'write -P 0x11 36M 512']);
     const { hash } = await native().hashImage(at('disk.vhdx'), 'vhdx');
     expect(hash).toBe(await hashByHand(at('disk.vhdx'), 'vhdx'));

@@ -109,6 +109,7 @@ export class BuiltInVm {
       queues: 1,
       vhostUserSocket: this.instance.paths.diskSocket(this.id, index),
       nbdSocket: null,
+      owner: process.geteuid!(),
     }));
   }
 

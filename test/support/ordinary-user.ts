@@ -74,20 +74,20 @@ export class OrdinaryUser implements AsyncDisposable {
   }
 
   /** Exchanges two names, atomically, over and over, until it is disposed of: renameat2(2) with RENAME_EXCHANGE. */
-  exchange(one: string, other: string): Disposable {
+  exchange(one: string, other: string): AsyncDisposable {
     const child = this.start('perl', ['-e', 'for (;;) { syscall(316, -100, $ARGV[0], -100, $ARGV[1], 2) }', one, other]);
-    return { [Symbol.dispose]: () => void child.kill('SIGKILL') };
+    return { [Symbol.asyncDispose]: () => end(child) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     process.off('exit', this.#atExit);
-    await Promise.all(
-      [...this.#children].map((child) => {
-        const exit = once(child, 'exit');
-        child.kill('SIGKILL');
-        return exit;
-      }),
-    );
+    await Promise.all([...this.#children].map(end));
     await run('userdel', [this.name]);
   }
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  const exit = once(child, 'exit');
+  child.kill('SIGKILL');
+  await exit;
 }

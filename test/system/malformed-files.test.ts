@@ -1,7 +1,7 @@
 /** One file of the state folder that is not what was written: the host starts for all the others, names it, and leaves it as it is. */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, linkSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Instance } from '../support/instance.js';
@@ -67,7 +67,8 @@ describe('a malformed file of the state folder', () => {
     configuration = join(instance.folder, 'bad', 'Virtual Machines', `${vmId}.vmcx`);
     await instance.stopHost();
     cpSync(instance.home, join(instance.folder, 'kept'), { recursive: true, filter: (file) => !statSync(file).isSocket() });
-    cpSync(configuration, join(instance.folder, 'kept.vmcx'));
+    // A second name and no copy: the host believes no file that it has not written.
+    linkSync(configuration, join(instance.folder, 'kept.vmcx'));
   });
   afterAll(() => instance[Symbol.asyncDispose]());
 
@@ -94,7 +95,8 @@ describe('a malformed file of the state folder', () => {
     } finally {
       await instance.stopHost();
       for (const file of files) rmSync(file, { recursive: true, force: true });
-      cpSync(join(instance.folder, 'kept.vmcx'), configuration);
+      rmSync(configuration, { recursive: true, force: true });
+      linkSync(join(instance.folder, 'kept.vmcx'), configuration);
     }
   }
 

@@ -8,6 +8,7 @@ use napi::Status;
 use napi::bindgen_prelude::{Either, Null};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode, UnknownReturnValue};
 use napi_derive::napi;
+use vmstorage_engine::file::Trust;
 use vmstorage_engine::mirror::JournalPlace;
 use vmstorage_engine::worker::{ServeDisk, Worker};
 
@@ -29,6 +30,8 @@ pub struct NativeServedDisk {
     pub queues: u16,
     pub vhost_user_socket: Either<String, Null>,
     pub nbd_socket: Either<String, Null>,
+    /// Trusted with folders on the way, beside root and our own user; `null`: whoever asks acts for himself, and any folder will do.
+    pub owner: Either<u32, Null>,
 }
 
 /// `null` is "none" at this seam; a missing property is an error.
@@ -80,6 +83,10 @@ impl NativeEngine {
                 vhost_user_socket: path_or_none(disk.vhost_user_socket),
                 nbd_socket: path_or_none(disk.nbd_socket),
                 queues: disk.queues,
+                trust: match disk.owner {
+                    Either::A(owner) => Trust::of_owner(Some(owner)),
+                    Either::B(Null) => Trust::Anybody,
+                },
             });
         }
         let worker = Arc::clone(&self.worker);

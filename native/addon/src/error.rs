@@ -1,4 +1,4 @@
-//! The one total match from engine errors to what crosses the seam: `KIND\u{1f}message\u{1f}cause\u{1f}path`, taken apart by
+//! The one total match from engine errors to what crosses the seam: `KIND\u{1f}message\u{1f}cause\u{1f}path\u{1f}errno`, taken apart by
 //! src/native/errors.ts.
 
 use vmstorage_engine::disk::{DiskError, ErrorKind, cause_text};
@@ -18,6 +18,7 @@ pub fn to_napi(error: &DiskError) -> napi::Error {
         ErrorKind::Io => "Io",
         ErrorKind::Protocol => "Protocol",
         ErrorKind::Cancelled => "Cancelled",
+        ErrorKind::UnsafeFolder => "UnsafeFolder",
         // `ErrorKind` is non-exhaustive: a kind without a name here is reported as such by the other side.
         _ => "Unknown",
     };
@@ -28,7 +29,8 @@ pub fn to_napi(error: &DiskError) -> napi::Error {
         false => format!("'{path}': {}", error.message),
     };
     let cause = error.source.as_ref().map(cause_text).unwrap_or_default();
-    napi::Error::from_reason(format!("{kind}\u{1f}{message}\u{1f}{cause}\u{1f}{path}"))
+    let errno = error.source.as_ref().and_then(std::io::Error::raw_os_error).unwrap_or_default();
+    napi::Error::from_reason(format!("{kind}\u{1f}{message}\u{1f}{cause}\u{1f}{path}\u{1f}{errno}"))
 }
 
 pub fn invalid(message: &str) -> napi::Error {

@@ -1,10 +1,11 @@
-//! Image files that are not served: create, examine, hash, copy attributes.
+//! Image files that are not served: create, examine, hash.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use napi::bindgen_prelude::{Either, Null};
 use napi_derive::napi;
+use vmstorage_engine::file::Trust;
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{self, CreateImage, ImageKind};
 use vmstorage_engine::mirror::JournalPlace;
@@ -58,6 +59,7 @@ pub async fn create_image(
     block_size_bytes: Option<u32>,
     logical_sector_bytes: Option<u32>,
     physical_sector_bytes: Option<u32>,
+    owner: Option<u32>,
 ) -> napi::Result<()> {
     let kind = match kind.as_str() {
         "fixed" => ImageKind::Fixed,
@@ -72,6 +74,7 @@ pub async fn create_image(
         logical_sector_bytes,
         physical_sector_bytes,
         identity: None,
+        trust: Trust::of_owner(owner),
     };
     blocking(move || image::create_image(&PathBuf::from(path), &options).map(drop)).await
 }
@@ -102,12 +105,6 @@ pub async fn inspect_image(path: String, format: String) -> napi::Result<NativeI
 #[napi]
 pub async fn refuse_in_use(path: String) -> napi::Result<()> {
     blocking(move || vmstorage_engine::file::refuse_in_use(&PathBuf::from(path))).await
-}
-
-/// Names of the attributes that could not be copied.
-#[napi]
-pub async fn copy_attributes(source: String, target: String) -> napi::Result<Vec<String>> {
-    blocking(move || vmstorage_engine::file::copy_attributes(&PathBuf::from(source), &PathBuf::from(target))).await
 }
 
 /// JSON of what the journal of a move says, or null when there is none and none is missing.

@@ -5,6 +5,7 @@
 
 mod engine;
 mod error;
+mod folder;
 mod guest;
 mod image;
 mod peer;

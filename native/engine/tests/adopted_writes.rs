@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use support::export::{TestDisk, pattern};
 use vmstorage_engine::disk::{DiskError, Errno, ErrorKind};
-use vmstorage_engine::file::LockWait;
+use vmstorage_engine::file::{LockWait, Trust};
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{OpenImage, open_image};
 use vmstorage_engine::mirror::{
@@ -40,7 +40,8 @@ fn begin_amid_a_write(
     target: &Path,
 ) -> (Receiver<Result<(), Errno>>, Result<u32, DiskError>) {
     new_disk(target);
-    let request = OpenImage { path: target, format: Format::Raw, writable: true, wait: LockWait::No };
+    let request =
+        OpenImage { path: target, format: Format::Raw, writable: true, wait: LockWait::No, trust: Trust::own() };
     let targets = vec![(DiskId(0), open_image(&request).unwrap())];
     let limits = MoveLimits::default();
     let slots = (limits.copy_slots() as usize, limits.verify_slots() as usize);
@@ -89,7 +90,8 @@ fn a_write_between_the_reading_of_the_bitmaps_and_the_beginning_is_left_to_copy(
         Move::resume(MoveLimits::default(), JournalPhase::Copy, Revocation::in_memory(), vec![setup]).unwrap();
     disk.write(3 * CHUNK_BYTES, &pattern(0, 512), 0, 1, false).unwrap();
     let path = folder.path().join("target");
-    let request = OpenImage { path: &path, format: Format::Raw, writable: true, wait: LockWait::No };
+    let request =
+        OpenImage { path: &path, format: Format::Raw, writable: true, wait: LockWait::No, trust: Trust::own() };
     let targets = vec![(DiskId(0), open_image(&request).unwrap())];
     let limits = MoveLimits::default();
     let slots = (limits.copy_slots() as usize, limits.verify_slots() as usize);

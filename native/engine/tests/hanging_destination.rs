@@ -12,6 +12,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use support::journal::leave_journal;
+use vmstorage_engine::file::Trust;
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::mirror::JournalPhase;
 use vmstorage_engine::worker::{ServeDisk, Worker};
@@ -87,6 +88,7 @@ fn a_worker_that_finds_a_cancelled_move_serves_before_its_targets_are_deleted() 
             vhost_user_socket: None,
             nbd_socket: None,
             queues: 1,
+            trust: Trust::own(),
         };
         told.send(serving.serve(&[disk], &path, Duration::ZERO)).unwrap();
     });

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use vmstorage_engine::disk::{ByteRange, Errno};
-use vmstorage_engine::file::LockWait;
+use vmstorage_engine::file::{LockWait, Trust};
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{
     AlignedBuffer, CreateImage, Finished, Image, ImageKind, ImageOp, ImageReader, OpenImage, create_image, open_image,
@@ -109,13 +109,14 @@ fn new_image(folder: &Path, format: Format) -> PathBuf {
         logical_sector_bytes: None,
         physical_sector_bytes: None,
         identity: None,
+        trust: Trust::own(),
     };
     create_image(&path, &options).unwrap();
     path
 }
 
 fn open(path: &Path, format: Format) -> Image {
-    open_image(&OpenImage { path, format, writable: true, wait: LockWait::No }).unwrap()
+    open_image(&OpenImage { path, format, writable: true, wait: LockWait::No, trust: Trust::own() }).unwrap()
 }
 
 fn settle(image: &mut Image, reactor: &mut MoodyReactor) -> Vec<Finished> {

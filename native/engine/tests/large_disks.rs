@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use support::export::{TestDisk, pattern};
 use support::vm::PATIENCE;
+use vmstorage_engine::file::Trust;
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{CreateImage, ImageKind, ImageReader, create_image, inspect_image};
 use vmstorage_engine::service::OPERATIONS_MOST;
@@ -67,6 +68,7 @@ fn create(path: &Path, format: Format, size_bytes: u64) {
         logical_sector_bytes: None,
         physical_sector_bytes: None,
         identity: None,
+        trust: Trust::own(),
     };
     create_image(path, &options).unwrap();
 }
@@ -98,6 +100,7 @@ impl Scene {
             vhost_user_socket: socket,
             nbd_socket: None,
             queues: 1,
+            trust: Trust::own(),
         };
         let disks =
             [disk(0, path("small"), Format::Raw, Some(small_socket.clone())), disk(1, path("large"), large, None)];

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use support::export::{TestDisk, pattern};
 use vmstorage_engine::disk::DiskError;
-use vmstorage_engine::file::LockWait;
+use vmstorage_engine::file::{LockWait, Trust};
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{Image, OpenImage, open_image};
 use vmstorage_engine::mirror::{
@@ -43,7 +43,8 @@ impl Place {
 
     fn target(&self, name: &str) -> Image {
         let path = new_disk(&self.folder.path().join(name));
-        let request = OpenImage { path: &path, format: Format::Raw, writable: true, wait: LockWait::No };
+        let request =
+            OpenImage { path: &path, format: Format::Raw, writable: true, wait: LockWait::No, trust: Trust::own() };
         open_image(&request).unwrap()
     }
 

@@ -6,7 +6,7 @@ mod support;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::export::TestDisk;
-use vmstorage_engine::file::LockWait;
+use vmstorage_engine::file::{LockWait, Trust};
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{OpenImage, open_image};
 use vmstorage_engine::mirror::{CHUNK_BYTES, DiskSetup, Move, MoveLimits, Revocation, SharedWords};
@@ -26,7 +26,8 @@ fn every_disk_is_scanned_or_copied_whole_even_when_its_file_cannot_be_opened_onc
     let setup = DiskSetup { size_bytes: DISK_BYTES, dirty: words(), intent: words() };
     let machine = Move::new(MoveLimits::default(), Revocation::in_memory(), vec![setup]).unwrap();
     let target = path("target");
-    let request = OpenImage { path: &target, format: Format::Raw, writable: true, wait: LockWait::No };
+    let request =
+        OpenImage { path: &target, format: Format::Raw, writable: true, wait: LockWait::No, trust: Trust::own() };
     let targets = vec![(DiskId(0), open_image(&request).unwrap())];
     let limits = MoveLimits::default();
     let slots = (limits.copy_slots() as usize, limits.verify_slots() as usize);

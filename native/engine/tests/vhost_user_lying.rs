@@ -15,6 +15,7 @@ use vhost::vhost_user::message::VhostUserHeaderFlag;
 use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserVirtioFeatures};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmstorage_engine::file::Trust;
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::testing::guest::{Guest, GuestOptions};
 use vmstorage_engine::worker::{ServeDisk, Worker};
@@ -139,7 +140,16 @@ impl Bench {
             file.write_all_at(&vec![0xa5; MIB as usize], 0).unwrap();
         }
         let vhost_user_socket = Some(self.socket(index));
-        ServeDisk { index, path, format: Format::Raw, read_only: false, vhost_user_socket, nbd_socket: None, queues }
+        ServeDisk {
+            index,
+            path,
+            format: Format::Raw,
+            read_only: false,
+            vhost_user_socket,
+            nbd_socket: None,
+            queues,
+            trust: Trust::own(),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {

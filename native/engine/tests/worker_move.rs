@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::fs::{IFlags, ioctl_setflags};
 use support::vm::{MIB, Vm, load};
 use vmstorage_engine::disk::ByteRange;
-use vmstorage_engine::file::WriteAt;
+use vmstorage_engine::file::{Trust, WriteAt};
 use vmstorage_engine::formats::vhdx::{self, CarriedItem, CreateOptions, VhdxIdentity, VhdxKind, inspect};
 use vmstorage_engine::formats::{Extent, Format, ImageMap, Mapping, MetaOp};
 use vmstorage_engine::worker::{ServeDisk, Worker};
@@ -80,6 +80,7 @@ fn move_at_rest(kind: VhdxKind) -> (tempfile::TempDir, [std::path::PathBuf; 2]) 
         vhost_user_socket: None,
         nbd_socket: None,
         queues: 1,
+        trust: Trust::own(),
     };
     let journal = folder.path().join("journal");
     worker.serve(&[disk], &journal, Duration::ZERO).unwrap();

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use support::journal::leave_journal;
+use vmstorage_engine::file::Trust;
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::mirror::JournalPhase;
 use vmstorage_engine::worker::{ServeDisk, Worker};
@@ -44,6 +45,7 @@ fn a_move_that_waits_for_what_its_predecessor_left_at_the_target_can_be_stopped(
         vhost_user_socket: None,
         nbd_socket: None,
         queues: 1,
+        trust: Trust::own(),
     };
     worker.serve(&[disk], &journal, Duration::ZERO).unwrap();
     let (told, answer) = channel();

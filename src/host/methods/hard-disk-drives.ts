@@ -37,7 +37,7 @@ export function addHardDiskDrive(services: HostServices): CmdletHandler {
       const [after, disk] = await services.locks.exclusive(id, async () => {
         const vm = await changeable(services, id);
         const place = freePlace(vm.configuration, bound);
-        const { file, warnings } = await examineDisk(services, path, bound.AllowForeignContent === true);
+        const { file, warnings } = await examineDisk(services, path, vm.owner, bound.AllowForeignContent === true);
         for (const warning of warnings) await context.warning(warning);
         const claim = services.locks.claimPaths([path], `it is being attached to virtual machine "${name}"`);
         try {

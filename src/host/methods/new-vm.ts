@@ -1,16 +1,16 @@
 /** New-VM: a machine that is off, without a disk, with an existing one, or with a new dynamic one. */
 import { randomUUID } from 'node:crypto';
-import { access, constants, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { access, constants, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import type { Bound } from '../../../cmdlets/index.js';
 import { VmStorageError } from '../../model/errors.js';
 import { hasHidden, visibleLine } from '../../model/visible.js';
 import type { DirectBoot, HardDisk, VmConfiguration } from '../../model/vm.js';
-import { systemFiles } from '../../os/files.js';
+import { makeHeld, whileHeld } from '../../os/held-folders.js';
 import { runName } from '../../os/paths.js';
 import { absolutePath, createImage, examineDisk, refuseOccupied, type DiskFile } from '../disk-files.js';
 import { publishMachine } from '../publish.js';
-import type { CmdletHandler, HostServices, Migration } from '../services.js';
+import type { CmdletHandler, HostServices, Migration, Owner } from '../services.js';
 
 /** As New-VM of Windows Server. */
 const MEMORY_DEFAULT_BYTES = 512 * 2 ** 20;
@@ -51,18 +51,19 @@ export function newVm(services: HostServices, migration: Migration): CmdletHandl
           );
     if (newDisk !== null) await refuseOccupied(newDisk.path, newDisk.ownFolder);
     const oldDisk = bound.VHDPath === undefined ? null : absolutePath(bound.VHDPath, context.cwd);
-    const examined = oldDisk === null ? null : await examineDisk(services, oldDisk, bound.AllowForeignContent === true);
+    const owner = await context.caller();
+    const examined = oldDisk === null ? null : await examineDisk(services, oldDisk, owner, bound.AllowForeignContent === true);
     for (const warning of examined?.warnings ?? []) await context.warning(warning);
     if (!(await context.shouldProcess(`New-VM will create a new virtual machine "${name}".`))) return;
     const claim = locks.claimPaths(oldDisk === null ? [] : [oldDisk], 'a virtual machine is being created with it');
     try {
-      const disk = newDisk === null ? (examined?.file ?? null) : await makeDisk(services, newDisk, bound);
+      const disk = newDisk === null ? (examined?.file ?? null) : await makeDisk(services, newDisk, bound, owner);
       try {
-        const record = await registry.add({ ...base, disks: disk ? [firstDisk(base.generation, disk)] : [] });
+        const record = await registry.add({ ...base, disks: disk ? [firstDisk(base.generation, disk)] : [] }, owner);
         if (services.hypervisor.remark !== null) await context.verbose(services.hypervisor.remark);
         await context.output(publishMachine(record, services, migration));
       } catch (error) {
-        if (newDisk !== null) await rm(newDisk.path, { force: true });
+        if (newDisk !== null) await removeDisk(services, newDisk.path, owner);
         throw error;
       }
     } finally {
@@ -136,8 +137,8 @@ function newDiskPath(given: string, disksFolder: string, cwd: string): NewDisk {
   return given.includes('/') ? { path: absolutePath(given, cwd), ownFolder: false } : { path: join(disksFolder, given), ownFolder: true };
 }
 
-async function makeDisk(services: HostServices, disk: NewDisk, bound: Bound<'New-VM'>): Promise<DiskFile> {
-  if (disk.ownFolder) await systemFiles.makeFolders(join(disk.path, '..'));
+async function makeDisk(services: HostServices, disk: NewDisk, bound: Bound<'New-VM'>, owner: Owner): Promise<DiskFile> {
+  if (disk.ownFolder) (await makeHeld(services.heldFolders, join(disk.path, '..'), owner)).close();
   const facts = await createImage(services, {
     path: disk.path,
     kind: 'dynamic',
@@ -145,8 +146,17 @@ async function makeDisk(services: HostServices, disk: NewDisk, bound: Bound<'New
     blockSizeBytes: null,
     logicalSectorBytes: null,
     physicalSectorBytes: null,
+    owner,
   });
   return { path: disk.path, format: facts.format, passThrough: false };
+}
+
+/** One that was just made, for a machine that is not registered after all. */
+async function removeDisk({ heldFolders }: HostServices, path: string, owner: Owner): Promise<void> {
+  await whileHeld(heldFolders.hold(dirname(path), owner), async (folder) => {
+    const disk = await folder.entry(basename(path));
+    if (disk?.kind === 'file') await folder.remove(basename(path), disk);
+  });
 }
 
 function firstDisk(generation: 1 | 2, disk: DiskFile): HardDisk {

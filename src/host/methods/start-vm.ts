@@ -2,6 +2,7 @@
 import { VmStorageError } from '../../model/errors.js';
 import type { VmConfiguration } from '../../model/vm.js';
 import { waitUntil } from '../../os/clock.js';
+import { refuseUnsafeDevice } from '../disk-files.js';
 import { publishMachine } from '../publish.js';
 import { selectMachines } from '../selection.js';
 import type { CmdletHandler, HostServices, Migration, VmRecord, WorkerClient } from '../services.js';
@@ -74,6 +75,11 @@ function refuseSilent({ workers }: HostServices, { id, name }: VmConfiguration):
 async function refuseUsedDevices(services: HostServices, { name, disks }: VmConfiguration): Promise<void> {
   const devices = disks.filter((disk) => disk.passThrough);
   if (devices.length === 0) return;
+  for (const { path } of devices) {
+    await refuseUnsafeDevice(services, path).catch((error: unknown) => {
+      throw error instanceof VmStorageError ? notStarted(name, error) : error;
+    });
+  }
   await services.workers.tool(async (tool) => {
     for (const { path } of devices) await refuseUsed(tool, name, path);
   });

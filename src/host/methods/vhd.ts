@@ -33,6 +33,7 @@ export function newVhd(services: HostServices): CmdletHandler {
         blockSizeBytes: bound.BlockSizeBytes ?? null,
         logicalSectorBytes: bound.LogicalSectorSizeBytes ?? null,
         physicalSectorBytes: bound.PhysicalSectorSizeBytes ?? null,
+        owner: await context.caller(),
       });
       await context.output(publishImage(facts, path, false));
     });

@@ -137,7 +137,7 @@ describe('Get-VM', () => {
     await stage.services.registry.repoint(vmId, file).catch(() => {});
     const { openRegistry } = await import('../../../src/registry/registry.js');
     const { systemFiles } = await import('../../../src/os/files.js');
-    const again = await openRegistry(stage.services.paths, systemFiles, stage.services.log, outsideLook());
+    const again = await openRegistry(stage.services.paths, systemFiles, stage.services.heldFolders, stage.services.log, outsideLook());
     expect(again.faults()).toMatchObject([{ vmId, reason: 'no such file or directory' }]);
   });
 });

@@ -10,6 +10,7 @@ import type { StartOptions } from '../../../src/hypervisor/hypervisor.js';
 import { VmStorageError } from '../../../src/model/errors.js';
 import type { MoveStatus } from '../../../src/model/move.js';
 import type { VmConfiguration, VmState } from '../../../src/model/vm.js';
+import { heldFolders } from '../../../src/native/held-folders.js';
 import { systemClock } from '../../../src/os/clock.js';
 import { hasCode } from '../../../src/os/errno.js';
 import { fileTrouble } from '../../../src/host/file-trouble.js';
@@ -63,7 +64,7 @@ export async function makeStage(): Promise<Stage> {
   const paths = instancePaths({ VMSTORAGE_HOME: join(folder, 'home') });
   await systemFiles.makeFolders(paths.stateFolder);
   const look = outsideLook();
-  const registry = await openRegistry(paths, systemFiles, silentLog, look);
+  const registry = await openRegistry(paths, systemFiles, heldFolders, silentLog, look);
   const settings = await openSettings(paths, systemFiles, silentLog);
   const locks = new HostLocks();
   const states = new Map<string, VmState>();
@@ -132,6 +133,7 @@ export async function makeStage(): Promise<Stage> {
     settings,
     running: await openRunning(paths, systemFiles, silentLog, 'this boot'),
     locks,
+    heldFolders,
     paths,
     log: silentLog,
     clock: systemClock,
@@ -235,6 +237,7 @@ export async function makeStage(): Promise<Stage> {
         await methods[cmdlet]!({
           cmdlet,
           bound,
+          caller: () => Promise.resolve(null),
           parameterSet: options.parameterSet ?? '',
           cwd: options.cwd ?? folder,
           signal,

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { systemClock, waitUntil } from '../../../src/os/clock.js';
 import { outsideLook } from '../../../src/os/outside-look.js';
+import { heldFolders } from '../../../src/native/held-folders.js';
 import { systemFiles } from '../../../src/os/files.js';
 import { silentLog } from '../../../src/os/log.js';
 import { instancePaths, type InstancePaths } from '../../../src/os/paths.js';
@@ -73,7 +74,7 @@ beforeEach(async () => {
   paths = instancePaths({ VMSTORAGE_HOME: folder });
   await systemFiles.makeFolders(paths.runFolder);
   await systemFiles.makeFolders(paths.logsFolder);
-  registry = await openRegistry(paths, systemFiles, silentLog, outsideLook());
+  registry = await openRegistry(paths, systemFiles, heldFolders, silentLog, outsideLook());
   inUse = true;
   against = null;
   vm = await registry.add(
@@ -101,6 +102,7 @@ beforeEach(async () => {
         },
       ],
     }),
+    null,
   );
 });
 afterEach(async () => {

@@ -54,6 +54,7 @@ class Client {
   async call(cmdlet: string, parameterSet: string, bound: { [name: string]: WireValue }): Promise<VmStorageError | null> {
     const context: CmdletContext = {
       cmdlet,
+      caller: () => Promise.resolve(null),
       parameterSet,
       bound,
       cwd: world.root,
@@ -496,7 +497,7 @@ describe('Get-VMStorageMove', () => {
         list: async () => [...files.keys()].map((file) => path.basename(file)),
         readText: async (file) => files.get(file) ?? null,
         writeText: async (file, text) => void files.set(file, text),
-        makeFolder: async () => true,
+        makeOwnFolder: async () => undefined,
         deleteFile: async (file) => files.delete(file),
       },
       2,

@@ -10,7 +10,7 @@ import { hardDisk, toFolder, vmConfiguration, vmId } from './world.js';
 
 function input(request: MoveRequest, configuration = web01()): PlanInput {
   return {
-    vm: { configuration, configurationFile: `${configuration.path}/Virtual Machines/${vmId}.vmcx` },
+    vm: { configuration, configurationFile: `${configuration.path}/Virtual Machines/${vmId}.vmcx`, owner: null },
     request,
     moveId: 'm1',
     createdAt: new Date(0),

@@ -2,13 +2,13 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { bornAfter, readIdentity, sameFile, writeIdentity } from '../../../src/migration/identity.js';
+import { bornAfter, readIdentity, sameFile, writeIdentity } from '../../../src/os/file-identity.js';
 import type { LedgerEntry } from '../../../src/migration/ledger.js';
 import { continuation } from '../../../src/migration/recover.js';
 import type { FileFacts, MoveFiles } from '../../../src/migration/ports.js';
 import { RECEIPTS_KEPT, Receipts } from '../../../src/migration/receipts.js';
 import { Tracker, freshStatus, statusLine } from '../../../src/migration/progress.js';
-import { diskFiles } from '../../../src/migration/files.js';
+import { ownFiles } from '../../../src/migration/files.js';
 import { VmStorageError } from '../../../src/model/errors.js';
 import { Steps, World, allOver, reached, toFolder, vmId } from './world.js';
 
@@ -315,7 +315,7 @@ describe('on disk', () => {
     });
     for (let index = 0; index < RECEIPTS_KEPT + 3; index++)
       fs.writeFileSync(path.join(folder, `m${index}.json`), JSON.stringify(receipt(index)));
-    await new Receipts(folder, diskFiles).prune();
+    await new Receipts(folder, ownFiles).prune();
     expect(fs.readdirSync(folder)).toHaveLength(RECEIPTS_KEPT);
     expect(fs.existsSync(path.join(folder, 'm2.json'))).toBe(false);
     expect(fs.existsSync(path.join(folder, 'm3.json'))).toBe(true);

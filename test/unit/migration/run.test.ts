@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { MoveReceipt } from '../../../src/migration/receipts.js';
 import { RETAINED } from '../../../src/migration/plan.js';
 import { failureOf } from '../../../src/migration/failure.js';
+import type { MoveFiles, Owner } from '../../../src/migration/ports.js';
 import { VmStorageError } from '../../../src/model/errors.js';
 import type { MigrationPorts } from '../../../src/migration/ports.js';
 import { World, allOver, reached, toFolder, vmId } from './world.js';
@@ -174,7 +175,13 @@ describe('sources that stay', () => {
   test('a source whose file system refuses the deletion is kept with a warning, and the move succeeds', async () => {
     const { ports } = world.host();
     const refuse = () => Promise.reject(Object.assign(new Error('read-only'), { code: 'EROFS' }));
-    const files = { ...ports.files, deleteImage: (at: string) => (at.endsWith('a.img') ? refuse() : ports.files.deleteImage(at)) };
+    const files: MoveFiles = {
+      ...ports.files,
+      hold: async (at, owner) => {
+        const file = await ports.files.hold(at, owner);
+        return file && at.endsWith('a.img') ? { ...file, delete: refuse } : file;
+      },
+    };
     const host = world.host(undefined, { files });
     const job = (await host.moves.submit(host.ports.registry.byId(vmId)!, toFolder(world.fast)))!;
     expect((await job.finished()).state).toBe('succeeded');
@@ -221,10 +228,10 @@ describe('a move that fails before the switch', () => {
     const { ports: plain } = world.host();
     const files = {
       ...plain.files,
-      makeFolder: (at: string) =>
+      makeFolder: (at: string, owner: Owner) =>
         at === refused
           ? Promise.reject(Object.assign(new Error(`${system}: the words of the system, mkdir '${at}'`), { code: system }))
-          : plain.files.makeFolder(at),
+          : plain.files.makeFolder(at, owner),
     };
     const configuration = world.configuration();
     const { moves, ports } = world.host(undefined, { files });
@@ -296,8 +303,8 @@ describe('a move that fails before the switch', () => {
     const { ports: plain } = world.host();
     const files = {
       ...plain.files,
-      deleteEmptyFolder: async (at: string) =>
-        broken ? Promise.reject(Object.assign(new Error('io'), { code: 'EIO' })) : plain.files.deleteEmptyFolder(at),
+      deleteEmptyFolder: async (at: string, owner: Owner) =>
+        broken ? Promise.reject(Object.assign(new Error('io'), { code: 'EIO' })) : plain.files.deleteEmptyFolder(at, owner),
     };
     world.worker.failAt = { phase: 'copy', code: 'StorageFailure', message: 'the destination broke.' };
     const { moves, ports } = world.host(undefined, { files });

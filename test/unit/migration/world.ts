@@ -5,10 +5,12 @@
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { VmStorageError } from '../../../src/model/errors.js';
 import type { HardDisk, VmConfiguration } from '../../../src/model/vm.js';
-import { diskFiles } from '../../../src/migration/files.js';
-import type { Log, MigrationPorts, VmRecord, WorkerClient } from '../../../src/migration/ports.js';
+import { moveFiles } from '../../../src/migration/files.js';
+import { heldFolders } from '../../../src/native/held-folders.js';
+import type { HeldFile, Log, MigrationPorts, VmRecord, WorkerClient } from '../../../src/migration/ports.js';
 import { StorageMoves } from '../../../src/migration/moves.js';
 import type { MoveRequest } from '../../../src/migration/request.js';
 import { vmConfiguration as completeConfiguration } from '../../support/vm-configuration.js';
@@ -196,13 +198,22 @@ export function toFolder(folder: string, more: Partial<MoveRequest> = {}): MoveR
   };
 }
 
+const files = moveFiles(heldFolders);
+
+/** Deleting what is held is a step of its host. */
+async function stepping(held: Promise<HeldFile | null>, steps: Steps, at: string): Promise<HeldFile | null> {
+  steps.alive();
+  const file = await held;
+  return file && { ...file, delete: () => steps.run(`delete ${path.extname(at)}`, () => file.delete()) };
+}
+
 function makePorts(world: World, steps: Steps): MigrationPorts {
   const moving = new Set<string>();
   const paths = new Map<string, string>();
   const last = new Map<string, Promise<unknown>>();
   const record = (id: string): VmRecord | undefined => {
     const file = world.readRegistry()[id];
-    return file ? { configurationFile: file, configuration: world.configuration(id) } : undefined;
+    return file ? { configurationFile: file, configuration: world.configuration(id), owner: null } : undefined;
   };
   const client: WorkerClient = {
     vmId,
@@ -252,6 +263,14 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
           }
           fs.writeFileSync(file, JSON.stringify(configuration));
         }),
+      isWritten: async (configuration, file) => {
+        steps.alive();
+        try {
+          return isDeepStrictEqual(JSON.parse(fs.readFileSync(file, 'utf8')), configuration);
+        } catch {
+          return false; // none, or half a file
+        }
+      },
       repoint: (id, file) =>
         steps.run('repoint', async () => {
           world.writeRegistry({ ...world.readRegistry(), [id]: file });
@@ -340,16 +359,17 @@ function makePorts(world: World, steps: Steps): MigrationPorts {
     },
     log,
     files: {
-      ...diskFiles,
-      facts: async (at) => (steps.alive(), diskFiles.facts(at)),
-      readText: async (at) => (steps.alive(), diskFiles.readText(at)),
-      writeText: (at, text) =>
-        steps.run(`write ${path.extname(at)} ${path.basename(path.dirname(at))}`, () => diskFiles.writeText(at, text)),
-      makeFolder: (at) => steps.run('makeFolder', () => diskFiles.makeFolder(at)),
-      deleteFile: (at) => steps.run(`delete ${path.extname(at)}`, () => diskFiles.deleteFile(at)),
-      deleteImage: (at) => steps.run(`delete ${path.extname(at)}`, () => diskFiles.deleteImage(at)),
-      setAside: (at) => steps.run('setAside', () => diskFiles.setAside(at)),
-      deleteEmptyFolder: (at) => steps.run('deleteEmptyFolder', () => diskFiles.deleteEmptyFolder(at)),
+      ...files,
+      hold: (...args) => stepping(files.hold(...args), steps, String(args[0])),
+      holdItself: (...args) => stepping(files.holdItself(...args), steps, String(args[0])),
+      facts: async (at) => (steps.alive(), files.facts(at)),
+      readText: async (at) => (steps.alive(), files.readText(at)),
+      writeText: (at, text) => steps.run(`write ${path.extname(at)} ${path.basename(path.dirname(at))}`, () => files.writeText(at, text)),
+      makeFolder: (...args) => steps.run('makeFolder', () => files.makeFolder(...args)),
+      makeOwnFolder: (at) => steps.run('makeFolder', () => files.makeOwnFolder(at)),
+      deleteFile: (at) => steps.run(`delete ${path.extname(at)}`, () => files.deleteFile(at)),
+      setAside: (at) => steps.run('setAside', () => files.setAside(at)),
+      deleteEmptyFolder: (...args) => steps.run('deleteEmptyFolder', () => files.deleteEmptyFolder(...args)),
     },
     get bootId() {
       return world.bootId;

@@ -3,9 +3,12 @@ import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { VmStorageError } from '../../../src/model/errors.js';
 import type { VmConfiguration } from '../../../src/model/vm.js';
 import { outsideLook } from '../../../src/os/outside-look.js';
+import { heldFolders } from '../../../src/native/held-folders.js';
 import { systemFiles, type Files } from '../../../src/os/files.js';
+import type { HeldFolder, HeldFolders } from '../../../src/os/held-folders.js';
 import { silentLog } from '../../../src/os/log.js';
 import { instancePaths, type InstancePaths } from '../../../src/os/paths.js';
 import { openRegistry } from '../../../src/registry/registry.js';
@@ -38,11 +41,32 @@ function machine(change: Partial<VmConfiguration> = {}): VmConfiguration {
     ...change,
   });
 }
-const open = (files: Files = systemFiles) => openRegistry(paths, files, silentLog, outsideLook());
+const open = (files: Files = systemFiles, folders: HeldFolders = heldFolders) =>
+  openRegistry(paths, files, folders, silentLog, outsideLook());
+
+/** `steps` is asked before each call, but those that only look. */
+function dying<T extends object>(whole: T, looks: readonly string[], step: () => void): T {
+  return new Proxy(whole, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name);
+      if (typeof value !== 'function') return value;
+      return (...args: never[]): unknown => {
+        if (!looks.includes(String(name))) step();
+        return (value as (...given: never[]) => unknown).apply(target, args);
+      };
+    },
+  });
+}
+
+const LOOKS = ['entry', 'read', 'names', 'enter', 'close'];
+const dyingFolders = (step: () => void): HeldFolders => ({
+  hold: async (...args) => dying<HeldFolder>(await heldFolders.hold(...args), LOOKS, step),
+  holdEntry: (...args) => heldFolders.holdEntry(...args),
+});
 
 describe('the registry', () => {
   it('gives back after a restart what was registered, by id and by name in any case', async () => {
-    const added = await (await open()).add(machine());
+    const added = await (await open()).add(machine(), null);
     expect(added.configurationFile).toBe(join(folder, 'slow', 'Virtual Machines', `${ID}.vmcx`));
     const again = await open();
     expect(again.find('WEB01')).toEqual([added]);
@@ -54,7 +78,7 @@ describe('the registry', () => {
     await mkdir(paths.stateFolder, { recursive: true });
     for (const [text, rule] of [
       ['{', /not JSON/],
-      ['{"schema":2}', /made by a newer version/],
+      ['{"schema":3}', /made by a newer version/],
       ['{"schema":1,"machines":{"x":3}}', /machines\/x must be string/],
     ] as const) {
       await writeFile(paths.registryFile, text);
@@ -64,7 +88,7 @@ describe('the registry', () => {
   });
 
   it("reports a machine whose .vmcx is missing, damaged or another machine's, never writes it, and takes it back when it is right again", async () => {
-    const { configurationFile } = await (await open()).add(machine());
+    const { configurationFile } = await (await open()).add(machine(), null);
     const good = await readFile(configurationFile, 'utf8');
     const bad = [
       ['{"schema":1', /not JSON/],
@@ -90,15 +114,15 @@ describe('the registry', () => {
     const registry = await open();
     const disk = machine().disks[0]!;
     const twice = machine({ disks: [disk, { ...disk, id: 'bbbbbbbb-0000-4000-8000-000000000002', path: '/other.vhdx' }] });
-    await expect(registry.add(twice)).rejects.toThrow(/two disks are at SCSI 0:0/);
-    await expect(registry.add(machine({ disks: [{ ...disk, controllerType: 'IDE' }] }))).rejects.toThrow(/no IDE controller/);
-    await expect(registry.add(machine({ memoryStartupBytes: 1 }))).rejects.toThrow(/memoryStartupBytes must be >= /);
+    await expect(registry.add(twice, null)).rejects.toThrow(/two disks are at SCSI 0:0/);
+    await expect(registry.add(machine({ disks: [{ ...disk, controllerType: 'IDE' }] }), null)).rejects.toThrow(/no IDE controller/);
+    await expect(registry.add(machine({ memoryStartupBytes: 1 }), null)).rejects.toThrow(/memoryStartupBytes must be >= /);
     expect(registry.list()).toEqual([]);
   });
 
   it('moves a configuration by three steps, each of which may be repeated', async () => {
     const registry = await open();
-    const before = (await registry.add(machine())).configurationFile;
+    const before = (await registry.add(machine(), null)).configurationFile;
     const after = machine({ path: join(folder, 'fast') });
     const file = registry.configurationFileUnder(after.path, ID);
     for (let twice = 0; twice < 2; twice++) await registry.writeConfiguration(after, file);
@@ -106,13 +130,13 @@ describe('the registry', () => {
     for (let twice = 0; twice < 2; twice++) await registry.repoint(ID, file);
     await expect(registry.deleteConfiguration(ID, file)).rejects.toThrow(/present configuration/);
     for (let twice = 0; twice < 2; twice++) await registry.deleteConfiguration(ID, before);
-    expect((await open()).byId(ID)).toEqual({ configuration: after, configurationFile: file });
+    expect((await open()).byId(ID)).toEqual({ configuration: after, configurationFile: file, owner: null });
     expect(await readdir(join(folder, 'slow', 'Virtual Machines'))).toEqual([]);
   });
 
   it("does not write over, or delete, a file at the new place that is not this machine's", async () => {
     const registry = await open();
-    await registry.add(machine());
+    await registry.add(machine(), null);
     const file = registry.configurationFileUnder(join(folder, 'fast'), ID);
     await systemFiles.makeFolders(join(folder, 'fast', 'Virtual Machines'));
     await writeFile(file, 'a letter to somebody');
@@ -123,27 +147,22 @@ describe('the registry', () => {
 
   it('killed between any two of its writes still knows the machine at one of its two places', async () => {
     const after = machine({ path: join(folder, 'fast') });
-    for (let killAt = 0; killAt < 12; killAt++) {
+    for (let killAt = 0; killAt < 16; killAt++) {
       await rm(folder, { recursive: true, force: true });
       await mkdir(folder);
       const setUp = await open();
-      const old = await setUp.add(machine());
+      const old = await setUp.add(machine(), null);
       const file = setUp.configurationFileUnder(after.path, ID);
       let steps = 0;
-      const dying = new Proxy(systemFiles, {
-        get(target, name: keyof Files) {
-          return async (...args: never[]) => {
-            if (name !== 'readText' && steps++ >= killAt) throw new Error('killed');
-            return (target[name] as (...given: never[]) => Promise<unknown>)(...args);
-          };
-        },
-      });
-      await (await open(dying)).replaceConfiguration(after, file).catch(() => {});
+      const dies = (): void => {
+        if (steps++ >= killAt) throw new Error('killed');
+      };
+      await (await open(dying(systemFiles, ['readText'], dies), dyingFolders(dies))).replaceConfiguration(after, file).catch(() => {});
       const found = (await open()).byId(ID);
-      expect([old, { configuration: after, configurationFile: file }]).toContainEqual(found);
+      expect([old, { configuration: after, configurationFile: file, owner: null }]).toContainEqual(found);
       // And the same again, as recovery would, succeeds.
       await (await open()).replaceConfiguration(after, file);
-      expect((await open()).byId(ID)).toEqual({ configuration: after, configurationFile: file });
+      expect((await open()).byId(ID)).toEqual({ configuration: after, configurationFile: file, owner: null });
       expect(await readdir(join(folder, 'fast', 'Virtual Machines'))).toEqual([`${ID}.vmcx`]);
     }
   });
@@ -155,13 +174,18 @@ describe('the registry', () => {
     const full = Object.assign(new Error('Unknown system error -122: Unknown system error -122, write'), {
       ...{ errno: -122, code: 'Unknown system error -122', syscall: 'write' },
     });
-    const unlessFull = (path: string, write: () => Promise<void>) => (path.endsWith(name) ? Promise.reject(full) : write());
     const files: Files = {
       ...systemFiles,
-      replace: (path, text) => unlessFull(path, () => systemFiles.replace(path, text)),
-      createExclusively: (path, text) => unlessFull(path, () => systemFiles.createExclusively(path, text)),
+      replace: (path, text) => (path.endsWith(name) ? Promise.reject(full) : systemFiles.replace(path, text)),
     };
-    await expect((await open(files)).add(machine())).rejects.toMatchObject({
+    const refused = new VmStorageError('NoSpace', `cannot write '${name}': disk quota exceeded.`, { cause: full });
+    const fullOne = (folder: HeldFolder): HeldFolder => ({
+      ...folder,
+      create: (leaf, text) => (name === '.vmcx' ? Promise.reject(refused) : folder.create(leaf, text)),
+      enter: async (leaf) => fullOne(await folder.enter(leaf)),
+    });
+    const folders: HeldFolders = { ...heldFolders, hold: async (...args) => fullOne(await heldFolders.hold(...args)) };
+    await expect((await open(files, folders)).add(machine(), null)).rejects.toMatchObject({
       code: 'NoSpace',
       target: expect.stringMatching(new RegExp(`${name.replace('.', '\\.')}$`)) as string,
       message: expect.stringMatching(/cannot be written.*: disk quota exceeded\.$/) as string,
@@ -171,7 +195,7 @@ describe('the registry', () => {
 
   it('finds the owner of a disk under any spelling', async () => {
     const registry = await open();
-    await registry.add(machine());
+    await registry.add(machine(), null);
     expect(await registry.diskOwner(join(folder, 'other.vhdx'))).toBeNull();
     await writeFile(join(folder, 'web01.vhdx'), 'disk');
     await symlink(join(folder, 'web01.vhdx'), join(folder, 'alias.vhdx'));
@@ -182,14 +206,16 @@ describe('the registry', () => {
 
   it('does not register two machines whose run folders would be the same', async () => {
     const registry = await open();
-    await registry.add(machine());
-    await expect(registry.add(machine({ id: 'aaaaaaaa-0000-4000-8000-000000000002' }))).rejects.toThrow(/begins with the same 8 digits/);
+    await registry.add(machine(), null);
+    await expect(registry.add(machine({ id: 'aaaaaaaa-0000-4000-8000-000000000002' }), null)).rejects.toThrow(
+      /begins with the same 8 digits/,
+    );
   });
 
   it('forgets a removed machine and deletes its configuration, not its disks', async () => {
     const registry = await open();
     await writeFile(join(folder, 'web01.vhdx'), 'disk');
-    await registry.add(machine());
+    await registry.add(machine(), null);
     await registry.remove(ID);
     expect((await open()).list()).toEqual([]);
     expect(await readdir(join(folder, 'slow', 'Virtual Machines'))).toEqual([]);

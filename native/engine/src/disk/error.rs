@@ -27,6 +27,8 @@ pub enum ErrorKind {
     /// The other side of a connection broke the protocol.
     Protocol,
     Cancelled,
+    /// Others can change where a path leads: a folder of theirs, a link of theirs, a file exchanged.
+    UnsafeFolder,
 }
 
 /// An error of the control path: kind, what was asked, on which file, and the cause. `Display` never prints the cause.

@@ -8,14 +8,14 @@
 //! ```
 //! Nobody has to wait for the second line. A process that ends in between leaves the rest to the kernel, which frees it all at once.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::durable::unlink_durably;
+use super::held_folder::Removed;
+use super::place::Place;
 use crate::disk::DiskError;
 
 /// Deletions at work at a time. One per move is usual; more are behind a file system that hangs, and what comes then is freed at once.
@@ -61,21 +61,24 @@ impl SpaceReturn {
     }
 }
 
-/// Removes every file that is there, durably: when this returns their names are gone. All are tried; the error is that of the first that
-/// stays.
-pub fn delete_gradually<'a>(paths: impl IntoIterator<Item = &'a Path>) -> (SpaceReturn, Result<(), DiskError>) {
-    delete_at_pace(paths, PACE)
+/// Removes every file that still has its place, durably: when this returns their names are gone. All are tried; the error is that of the
+/// first that stays. What somebody has put into a place stays as well, and is no error.
+pub fn delete_gradually<'a>(places: impl IntoIterator<Item = &'a Place>) -> (SpaceReturn, Result<(), DiskError>) {
+    delete_at_pace(places, PACE)
 }
 
-fn delete_at_pace<'a>(paths: impl IntoIterator<Item = &'a Path>, pace: Pace) -> (SpaceReturn, Result<(), DiskError>) {
+fn delete_at_pace<'a>(places: impl IntoIterator<Item = &'a Place>, pace: Pace) -> (SpaceReturn, Result<(), DiskError>) {
     let mut files = Vec::new();
     let mut result = Ok(());
-    for path in paths {
+    for place in places {
         // A descriptor of its own: the locks of others on this file are not touched when it is closed. One that cannot be opened is
         // freed by the unlink, which also says what is wrong.
-        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path);
-        result = result.and(unlink_durably(path));
-        files.extend(file);
+        let file = place.open();
+        match place.remove() {
+            Ok(Removed::Yes | Removed::NothingThere) => files.extend(file),
+            Ok(Removed::NotThatFile) => {}
+            Err(error) => result = result.and(Err(error)),
+        }
     }
     (give_back(files, pace), result)
 }
@@ -128,9 +131,14 @@ fn shrink(file: &File, pace: Pace, done: &Sender<()>) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::file::Trust;
+
+    fn place(path: &Path) -> Place {
+        Place::find(path, Trust::own()).expect("looked at").expect("there")
+    }
 
     fn small_steps(pause_ms: u64) -> Pace {
         let pause = Duration::from_millis(pause_ms);
@@ -153,7 +161,7 @@ mod tests {
     fn a_file_loses_its_name_at_once_and_its_space_step_by_step() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, file) = make(&folder, "disk", 320);
-        let (space, deleted) = delete_at_pace([path.as_path()], small_steps(100));
+        let (space, deleted) = delete_at_pace([&place(&path)], small_steps(100));
         deleted.expect("deleted");
         assert!(!path.exists());
         assert!(kib(&file) > 64, "the caller has waited for the space");
@@ -166,7 +174,7 @@ mod tests {
     fn a_huge_file_takes_no_more_steps_than_its_share() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, file) = make(&folder, "disk", 1600);
-        let (space, _) = delete_at_pace([path.as_path()], small_steps(1));
+        let (space, _) = delete_at_pace([&place(&path)], small_steps(1));
         assert_eq!(space.steps.expect("a thread").iter().count(), 7);
         assert_eq!(kib(&file), 200);
     }
@@ -179,7 +187,7 @@ mod tests {
         std::fs::hard_link(&path, &other).expect("linked");
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&other, &link).expect("linked");
-        let (space, deleted) = delete_at_pace([path.as_path(), link.as_path()], small_steps(1));
+        let (space, deleted) = delete_at_pace([&place(&path), &place(&link)], small_steps(1));
         space.wait();
         deleted.expect("deleted");
         assert!(!path.exists() && link.symlink_metadata().is_err());
@@ -190,8 +198,23 @@ mod tests {
     fn one_that_cannot_be_deleted_does_not_keep_the_others() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, _file) = make(&folder, "disk", 1);
-        let (_, deleted) = delete_gradually([folder.path(), Path::new("/no/such/file"), path.as_path()]);
+        let (gone, _other) = make(&folder, "gone", 1);
+        let places = [place(folder.path()), place(&gone), place(&path)];
+        std::fs::remove_file(&gone).expect("removed");
+        let (_, deleted) = delete_gradually(&places);
         assert!(deleted.is_err() && folder.path().exists());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_took_the_place_meanwhile_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, _file) = make(&folder, "disk", 1);
+        let found = place(&path);
+        std::fs::rename(&path, folder.path().join("away")).expect("renamed");
+        let (path, _file) = make(&folder, "disk", 2);
+        let (_, deleted) = delete_gradually([&found]);
+        deleted.expect("nothing to delete is no error");
+        assert!(path.exists());
     }
 }

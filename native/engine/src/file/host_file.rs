@@ -1,13 +1,17 @@
 //! One open image file: direct I/O where the file system promises it, identity, holes.
 
-use std::fs::{File, FileType, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, StatxFlags};
+use rustix::fs::{AtFlags, OFlags, StatxFlags};
 
+use super::entry_facts::{EntryKind, facts_of_file};
+use super::held_folder::HeldFolder;
+use super::place::Place;
+use super::trust::Trust;
 use super::users::Users;
 use crate::disk::{ByteRange, DiskError, ErrorKind, FileSystemId, SECTOR_BYTES};
 
@@ -17,8 +21,6 @@ pub enum OpenMode {
     Examine,
     ReadOnly,
     ReadWrite,
-    /// Must not exist yet: a move never overwrites.
-    CreateNew,
 }
 
 /// What makes a file this file and no other with the same name.
@@ -43,47 +45,47 @@ pub struct HostFile {
 
 impl HostFile {
     /// Opens through the page cache: formats read their tables into any buffer. [`HostFile::use_direct_io`] follows for the data path.
+    /// The way to the file is walked once, through folders of those who are trusted (held_folder.rs).
     ///
     /// A block device is opened exclusively, for reading too: the kernel gives one that is mounted, swap, part of another device or whose
     /// partition is, to nobody else (`Locked`, with who has it). Writing to it would destroy what is on it, and reading gives an image of
     /// many moments. The claim lives as long as the descriptor.
-    pub fn open(path: &Path, mode: OpenMode) -> Result<Self, DiskError> {
+    pub fn open(path: &Path, mode: OpenMode, trust: Trust) -> Result<Self, DiskError> {
         let what = match mode {
             OpenMode::Examine | OpenMode::ReadOnly => "open for reading",
             OpenMode::ReadWrite => "open for writing",
-            OpenMode::CreateNew => "create",
         };
-        let mut options = OpenOptions::new();
+        let (folder, name) = HeldFolder::walk_to_entry(path, trust)?;
+        let before = folder.entry(&name)?;
+        let before = before.ok_or_else(|| DiskError::io(what, path, io::Error::from_raw_os_error(libc::ENOENT)))?;
+        // Before the open: that of a device may do something to it.
+        refuse_other_kinds(before.kind, path)?;
         // Without O_CREAT, O_EXCL has a meaning for block devices only (open(2)).
-        let before = std::fs::metadata(path).ok().map(|found| found.file_type());
-        if let Some(kind) = before
-            && mode != OpenMode::CreateNew
-        {
-            // Before the open: that of a pipe waits for a writer, who may never come.
-            refuse_other_kinds(kind, path)?;
-        }
-        let claims = mode != OpenMode::Examine && before.is_some_and(|kind| kind.is_block_device());
-        options.read(true).custom_flags(libc::O_CLOEXEC | if claims { libc::O_EXCL } else { 0 });
-        match mode {
-            OpenMode::Examine | OpenMode::ReadOnly => {}
-            OpenMode::ReadWrite => {
-                options.write(true);
-            }
-            OpenMode::CreateNew => {
-                options.write(true).create_new(true).mode(0o600);
-            }
-        }
-        let file = options
-            .open(path)
-            .map_err(|e| if claims { not_claimed(what, path, e) } else { DiskError::io(what, path, e) })?;
-        let metadata = file.metadata().map_err(|e| DiskError::io("examine", path, e))?;
-        let kind = metadata.file_type();
-        refuse_other_kinds(kind, path)?;
-        if kind.is_block_device() != claims && mode != OpenMode::Examine {
+        let claims = mode != OpenMode::Examine && before.kind == EntryKind::BlockDevice;
+        let rights = if mode == OpenMode::ReadWrite { OFlags::RDWR } else { OFlags::RDONLY };
+        let file = folder.try_open(&name, if claims { rights | OFlags::EXCL } else { rights }).map_err(|e| {
+            if claims { not_claimed(what, path, e.into()) } else { DiskError::io(what, path, e.into()) }
+        })?;
+        folder.check_owner(&name, &file)?;
+        let opened = Self::over(file, path)?;
+        if opened.identity != before.identity {
             let message = format!("'{}' became another file while it was opened", path.display());
             return Err(DiskError::new(ErrorKind::InvalidState, message).at(path));
         }
-        let block_device = kind.is_block_device();
+        Ok(opened)
+    }
+
+    /// Makes a file that must not exist yet (a move never overwrites), and says where it is.
+    pub fn create(path: &Path, trust: Trust) -> Result<(Self, Place), DiskError> {
+        let (folder, name) = HeldFolder::walk_to_place(path, trust)?;
+        let file = folder.create(&name)?;
+        let facts = facts_of_file(&file).map_err(|e| DiskError::io("examine", path, e))?;
+        Ok((Self::over(file, path)?, Place::new(folder, name, facts)))
+    }
+
+    fn over(file: File, path: &Path) -> Result<Self, DiskError> {
+        let metadata = file.metadata().map_err(|e| DiskError::io("examine", path, e))?;
+        let block_device = metadata.file_type().is_block_device();
         Ok(Self {
             file,
             path: path.to_owned(),
@@ -165,11 +167,12 @@ impl HostFile {
     }
 }
 
-fn refuse_other_kinds(kind: FileType, path: &Path) -> Result<(), DiskError> {
-    if kind.is_file() || kind.is_block_device() {
-        return Ok(());
-    }
-    let what = if kind.is_dir() { "a directory" } else { "neither a regular file nor a block device" };
+fn refuse_other_kinds(kind: EntryKind, path: &Path) -> Result<(), DiskError> {
+    let what = match kind {
+        EntryKind::File | EntryKind::BlockDevice => return Ok(()),
+        EntryKind::Folder => "a directory",
+        EntryKind::Link | EntryKind::Other => "neither a regular file nor a block device",
+    };
     Err(DiskError::new(ErrorKind::InvalidArgument, format!("'{}' is {what}", path.display())).at(path))
 }
 
@@ -190,7 +193,7 @@ fn not_claimed(what: &str, path: &Path, cause: io::Error) -> DiskError {
 /// Refuses (`Locked`) a disk that the kernel or another program works on at this moment, and says who: a block device that cannot be had
 /// exclusively, a file that a loop device or swap uses. Locks on image files are asked for when they are opened to be served.
 pub fn refuse_in_use(path: &Path) -> Result<(), DiskError> {
-    let file = HostFile::open(path, OpenMode::ReadOnly)?;
+    let file = HostFile::open(path, OpenMode::ReadOnly, Trust::Anybody)?;
     if file.block_device {
         return Ok(());
     }

@@ -12,8 +12,11 @@ mod slots;
 pub use buffer::{AlignedBuffer, BufferPool};
 pub use executor::{Finished, Image, ImageOp};
 pub use iovecs::{copy_from_iovecs, copy_to_iovecs};
-pub use open::{CreateImage, ImageFacts, ImageKind, OpenImage, create_image, inspect_image, open_image};
-pub use open_apart::open_image_apart;
+pub use open::{
+    CreateImage, ImageFacts, ImageKind, NewImage, OpenImage, create_image, inspect_file, inspect_image, make_image,
+    open_image,
+};
+pub use open_apart::opened_apart;
 pub use pieces::Pieces;
 pub use reader::ImageReader;
 pub use slots::Slots;

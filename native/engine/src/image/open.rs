@@ -1,10 +1,11 @@
 //! Opening, creating and examining image files. Blocking: never on the reactor thread.
 
+use std::fs::File;
 use std::path::Path;
 
 use super::executor::Image;
 use crate::disk::{DiskError, ErrorKind, Geometry, SECTOR_BYTES};
-use crate::file::{HostFile, LockWait, OpenMode, allocate, sync_folder_of};
+use crate::file::{HostFile, LockWait, OpenMode, Place, Trust, allocate, copy_attributes};
 use crate::formats::raw::RawMap;
 use crate::formats::vhdx::{self, CreateOptions, Overlay, VhdxIdentity, VhdxKind};
 use crate::formats::{Format, ImageMap, foreign_content};
@@ -47,12 +48,14 @@ pub struct OpenImage<'a> {
     pub writable: bool,
     /// How long to wait for a predecessor's fence.
     pub wait: LockWait<'a>,
+    /// Whose folders the path may lead through.
+    pub trust: Trust,
 }
 
 /// Opens, locks, validates; a writable VHDX with a dirty log is replayed first, a read-only one in memory.
 pub fn open_image(request: &OpenImage<'_>) -> Result<Image, DiskError> {
     let mode = if request.writable { OpenMode::ReadWrite } else { OpenMode::ReadOnly };
-    let file = HostFile::open(request.path, mode)?;
+    let file = HostFile::open(request.path, mode, request.trust)?;
     file.lock(request.writable, request.wait)?;
     image_over(file, request.format, request.writable)
 }
@@ -100,23 +103,56 @@ pub struct CreateImage {
     pub physical_sector_bytes: Option<u32>,
     /// Kept by a move: the disk is the same disk in a new place.
     pub identity: Option<VhdxIdentity>,
+    /// Whose folders the path may lead through.
+    pub trust: Trust,
+}
+
+/// An image that was just made, and the descriptor that made it: nobody opens it by its path again.
+pub struct NewImage {
+    file: HostFile,
+    place: Place,
+    format: Format,
+}
+
+impl NewImage {
+    /// Gives it owner, mode and attributes of `like`, locks it and puts it to work; the names of attributes that could not be set are the
+    /// third of what comes back. On failure nothing is left: it was made a moment ago, and nobody else knows of it.
+    pub fn put_to_work(self, like: &File, wait: LockWait<'_>) -> Result<(Image, Place, Vec<String>), DiskError> {
+        let Self { file, place, format } = self;
+        let path = file.path().to_owned();
+        let copied = copy_attributes(like, file.file()).map_err(|e| DiskError::io("set the attributes of", &path, e));
+        let put = copied.and_then(|left_out| {
+            file.lock(true, wait)?;
+            Ok((image_over(file, format, true)?, left_out))
+        });
+        match put {
+            Ok((image, left_out)) => Ok((image, place, left_out)),
+            Err(error) => {
+                place.remove()?;
+                Err(error)
+            }
+        }
+    }
 }
 
 /// Creates an image file that did not exist, durably (file and folder synced). On failure nothing is left.
 pub fn create_image(path: &Path, options: &CreateImage) -> Result<ImageFacts, DiskError> {
-    let file = HostFile::open(path, OpenMode::CreateNew)?;
+    let made = make_image(path, options)?;
+    inspect_file(&made.file, options.format)
+}
+
+/// The same for whoever goes on with it.
+pub fn make_image(path: &Path, options: &CreateImage) -> Result<NewImage, DiskError> {
+    let (file, place) = HostFile::create(path, options.trust)?;
     let made = create_over(&file, options).and_then(|()| {
         file.file().sync_all().map_err(|e| DiskError::io("sync", path, e))?;
-        sync_folder_of(path)
+        place.sync()
     });
-    drop(file);
     match made {
-        Ok(()) => inspect_image(path, options.format),
+        Ok(()) => Ok(NewImage { file, place, format: options.format }),
         Err(error) => {
             // The file is ours (it was created exclusively above) and useless.
-            if let Err(e) = std::fs::remove_file(path) {
-                return Err(DiskError::io("remove the unfinished", path, e));
-            }
+            place.remove()?;
             Err(error)
         }
     }
@@ -150,14 +186,18 @@ fn create_over(file: &HostFile, options: &CreateImage) -> Result<(), DiskError> 
     }
 }
 
-/// Examines a file without locking or changing it. Of an image in use only its worker knows the truth.
+/// Examines a file without locking or changing it, wherever it lies. Of an image in use only its worker knows the truth.
 pub fn inspect_image(path: &Path, format: Format) -> Result<ImageFacts, DiskError> {
-    let file = HostFile::open(path, OpenMode::Examine)?;
+    inspect_file(&HostFile::open(path, OpenMode::Examine, Trust::Anybody)?, format)
+}
+
+pub fn inspect_file(file: &HostFile, format: Format) -> Result<ImageFacts, DiskError> {
+    let path = file.path();
     let (file_bytes, allocated_bytes) = (file.len()?, file.allocated_bytes()?);
     match format {
         Format::Raw => {
-            let foreign_content = foreign_content(&file)?;
-            let geometry = raw_geometry(&file).map_err(|mut error| {
+            let foreign_content = foreign_content(file)?;
+            let geometry = raw_geometry(file).map_err(|mut error| {
                 if let Some(what) = foreign_content {
                     error.message.push_str(&format!("; its content is {what}"));
                 }
@@ -181,7 +221,7 @@ pub fn inspect_image(path: &Path, format: Format) -> Result<ImageFacts, DiskErro
         }
         Format::Vhdx => {
             let facts = vhdx::inspect(file.file()).map_err(|mut error| {
-                if let Ok(Some(what)) = foreign_content(&file)
+                if let Ok(Some(what)) = foreign_content(file)
                     && what != VHDX_CONTENT
                 {
                     error.message.push_str(&format!("; its content is {what}"));

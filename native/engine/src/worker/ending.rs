@@ -1,24 +1,27 @@
 //! The end of a move: its targets deleted, or its sources let go, and its journal removed.
 
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use super::moving::{Moving, lock};
-use super::outcome::{describe, failed, not_written};
-use super::plan::PlannedDisk;
+use super::outcome::{describe, displaced_target, failed, not_written};
 use super::receipt;
 use super::status::OutcomeStatus;
-use super::targets::at_destination;
+use super::targets::{at_destination, descriptors_of};
 use crate::disk::{DiskError, ErrorKind};
-use crate::file::delete_gradually;
+use crate::file::{Place, delete_gradually};
 use crate::kill_point::kill_point;
 use crate::mirror::{EndReason, Journal, JournalPhase, RecordResult};
+use crate::thread_apart::leave_table;
+use crate::vital_thread::block_signals;
 
 /// How long closing the images of a finished move may take before it is left to the end of the process.
 const RETIRE_PATIENCE: Duration = Duration::from_secs(30);
 /// Behind the outcome of a move whose destination hangs.
 const HANGS: &str = " The destination does not let go of its files; they are deleted when it does.";
+/// How long the file systems of the targets may take to say that these are at their places.
+const PLACES_PATIENCE: Duration = Duration::from_secs(1);
 const RETIRE_POLL: Duration = Duration::from_millis(5);
 
 impl Moving {
@@ -38,7 +41,13 @@ impl Moving {
 
     /// Why the move has ended, for whoever asked for it.
     pub(super) fn failed(&self, reason: EndReason) -> OutcomeStatus {
-        let error = lock(&self.state).journal_error.clone();
+        let (error, displaced) = {
+            let state = lock(&self.state);
+            (state.journal_error.clone(), state.displaced)
+        };
+        if let Some(place) = displaced {
+            return displaced_target(&self.plan.disks[place]);
+        }
         failed(reason, &self.plan, (self.journal_path(), error.as_ref()))
     }
 
@@ -90,35 +99,38 @@ impl Moving {
         self.tell_unless_told(outcome);
     }
 
+    /// By the time a destination lets go that hung, the move's end has been told, and another one may have its target at that path:
+    /// each is deleted by what it is.
     fn remove_targets(&self) -> Result<(), DiskError> {
-        // Asked while they are open, when nothing else can have their identity; and again when they are closed, which may take a while.
-        let ours: Vec<bool> = at_destination(
-            || Ok((0..self.plan.disks.len()).map(|place| self.is_target(place)).collect()),
-            self.journal_path(),
-        )?;
+        let places = std::mem::take(&mut *lock(&self.targets));
         self.retire(false)?;
-        self.delete_targets(|place, _| ours[place] && self.is_target(place))
-    }
-
-    /// Whether the file at a target's place is the one this move has made. By the time a destination lets go that hung, the move's end has
-    /// been told, and another one may have its target there. Errors are left to the deletion.
-    fn is_target(&self, place: usize) -> bool {
-        match (lock(&self.targets).get(place), self.plan.disks[place].target.symlink_metadata()) {
-            (Some(identity), Ok(there)) => (identity.device, identity.inode) == (there.dev(), there.ino()),
-            _ => true,
-        }
+        self.delete_targets(&places)
     }
 
     /// Durable when it returns; the space comes back behind it.
-    pub(super) fn delete_targets(&self, ours: impl Fn(usize, &PlannedDisk) -> bool + Sync) -> Result<(), DiskError> {
-        let delete = || {
-            let disks = self.plan.disks.iter().enumerate();
-            let targets = disks.filter(|(place, disk)| ours(*place, disk)).map(|(_, disk)| disk.target.as_path());
-            Ok(delete_gradually(targets))
-        };
-        let (space, deleted) = at_destination(delete, self.journal_path())?;
+    pub(super) fn delete_targets(&self, targets: &[Arc<Place>]) -> Result<(), DiskError> {
+        let delete = || Ok(delete_gradually(targets.iter().map(Arc::as_ref)));
+        let (space, deleted) = at_destination(&descriptors_of(targets), delete, self.journal_path())?;
         *lock(&self.space) = space;
         deleted
+    }
+
+    /// Whether a target is not at its path any more, by which everybody will look for it: said before the switch, when failing is free.
+    /// Of a file system that does not answer in time nothing is known, and the machine sees by itself that it hangs.
+    pub(super) fn is_displaced(&self) -> bool {
+        let places = lock(&self.targets).clone();
+        let (say, said) = channel();
+        // On a thread apart, as all that may stand still in the destination's file system.
+        let asked = std::thread::Builder::new().name("places".to_owned()).spawn(move || {
+            block_signals();
+            leave_table(&descriptors_of(&places));
+            let displaced = places.iter().position(|place| matches!(place.is_held(), Ok(false)));
+            // Nobody may be waiting any more.
+            say.send(displaced).ok();
+        });
+        let displaced = asked.ok().and_then(|_| said.recv_timeout(PLACES_PATIENCE).ok()).flatten();
+        lock(&self.state).displaced = displaced;
+        displaced.is_some()
     }
 
     fn retire(&self, clean: bool) -> Result<(), DiskError> {

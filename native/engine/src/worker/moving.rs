@@ -10,7 +10,7 @@
 //! ```
 //! The thread `move` owns the journal's superblock: the reactor never waits for a disk to record something.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -26,9 +26,9 @@ use super::receipt::{self, DiskReceipt, ReceiptFile, iso_time};
 use super::scan::scan;
 use super::serve::OnNotice;
 use super::status::OutcomeStatus;
-use super::targets::{Made, at_destination, make_targets};
+use super::targets::{Made, Target, at_destination, descriptors_of, make_target};
 use crate::disk::{DiskError, ErrorKind};
-use crate::file::{FileIdentity, SpaceReturn, delete_gradually};
+use crate::file::{Place, SpaceReturn, delete_gradually};
 use crate::image::Image;
 use crate::kill_point::kill_point;
 use crate::mirror::{
@@ -49,6 +49,8 @@ pub(super) struct State {
     pub(super) receipts: Option<Vec<DiskReceipt>>,
     pub(super) percent: f64,
     pub(super) journal_error: Option<JournalError>,
+    /// The place in the plan of a target that is not at its path any more.
+    pub(super) displaced: Option<usize>,
     /// For the person who asked for the move; a successor of this worker does not know them.
     pub(super) warnings: Vec<String>,
     stop_too_late: bool,
@@ -75,7 +77,7 @@ pub struct Moving {
     changed: Condvar,
     pub(super) writer: Mutex<JournalWriter>,
     /// Of the targets, in the plan's order; empty while a resumed move waits for them.
-    pub(super) targets: Mutex<Vec<FileIdentity>>,
+    pub(super) targets: Mutex<Vec<Arc<Place>>>,
     /// Of targets that were deleted: `end` waits for it.
     pub(super) space: Mutex<SpaceReturn>,
     on_notice: OnNotice,
@@ -95,7 +97,7 @@ impl Moving {
         on_notice: OnNotice,
     ) -> Result<Arc<Self>, DiskError> {
         let plan = parse_plan(plan_json.as_bytes())?;
-        let mut sizes = Vec::with_capacity(plan.disks.len());
+        let (mut sizes, mut sources) = (Vec::with_capacity(plan.disks.len()), Vec::with_capacity(plan.disks.len()));
         for disk in &plan.disks {
             let id = DiskId(disk.disk);
             let served = engine.call(move |s| s.served(id))?;
@@ -111,11 +113,14 @@ impl Moving {
                 return Err(DiskError::new(ErrorKind::InvalidState, message));
             }
             sizes.push(served.size_bytes);
+            sources.push(served.identity);
         }
         let (journal, writer) = Journal::create(place, plan_json.as_bytes(), &sizes, boot_id()?)?;
         kill_point("after:started");
         let mut made = Made::default();
-        let started = make_targets(&plan, &mut made).and_then(|targets| {
+        let targets =
+            plan.disks.iter().zip(sources).map(|(disk, source)| make_target(disk, source, plan.trust(), &mut made));
+        let started = targets.collect::<Result<Vec<_>, _>>().and_then(|targets| {
             kill_point("targets");
             let (revocation, setups) = marks_of(&journal)?;
             let machine = Move::new(MoveLimits::default(), revocation, setups)?;
@@ -133,8 +138,8 @@ impl Moving {
             // Left as it is for the next worker, which finds `started` and begins again.
             Err(error) if engine.is_ending() => Err(error),
             Err(mut error) => {
-                let delete = || Ok(delete_gradually(made.paths.iter().map(PathBuf::as_path)));
-                let (space, deleted) = at_destination(delete, &place.journal)?;
+                let delete = || Ok(delete_gradually(made.places.iter().map(Arc::as_ref)));
+                let (space, deleted) = at_destination(&descriptors_of(&made.places), delete, &place.journal)?;
                 if let Err(left) = deleted {
                     error
                         .message
@@ -170,6 +175,7 @@ impl Moving {
                 receipts: None,
                 percent: 0.0,
                 journal_error: None,
+                displaced: None,
                 warnings: Vec::new(),
                 stop_too_late: false,
                 ending: None,
@@ -196,8 +202,9 @@ impl Moving {
     }
 
     /// Puts the machine in place; what it says from now on comes out of the receiver.
-    pub(super) fn install(&self, machine: Move, targets: Vec<(DiskId, Image)>) -> Result<Receiver<Notice>, DiskError> {
-        *lock(&self.targets) = targets.iter().map(|(_, image)| image.file().identity()).collect();
+    pub(super) fn install(&self, machine: Move, targets: Vec<Target>) -> Result<Receiver<Notice>, DiskError> {
+        *lock(&self.targets) = targets.iter().map(|target| Arc::clone(&target.place)).collect();
+        let targets: Vec<(DiskId, Image)> = targets.into_iter().map(|target| (target.disk, target.image)).collect();
         let lanes = open_lanes(&self.engine, &targets)?;
         let limits = MoveLimits::default();
         let slots = (limits.copy_slots() as usize, limits.verify_slots() as usize);
@@ -300,6 +307,7 @@ impl Moving {
         kill_point(&format!("before:{}", record_name(phase)));
         let receipts = if phase == JournalPhase::Prepared { self.save_receipts() } else { Ok(()) };
         let result = match receipts {
+            Ok(()) if phase == JournalPhase::Prepared && self.is_displaced() => RecordResult::Failed,
             Ok(()) => self.write_record(phase),
             Err(error) => {
                 lock(&self.state).journal_error = Some(JournalError::of(&error));

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::plan::Plan;
+use super::plan::{Plan, PlannedDisk};
 use super::status::OutcomeStatus;
 use crate::disk::{DiskError, Errno, ErrorKind, cause_text};
 use crate::mirror::EndReason;
@@ -27,6 +27,7 @@ pub fn code_of(error: &DiskError) -> &'static str {
         ErrorKind::NoSpace => "NoSpace",
         ErrorKind::PermissionDenied | ErrorKind::ReadOnly => "AccessDenied",
         ErrorKind::AlreadyExists => "AlreadyExists",
+        ErrorKind::UnsafeFolder => "UnsafeFolder",
         _ => "StorageFailure",
     }
 }
@@ -57,6 +58,17 @@ fn code(errno: Errno) -> &'static str {
 pub fn disk_at(plan: &Plan, path: Option<&Path>) -> Option<u32> {
     let path = path?;
     plan.disks.iter().find(|disk| disk.source == path || disk.target == path).map(|disk| disk.disk)
+}
+
+/// Of a move that could have switched, but to what nobody would find.
+pub fn displaced_target(disk: &PlannedDisk) -> OutcomeStatus {
+    let message = format!(
+        "The new file '{}' of disk {} is not at its place any more: somebody has renamed it, or a folder above it. \
+         The virtual machine stays on its source files.",
+        disk.target.display(),
+        disk.disk
+    );
+    OutcomeStatus { ok: false, code: "StorageFailure", message, disk: Some(disk.disk), path: Some(disk.target.clone()) }
 }
 
 /// `journal`: where the move's journal is, and what it had against being written.

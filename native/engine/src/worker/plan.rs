@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::disk::{DiskError, ErrorKind};
+use crate::file::Trust;
 use crate::formats::Format;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -15,7 +16,16 @@ pub struct Plan {
     /// How many moves the VM's storage will have made with this one; stands in the receipt.
     #[serde(default)]
     pub generation: u32,
+    /// The user whose machine it is, who is trusted with the folders of its files beside root and the user of this process.
+    #[serde(default)]
+    pub owner: Option<u32>,
     pub disks: Vec<PlannedDisk>,
+}
+
+impl Plan {
+    pub fn trust(&self) -> Trust {
+        Trust::of_owner(self.owner)
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

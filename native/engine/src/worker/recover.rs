@@ -22,9 +22,9 @@ use super::plan::{Plan, parse_plan};
 use super::receipt;
 use super::serve::OnNotice;
 use super::status::{JournalStatus, OutcomeStatus};
-use super::targets::{Made, is_ours, open_target, remake_target};
+use super::targets::{Made, at_destination, found, is_ours, open_target, remake_target};
 use crate::disk::{DiskError, ErrorKind};
-use crate::file::LockWait;
+use crate::file::{LockWait, delete_gradually};
 use crate::kill_point::kill_point;
 use crate::mirror::{
     DiskSetup, EndReason, Journal, JournalPhase, JournalPlace, JournalWriter, Move, MoveLimits, RecordResult,
@@ -137,11 +137,16 @@ pub fn recover(
 /// On the thread of the move: waits for the targets, puts the machine in place, follows it.
 fn resume(moving: &Arc<Moving>, phase: JournalPhase, revocation: Revocation, setups: Vec<DiskSetup>) {
     let mut made = Made::default();
+    let trust = moving.plan.trust();
     let targets = moving.plan.disks.iter().map(|disk| {
-        if phase == JournalPhase::Started {
-            remake_target(disk, moving.journal_path(), &mut made)?;
+        if phase != JournalPhase::Started {
+            return open_target(disk, LockWait::Until(moving.stop_early()), trust);
         }
-        open_target(disk, LockWait::Until(moving.stop_early()))
+        let id = DiskId(disk.disk);
+        let served = moving.engine.call(move |s| s.served(id))?;
+        let served =
+            served.ok_or_else(|| DiskError::new(ErrorKind::NotFound, format!("disk {} is not served", disk.disk)))?;
+        remake_target(disk, served.identity, trust, moving.journal_path(), &mut made)
     });
     let installed = targets.collect::<Result<Vec<_>, DiskError>>().and_then(|targets| {
         kill_point("before:resumed");
@@ -193,6 +198,22 @@ fn roll_back(moving: &Arc<Moving>, mut outcome: OutcomeStatus) {
     moving.clean_up(outcome, CLEAN_UP_PATIENCE, move |this| {
         // A journal that was restored from a copy is younger than any disk of the VM. What is not provably ours the host deletes by
         // identity.
-        this.delete_targets(|_, disk| is_ours(disk, this.journal_path()).unwrap_or(false))
+        let delete = || {
+            let mut unseen = Ok(());
+            let mut ours = Vec::new();
+            for disk in &this.plan.disks {
+                match found(disk, this.plan.trust()) {
+                    Ok(place) => {
+                        ours.extend(place.filter(|place| is_ours(place, this.journal_path()).unwrap_or(false)))
+                    }
+                    Err(error) => unseen = Err(error),
+                }
+            }
+            let (space, deleted) = delete_gradually(&ours);
+            Ok((space, deleted.and(unseen)))
+        };
+        let (space, deleted) = at_destination(&[], delete, this.journal_path())?;
+        *lock(&this.space) = space;
+        deleted
     });
 }

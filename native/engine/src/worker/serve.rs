@@ -13,7 +13,7 @@ use crate::disk::{DiskError, ErrorKind};
 use crate::exports::nbd::{NbdListener, NbdServer};
 use crate::exports::vhost_user_blk::{self, VhostUserBlk};
 use crate::exports::{ExportDoor, call_export};
-use crate::file::LockWait;
+use crate::file::{LockWait, Trust};
 use crate::formats::Format;
 use crate::image::{OpenImage, open_image};
 use crate::mirror::{Journal, JournalPlace, JournalWriter, MarksFound, Side};
@@ -28,6 +28,8 @@ pub struct ServeDisk {
     pub vhost_user_socket: Option<PathBuf>,
     pub nbd_socket: Option<PathBuf>,
     pub queues: u16,
+    /// Whose folders the path may lead through.
+    pub trust: Trust,
 }
 
 /// Data of a VM's requests under way, shared evenly by its disks (each has at least what two pieces of a long request need).
@@ -175,7 +177,8 @@ impl Worker {
 
     fn open(&self, disk: &ServeDisk, wait: Duration) -> Result<(), DiskError> {
         let wait = if wait.is_zero() { LockWait::No } else { LockWait::AtMost(wait) };
-        let request = OpenImage { path: &disk.path, format: disk.format, writable: !disk.read_only, wait };
+        let request =
+            OpenImage { path: &disk.path, format: disk.format, writable: !disk.read_only, wait, trust: disk.trust };
         let image = open_image(&request)?;
         self.engine.attach(DiskId(disk.index), image, disk.read_only)
     }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use vmstorage_engine::disk::{Errno, Request, RequestKind};
 use vmstorage_engine::exports::{Export, ExportCall, ExportCx, ExportDoor};
-use vmstorage_engine::file::LockWait;
+use vmstorage_engine::file::{LockWait, Trust};
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{OpenImage, open_image};
 use vmstorage_engine::service::{DiskId, Engine};
@@ -57,7 +57,7 @@ impl TestDisk {
 
     pub fn open_as(path: &Path, format: Format) -> Self {
         let engine = Engine::start().unwrap();
-        let request = OpenImage { path, format, writable: true, wait: LockWait::No };
+        let request = OpenImage { path, format, writable: true, wait: LockWait::No, trust: Trust::own() };
         engine.attach(DiskId(0), open_image(&request).unwrap(), false).unwrap();
         let (_, door) = engine.add_export(DiskId(0), Box::new(TestExport::default())).unwrap();
         Self { engine, door }

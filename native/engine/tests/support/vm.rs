@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use vmstorage_engine::file::Trust;
 use vmstorage_engine::formats::Format;
 use vmstorage_engine::image::{CreateImage, ImageKind, create_image};
 use vmstorage_engine::service::Engine;
@@ -69,6 +70,7 @@ impl Vm {
                 logical_sector_bytes: None,
                 physical_sector_bytes: None,
                 identity: None,
+                trust: Trust::own(),
             };
             create_image(&path, &image).unwrap();
             let socket = folder.path().join(format!("d{disk}.sock"));
@@ -81,6 +83,7 @@ impl Vm {
                 vhost_user_socket: Some(socket),
                 nbd_socket: None,
                 queues: options.queues,
+                trust: Trust::own(),
             });
         }
         worker.serve(&wanted, &folder.path().join("journal"), Duration::ZERO).unwrap();
