@@ -268,6 +268,7 @@ export const verbClasses = {
   New: 'VerbsCommon',
   Remove: 'VerbsCommon',
   Resolve: 'VerbsDiagnostic',
+  Import: 'VerbsData',
   Set: 'VerbsCommon',
   Start: 'VerbsLifecycle',
   Stop: 'VerbsLifecycle',

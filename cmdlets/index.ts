@@ -6,6 +6,7 @@ import getVM from './get-vm.js';
 import getVMHardDiskDrive from './get-vmharddiskdrive.js';
 import getVMHost from './get-vmhost.js';
 import getVMStorageMove from './get-vmstoragemove.js';
+import importVM from './import-vm.js';
 import moveVMStorage from './move-vmstorage.js';
 import newVHD from './new-vhd.js';
 import newVM from './new-vm.js';
@@ -27,6 +28,7 @@ export const cmdlets = {
   'Get-VMHardDiskDrive': getVMHardDiskDrive,
   'Get-VMHost': getVMHost,
   'Get-VMStorageMove': getVMStorageMove,
+  'Import-VM': importVM,
   'Move-VMStorage': moveVMStorage,
   'New-VHD': newVHD,
   'New-VM': newVM,

@@ -2,6 +2,7 @@
 import { HardDiskDrive } from './hard-disk-drive.js';
 import { VirtualHardDisk } from './virtual-hard-disk.js';
 import { VirtualMachine } from './virtual-machine.js';
+import { VMCompatibilityReport } from './vm-compatibility-report.js';
 import { VMDriveController } from './vm-drive-controller.js';
 import { VMHost } from './vm-host.js';
 import { VMSnapshot } from './vm-snapshot.js';
@@ -12,6 +13,7 @@ export { enums } from './enums.js';
 export type { HardDiskDriveObject } from './hard-disk-drive.js';
 export type { VirtualHardDiskObject } from './virtual-hard-disk.js';
 export type { VirtualMachineObject } from './virtual-machine.js';
+export type { VMCompatibilityReportObject } from './vm-compatibility-report.js';
 export type { VMDriveControllerObject } from './vm-drive-controller.js';
 export type { VMHostObject } from './vm-host.js';
 export type { VMSnapshotObject } from './vm-snapshot.js';
@@ -25,6 +27,7 @@ export const objectTypes = {
   VMHost,
   VMSnapshot,
   VMDriveController,
+  VMCompatibilityReport,
   VMStorageMove,
   VMStorageMoveItem,
   VMStorageMoveRoom,

@@ -77,6 +77,21 @@ describe.skipIf(lacksOrdinaryUser())('in the folder of its owner', () => {
     expect(await instance.refusal('Start-VM', { Name: ['web01'] })).toMatchObject({ code: 'ObjectNotFound' });
   });
 
+  it('a configuration that was replaced is taken in when somebody vouches for it, and then written anew', async () => {
+    const text = JSON.stringify({ ...configuration(), notes: 'restored' });
+    await instance.stopHost();
+    await replace(text);
+    await instance.startHost();
+    // Whoever owns nothing of it cannot: the folder is another's.
+    expect(await instance.refusal('Import-VM', { Path: file })).toMatchObject({ code: 'UnsafeFolder' });
+    const [vm] = await runAs(instance, user, 'Import-VM', { Path: file });
+    expect(vm).toMatchObject({ Name: 'web01', Notes: 'restored' });
+    await instance.stopHost();
+    await instance.startHost();
+    expect(await instance.collect('Get-VM', { Name: ['web01'] })).toMatchObject({ errors: [], output: [{ Notes: 'restored' }] });
+    expect(await instance.refusal('Import-VM', { Path: file, Copy: true }, { set: 'Copy' })).toMatchObject({ code: 'NotImplemented' });
+  });
+
   it('a disk that became a link is not followed when its machine starts', async () => {
     await user.sh('mv "$1" "$1.away"; ln -s "$2" "$1"', disk, victim.path);
     const refused = await instance.refusal('Start-VM', { Name: ['web01'] });

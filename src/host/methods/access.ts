@@ -20,6 +20,7 @@ export const methodAccess: { readonly [method: string]: Access } = {
   'Get-VMHardDiskDrive': 'reads',
   'Get-VMHost': 'reads',
   'Get-VMStorageMove': 'reads',
+  'Import-VM': 'asks',
   'Move-VMStorage': 'asks',
   'New-VHD': 'asks',
   'New-VM': 'asks',

@@ -15,7 +15,7 @@ export function getVm(services: HostServices, migration: Migration): CmdletHandl
         await context.error(
           new VmStorageError(
             fault.code,
-            `The virtual machine with id "${fault.vmId}" is registered, but its configuration '${fault.configurationFile}' cannot be used: ${fault.reason}. Nothing there was changed; restore the file, or forget the machine with Remove-VM -Name ${fault.vmId}.`,
+            `The virtual machine with id "${fault.vmId}" is registered, but its configuration '${fault.configurationFile}' cannot be used: ${fault.reason}. Nothing there was changed; restore the file, vouch for what is there with Import-VM -Path '${fault.configurationFile}', or forget the machine with Remove-VM -Name ${fault.vmId}.`,
             { target: fault.vmId },
           ),
         );

@@ -2,6 +2,7 @@
 import type { CmdletMethods, HostServices, Migration } from '../services.js';
 import { getVm } from './get-vm.js';
 import { addHardDiskDrive, getHardDiskDrive, removeHardDiskDrive } from './hard-disk-drives.js';
+import { importVm } from './import-vm.js';
 import { newVm } from './new-vm.js';
 import { removeVm } from './remove-vm.js';
 import { setVm } from './set-vm.js';
@@ -17,6 +18,7 @@ export function hostMethods(services: HostServices, migration: Migration): Cmdle
     'Get-VM': getVm(services, migration),
     'Get-VMHardDiskDrive': getHardDiskDrive(services),
     'Get-VMHost': getVmHost(services),
+    'Import-VM': importVm(services, migration),
     'New-VHD': newVhd(services),
     'New-VM': newVm(services, migration),
     'Remove-VM': removeVm(services, migration),

@@ -7,7 +7,7 @@
     Description          = 'The name of the Hyper-V module over VMStorage.'
     CompatiblePSEditions = @('Core')
     PowerShellVersion    = '7.6'
-    CmdletsToExport      = @('Add-VMHardDiskDrive', 'Get-VHD', 'Get-VM', 'Get-VMHardDiskDrive', 'Get-VMHost', 'Get-VMStorageMove', 'Move-VMStorage', 'New-VHD', 'New-VM', 'Remove-VM', 'Remove-VMHardDiskDrive', 'Resolve-VMStorageMove', 'Set-VM', 'Set-VMHost', 'Start-VM', 'Stop-VM', 'Stop-VMStorageMove')
+    CmdletsToExport      = @('Add-VMHardDiskDrive', 'Get-VHD', 'Get-VM', 'Get-VMHardDiskDrive', 'Get-VMHost', 'Get-VMStorageMove', 'Import-VM', 'Move-VMStorage', 'New-VHD', 'New-VM', 'Remove-VM', 'Remove-VMHardDiskDrive', 'Resolve-VMStorageMove', 'Set-VM', 'Set-VMHost', 'Start-VM', 'Stop-VM', 'Stop-VMStorageMove')
     FunctionsToExport    = @()
     AliasesToExport      = @()
     VariablesToExport    = @()

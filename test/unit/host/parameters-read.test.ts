@@ -23,7 +23,11 @@ const readElsewhere: { readonly [parameter: string]: string } = {
   AsJob: 'the module, which makes the job, and the command line, which refuses it (bind.ts)',
 };
 /** What says no more than the parameter set does, which handlers read. */
-const saidByTheSet: { readonly [cmdlet: string]: readonly string[] } = { 'New-VM': ['NoVHD'], 'New-VHD': ['Dynamic'] };
+const saidByTheSet: { readonly [cmdlet: string]: readonly string[] } = {
+  'New-VM': ['NoVHD'],
+  'New-VHD': ['Dynamic'],
+  'Import-VM': ['Register'],
+};
 
 /** By name where the kind is not enough for the handler to come as far as looking at everything. */
 type Values = { readonly [name: string]: WireValue };
@@ -95,6 +99,7 @@ async function looksAt(cmdlet: Cmdlet, handler: CmdletHandler, values: Values): 
         cmdlet: cmdlet.name,
         bound,
         parameterSet: set,
+        caller: () => Promise.resolve(null),
         cwd: stage.folder,
         signal: 'Watch' in cmdlet.parameters ? gone : never, // what watches goes on as long as its client is there
         stopRequested: never,
