@@ -10,12 +10,16 @@
 //!   file ───────┬─ /sys/block/loopN/loop/backing_file                             a loop device, and who has that
 //!               └─ /proc/swaps                                                    swap space
 //! ```
+//! Any file system of the machine may hang, and what is asked here goes over all that is open on it. So no file system is asked that cannot
+//! be the answer: a path is looked at only when the table of mounts has it on the device in question, and always without a refresh
+//! (AT_STATX_DONT_SYNC), which FUSE and NFS would send to their servers.
 
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags, statx};
 
 use super::host_file::FileIdentity;
 
@@ -45,7 +49,8 @@ impl Users<'_> {
     /// The kernel's own use of a regular file: its content is a device's, or memory's. Locks do not tell of it.
     pub fn of_file(&self, file: FileIdentity) -> Option<String> {
         let mut found: Vec<String> = self.loop_devices_over(file).iter().map(|name| self.as_loop(name)).collect();
-        if self.swap_paths().iter().any(|path| identity(path) == Some(file)) {
+        let mounts = self.own_mounts();
+        if self.swap_paths().iter().any(|path| is_at(path, file, &mounts)) {
             found.push("used as swap space".to_owned());
         }
         joined(found)
@@ -101,6 +106,11 @@ impl Users<'_> {
             mount.device == device || (mount.source.is_absolute() && rdev(&mount.source) == Some(device))
         });
         mounts.map(|mount| format!("mounted at '{}' ({}){whose}", mount.at.display(), mount.kind)).collect()
+    }
+
+    fn own_mounts(&self) -> Vec<Mount> {
+        let table = fs::read(self.proc.join("self/mountinfo")).unwrap_or_default();
+        table.split(|byte| *byte == b'\n').filter_map(parse_mount).collect()
     }
 
     fn swap_paths(&self) -> Vec<PathBuf> {
@@ -177,9 +187,10 @@ impl Users<'_> {
 
     fn loop_devices_over(&self, file: FileIdentity) -> Vec<String> {
         let devices = entries(&self.sys.join("block")).into_iter().filter(|path| leaf(path).starts_with("loop"));
+        let mounts = self.own_mounts();
         let over = devices.filter(|path| {
             let backing = read(&path.join("loop/backing_file"));
-            backing.is_some_and(|text| identity(Path::new(text.trim_end_matches('\n'))) == Some(file))
+            backing.is_some_and(|text| is_at(Path::new(text.trim_end_matches('\n')), file, &mounts))
         });
         over.map(|path| leaf(&path)).collect()
     }
@@ -256,13 +267,35 @@ fn device_in(folder: &Path) -> Option<u64> {
 
 /// Of a block device's node.
 fn rdev(path: &Path) -> Option<u64> {
-    let found = fs::metadata(path).ok()?;
-    found.file_type().is_block_device().then(|| found.rdev())
+    let found = look(path)?;
+    let is_block_device = FileType::from_raw_mode(found.stx_mode.into()) == FileType::BlockDevice;
+    is_block_device.then(|| libc::makedev(found.stx_rdev_major, found.stx_rdev_minor))
+}
+
+/// Is `path` this very file? A file system on another device is not asked.
+fn is_at(path: &Path, file: FileIdentity, mounts: &[Mount]) -> bool {
+    may_hold(mounts, path, file.device) && identity(path) == Some(file)
 }
 
 fn identity(path: &Path) -> Option<FileIdentity> {
-    let found = fs::metadata(path).ok().filter(|found| found.is_file())?;
-    Some(FileIdentity { device: found.dev(), inode: found.ino() })
+    let found = look(path)?;
+    let is_file = FileType::from_raw_mode(found.stx_mode.into()) == FileType::RegularFile;
+    is_file
+        .then(|| FileIdentity { device: libc::makedev(found.stx_dev_major, found.stx_dev_minor), inode: found.stx_ino })
+}
+
+/// What is known of it already.
+fn look(path: &Path) -> Option<Statx> {
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
+    statx(CWD, path, flags, StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::INO).ok()
+}
+
+/// False: the mount that has `path` is of another device. These kinds give their files numbers that the table does not have.
+fn may_hold(mounts: &[Mount], path: &Path, device: u64) -> bool {
+    let deepest =
+        mounts.iter().filter(|mount| path.starts_with(&mount.at)).max_by_key(|mount| mount.at.as_os_str().len());
+    deepest
+        .is_none_or(|mount| mount.device == device || ["btrfs", "overlay", "bcachefs"].contains(&mount.kind.as_str()))
 }
 
 fn joined(mut found: Vec<String>) -> Option<String> {
@@ -373,5 +406,31 @@ mod tests {
         assert_eq!(of(&disk).as_deref(), Some(expected));
         assert_eq!(of(&swap).as_deref(), Some("used as swap space"));
         assert_eq!(of(&other), None);
+    }
+
+    #[test]
+    fn a_file_system_that_cannot_be_the_answer_is_not_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = folder.path().join("disk");
+        fs::write(&disk, b"x").unwrap();
+        let of = |mount: &str| {
+            let kernel = tree(&[
+                ("proc/self/mountinfo", &format!("1 1 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 {mount} rw\n")),
+                ("sys/block/loop3/loop/backing_file", &format!("{}\n", disk.display())),
+            ]);
+            let users = Users { proc: &kernel.path().join("proc"), sys: &kernel.path().join("sys") };
+            users.of_file(identity(&disk).unwrap())
+        };
+        let (at, device) = (folder.path().display(), identity(&disk).unwrap().device);
+        let own = format!("{}:{}", libc::major(device), libc::minor(device));
+        let found = Some("the file behind the loop device /dev/loop3".to_owned());
+        // Were it looked at, it would be found: the table says that it lies elsewhere, where looking might never end.
+        assert_eq!(of(&format!("0:77 / {at} rw - fuse.sshfs sshfs")), None);
+        assert_eq!(of(&format!("{own} / {at} rw - fuse.sshfs sshfs")), found);
+        assert_eq!(
+            of(&format!("0:77 / {at} rw - btrfs /dev/sdb")),
+            found,
+            "whose subvolumes have numbers of their own"
+        );
     }
 }
