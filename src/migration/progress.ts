@@ -86,6 +86,8 @@ export function freshStatus(moveId: string, phase: MovePhase): MoveStatus {
 /** Keeps the last status; percent and phase never go back, a restart of the worker included. */
 export class Tracker {
   #status: MoveStatus;
+  /** Only what the host entered itself counts: a worker's word must not end what is told of its work. */
+  #isHostsTurn: boolean;
 
   constructor(
     plan: Pick<MovePlan, 'moveId'>,
@@ -93,6 +95,7 @@ export class Tracker {
     phase: MovePhase = 'queued',
   ) {
     this.#status = freshStatus(plan.moveId, phase);
+    this.#isHostsTurn = order(phase) >= order('release');
   }
 
   get status(): MoveStatus {
@@ -101,6 +104,7 @@ export class Tracker {
 
   /** A phase the host runs itself. */
   enter(phase: MovePhase): void {
+    this.#isHostsTurn = order(phase) >= order('release');
     const floor = phase === 'done' ? 100 : order(phase) >= order('release') ? PERCENT_AT_RELEASE : 0;
     this.#set({ ...this.#status, phase, percent: Math.max(this.#status.percent, floor), secondsRemaining: null, outcome: null });
   }
@@ -109,11 +113,10 @@ export class Tracker {
   fromWorker(status: MoveStatus): void {
     if (status.moveId !== this.#status.moveId) return;
     const behind = order(status.phase) < order(this.#status.phase);
-    const hostTurn = order(this.#status.phase) >= order('release');
     this.#set({
       ...withFiguresOf(this.#status, status),
       // A mirror may fall back to copying, so a phase may be seen again; once the host releases, the worker's phase does not count.
-      phase: hostTurn && behind ? this.#status.phase : status.phase,
+      phase: this.#isHostsTurn && behind ? this.#status.phase : status.phase,
       percent: Math.max(this.#status.percent, Math.min(status.percent, PERCENT_AT_RELEASE)),
       outcome: null,
     });

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::moving::{Moving, State, lock};
 use super::status::MoveStatus;
 use crate::disk::DiskError;
-use crate::mirror::{Phase, Progress};
+use crate::mirror::{JournalPhase, Phase, Progress, Side};
 
 /// Bytes per second over the last second or so.
 pub(super) struct Speed {
@@ -45,10 +45,11 @@ impl Moving {
         let mut state = lock(&self.state);
         state.last = figures.or(state.last);
         let figures = state.last;
+        let (phase, percent) = without_figures(state.journal_phase, state.reached, state.percent);
         let mut status = MoveStatus {
             move_id: self.plan.move_id.clone(),
-            phase: "release",
-            percent: 100.0,
+            phase,
+            percent,
             bytes_total: "0".to_owned(),
             bytes_copied: "0".to_owned(),
             bytes_recopied: "0".to_owned(),
@@ -100,6 +101,14 @@ impl Moving {
             status.longest_turn = Some(f.longest_turn.into());
         }
         Ok(status)
+    }
+}
+
+/// Of a move that was taken up and has no machine yet, or never had one: the journal says which side holds the disks.
+fn without_figures(record: JournalPhase, reached: Phase, percent: f64) -> (&'static str, f64) {
+    match record.authority() {
+        Side::Target => (phase_name(Phase::Release), 100.0),
+        Side::Source => (phase_name(reached), percent),
     }
 }
 
@@ -156,6 +165,16 @@ mod tests {
             switch_attempts: 0,
             held_max_us: None,
             flush_wait_max_us: None,
+        }
+    }
+
+    #[test]
+    fn a_move_that_is_taken_up_is_told_as_released_only_when_its_journal_says_that_it_has_switched() {
+        for record in [JournalPhase::Started, JournalPhase::Copy, JournalPhase::Prepared, JournalPhase::Cancelled] {
+            assert_eq!(without_figures(record, Phase::Copy, 0.0), ("copy", 0.0), "{record:?}");
+        }
+        for record in [JournalPhase::Committed, JournalPhase::Released, JournalPhase::Deleted] {
+            assert_eq!(without_figures(record, Phase::Copy, 0.0), ("release", 100.0), "{record:?}");
         }
     }
 
