@@ -34,7 +34,7 @@ import { failureOf, onItsSource } from './failure.js';
 import { RECEIPTS_KEPT, Receipts, type MoveEnd, type MoveReceipt } from './receipts.js';
 import { isBegun, registrySays } from './records.js';
 import { continuation, entryFromJournal, type Continuation } from './recover.js';
-import { release } from './release.js';
+import { completed, keptText, release } from './release.js';
 import { withBackOff, type BackOff } from './repeat.js';
 import type { MoveRequest } from './request.js';
 import { UnfinishedMove, runMove, type EntryPoint } from './run.js';
@@ -442,7 +442,7 @@ export class StorageMoves {
     try {
       const receipt = await runMove(scene, from, reason);
       for (const kept of scene.kept) sayKept(control, kept);
-      scene.tracker.end({ ok: true, code: 'None', message: '' });
+      scene.tracker.end(completed(scene.kept));
       await this.#giveBack(entry.plan.vmId, claims);
       return receipt;
     } catch (cause) {
@@ -528,7 +528,7 @@ export class StorageMoves {
 }
 
 function sayKept(control: MoveControl, kept: { readonly path: string; readonly reason: string }): void {
-  const text = `'${kept.path}' was moved, but the old file was not deleted: ${kept.reason}.`;
+  const text = keptText(kept);
   if (kept.reason === RETAINED) control.say(text);
   else control.warn(text);
 }

@@ -19,7 +19,8 @@ import { errnoOf } from '../os/errno.js';
 import { killPoint } from '../os/kill-point.js';
 import { readIdentity, sameFile } from '../os/file-identity.js';
 import { inPhase } from './phases.js';
-import { afterMove } from './plan.js';
+import type { MoveOutcome } from '../model/move.js';
+import { RETAINED, afterMove } from './plan.js';
 import type { MoveReceipt } from './receipts.js';
 import { see } from './seen.js';
 import { lostTarget, wouldBeSeen } from './vanished.js';
@@ -209,10 +210,19 @@ async function deleteOldConfiguration(scene: Scene): Promise<void> {
   }
 }
 
+/** What was left behind is part of how the move ended: who looks later was told no warning. */
+export function completed(kept: Scene['kept']): MoveOutcome {
+  const unwanted = kept.filter(({ reason }) => reason !== RETAINED);
+  return { ok: true, code: 'None', message: unwanted.map(keptText).join(' ') };
+}
+
+export const keptText = ({ path, reason }: Scene['kept'][number]): string =>
+  `'${path}' was moved, but the old file was not deleted: ${reason}.`;
+
 async function endMove(scene: Scene, backOff: BackOff): Promise<MoveReceipt> {
   const { plan, ports } = scene;
   await persist(scene, lastFigures, backOff);
-  const done = scene.tracker.finalStatus({ ok: true, code: 'None', message: '' });
+  const done = scene.tracker.finalStatus(completed(scene.kept));
   const receipt = await persist(scene, () => scene.receipts.save(plan, done, scene.kept, ports.clock.now()), backOff);
   if (plan.disks.length > 0) {
     await persist(scene, async () => void ((await isAtIt(scene)) && (await scene.ask('endMove', {}))), backOff);

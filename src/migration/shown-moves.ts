@@ -33,7 +33,7 @@ function ofReceipt(receipt: MoveReceipt, ports: MigrationPorts): WireObject {
     vmName: receipt.vmName,
     status: receipt.status,
     outcome: endOf(receipt),
-    message: receipt.failure?.message ?? null,
+    message: receipt.failure?.message ?? leftBehind(receipt.status),
     failure: receipt.failure ?? null,
     startedAt: new Date(receipt.startedAt),
     finishedAt: new Date(receipt.finishedAt!),
@@ -73,13 +73,18 @@ export function moveObject(job: MoveJob, moves: StorageMoves, ports: MigrationPo
     vmName: plan?.vmName ?? ports.registry.byId(job.subject)?.configuration.name ?? '',
     status: job.progress,
     outcome: outcomeNames[job.state],
-    message: error?.message ?? stateOf(job),
+    message: error?.message ?? leftBehind(job.progress) ?? stateOf(job),
     failure: error === null ? null : failureOf(error, plan),
     // Of a move that an earlier host began: its own beginning, not this host's.
     startedAt: job.startedAt === null ? null : plan ? new Date(plan.createdAt) : job.startedAt,
     finishedAt: job.finishedAt,
     moved: plan?.disks ?? [],
   });
+}
+
+/** What a move that succeeded could not take away. */
+function leftBehind({ outcome }: MoveStatus): string | null {
+  return outcome?.ok === true && outcome.message !== '' ? outcome.message : null;
 }
 
 function stateOf(job: MoveJob): string | null {

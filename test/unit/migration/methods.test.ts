@@ -263,11 +263,19 @@ describe('Move-VMStorage', () => {
     expect(await new Client().move()).toMatchObject({ code: 'OperationStopped' });
   });
 
-  test('kept sources are warned about', async () => {
+  test('kept sources are warned about, and who asks later is told', async () => {
     fs.linkSync(path.join(world.slow, 'a.img'), path.join(world.root, 'other'));
     const client = new Client();
     await client.move();
     expect(client.warnings.at(-1)).toMatch(/a\.img' was moved, but the old file was not deleted: it has 1 further hard link/);
+    for (const restarted of [false, true]) {
+      if (restarted) ({ moves, ports } = await world.restartHost());
+      const later = new Client();
+      await later.call('Get-VMStorageMove', 'Name', { Last: 1 });
+      expect(later.out).toEqual([
+        expect.objectContaining({ Outcome: 'Completed', Message: expect.stringContaining('the old file was not deleted') as string }),
+      ]);
+    }
   });
 });
 
