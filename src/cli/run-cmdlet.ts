@@ -50,7 +50,7 @@ async function decide(kind: string, text: string, cmdlet: Cmdlet, command: Bound
   const { flags } = command;
   if (flags.whatif && kind === 'shouldProcess') {
     document.whatIf.push(text);
-    if (!flags.json) print(`What if: ${visibleLine(text)}`);
+    if (!flags.json) print(`What if: ${visibleMessage(text)}`);
     return false;
   }
   const mustAsk = kind === 'shouldContinue' ? flags.confirm !== false : flags.confirm === true;

@@ -178,6 +178,16 @@ type Known = readonly { readonly path: string; readonly facts: KnownFile }[];
 async function landFile(target: string, known: Known, plan: MovePlan, ports: CheckPorts): Promise<Landing> {
   const there = await ask(target, () => ports.files.facts(target));
   const own = there && known.find((one) => sameFile(there, one.facts));
+  if (own && own.path !== sourceOf(target, plan)) {
+    throw new VmStorageError(
+      'AlreadyExists',
+      `'${target}' is where '${own.path}' of the virtual machine "${plan.vmName}" lies; a move never overwrites.`,
+      {
+        target,
+        recommendedAction: 'Name another destination. Two files change places by way of a third.',
+      },
+    );
+  }
   if (own) {
     throw new VmStorageError(
       'InvalidParameter',
@@ -195,6 +205,9 @@ async function landFile(target: string, known: Known, plan: MovePlan, ports: Che
   const landing = await landFolder(path.posix.dirname(target), known, plan, ports);
   return { ...landing, path: target, file: true, real: path.posix.join(landing.real, path.posix.basename(target)) };
 }
+
+const sourceOf = (target: string, plan: MovePlan): string =>
+  plan.disks.find((disk) => disk.target === target)?.source ?? plan.configurationSource;
 
 async function landFolder(wanted: string, known: Known, plan: MovePlan, ports: CheckPorts): Promise<Landing> {
   const missing: string[] = [];

@@ -6,7 +6,8 @@ import { ORDERS_MAX } from '../contract/messages.js';
 const PATH_MAX = 4096;
 const DISKS_MAX = 260;
 const id = Type.String({ pattern: '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' });
-const path = Type.String({ minLength: 1, maxLength: PATH_MAX });
+/** Nobody's working folder is meant by what a page sends. */
+const path = Type.String({ pattern: '^/', maxLength: PATH_MAX });
 const pathOrNone = Type.Union([path, Type.Null()]);
 const strict = { additionalProperties: false };
 

@@ -93,6 +93,22 @@ describe('refused, and nothing changed:', () => {
     ).toBe('nothing changed');
   });
 
+  test('the place of another disk that moves away in the same move', async () => {
+    const [a, b, at] = [path.join(world.slow, 'a.img'), path.join(world.slow, 'b.img'), path.join(world.root, 'other', 'a.img')];
+    fs.mkdirSync(path.dirname(at));
+    fs.linkSync(b, at);
+    const request = vhd(a, at);
+    if (request.destination.kind !== 'multiple') throw new Error('it names disks');
+    const vhds = [
+      { source: a, target: at },
+      { source: b, target: path.join(world.fast, 'b.img') },
+    ];
+    const both = { ...request, destination: { ...request.destination, vhds } };
+    expect(await refusal(both, 'AlreadyExists', /b\.img' of the virtual machine "web01" lies; a move never overwrites/)).toBe(
+      'nothing changed',
+    );
+  });
+
   test('the same folder through a symbolic link', async () => {
     fs.symlinkSync(world.slow, world.fast);
     expect(
