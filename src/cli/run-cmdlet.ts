@@ -4,7 +4,7 @@ import type { Cmdlet } from '../../cmdlets/define.js';
 import { definitionsHash } from '../../cmdlets/hash.js';
 import { invoke, type InvocationSink } from '../client/invoke.js';
 import { VmStorageError } from '../model/errors.js';
-import { visibleLine, visibleMessage } from '../model/visible.js';
+import { visibleMessage } from '../model/visible.js';
 import { complain, print, printJson } from '../os/terminal.js';
 import type { WireObject, WireProgress } from '../protocol/messages.js';
 import { bindWords, type BoundCommand } from './bind.js';

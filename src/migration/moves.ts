@@ -358,7 +358,9 @@ export class StorageMoves {
       // Contradiction: the claim is kept, so that nobody changes what a person has to look at.
       this.ports.log.error({ moveId: plan.moveId, vmId: plan.vmId, cause: String(cause) }, 'a move is left alone');
       this.#leftAlone.set(plan.vmId, claims);
-      if (this.#awaited.has(plan.moveId)) this.#resume(plan, 'cleanUp', () => Promise.reject(asMoveError(cause)));
+      // Who looks for the move finds this one, and not the one before it.
+      this.#plans.set(plan.moveId, plan);
+      this.#resume(plan, 'cleanUp', () => Promise.reject(asMoveError(cause)));
       return;
     }
     this.ports.log.info({ moveId: plan.moveId, vmId: plan.vmId, from: on.from }, 'an interrupted move goes on');
