@@ -100,6 +100,8 @@ const arrives: { readonly [line: string]: { readonly [source in Source]?: object
   'Stop-VMStorageMove': { ...byMachine, ...moves },
   // One machine, named: what is decided about its disks is not done to whatever a pipeline brings.
   'Resolve-VMStorageMove -Name web01 -Use Source': {},
+  // A file that somebody vouches for by its name.
+  'Import-VM -Path /x.vmcx': {},
 };
 
 describe.skipIf(!requires('PowerShell 7.6', await pwshOrUndefined()))('piped', () => {
