@@ -42,7 +42,8 @@ const withDisk = machine({
     { id: 'd', controllerType: 'IDE', controllerNumber: 0, controllerLocation: 0, path: '/unused.img', format: 'raw', passThrough: false },
   ],
 });
-const ours = () => processes.find((line) => line[line.indexOf('-uuid') + 1] === ID);
+/** Of whatever user: a guest's is its own. */
+const ours = () => processes.find((line) => line[line.indexOf('-uuid') + 1] === ID, { isUser: () => true, isProgram: () => true });
 const until = async (what: string, condition: () => boolean): Promise<void> => {
   if (!(await waitUntil(systemClock, 60_000, 20, () => (condition() ? true : undefined)))) throw new Error(`not within 60 s: ${what}`);
 };
