@@ -9,6 +9,7 @@ use super::journal::Journal;
 use super::journal_layout::{PLAN_OFFSET, SLOT_BYTES, crc32c};
 use super::limits::MoveLimits;
 use super::machine::Move;
+use super::witness::Witness;
 use crate::disk::DiskError;
 
 /// In a superblock: its own checksum, the plan's.
@@ -48,6 +49,12 @@ pub fn journal_file(folder: &Path, data: &[u8]) {
             drop(Move::resume(MoveLimits::default(), journal.phase(), revocation, setups));
         }
         drop((journal, writer));
+    }
+    // A witness that one input has made would refuse all that come after it.
+    if let Ok(mut witness) = Witness::of(&path)
+        && witness.stands()
+    {
+        drop(witness.clear());
     }
     drop(fs::remove_file(&path));
 }
