@@ -8,6 +8,7 @@
 import { readFile, stat, statfs } from 'node:fs/promises';
 import { reasonOf } from '../os/errno.js';
 import { deviceActivity, mountsForDisks, type DeviceActivity, type Mount } from '../os/mounts.js';
+import { within } from '../os/within.js';
 import type { Place } from '../protocol/subscription.js';
 
 const EVERY_MS = 2_000;
@@ -141,15 +142,4 @@ function loadOf(before: DeviceActivity | undefined, now: DeviceActivity | undefi
     bytesReadPerSecond: rate(now.bytesRead - before.bytesRead),
     bytesWrittenPerSecond: rate(now.bytesWritten - before.bytesWritten),
   };
-}
-
-async function within<T>(limitMs: number, answer: Promise<T>): Promise<T | 'late'> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<'late'>((resolve) => (timer = setTimeout(() => resolve('late'), limitMs)));
-  answer.catch(() => {}); // one that comes late has nobody to tell
-  try {
-    return await Promise.race([answer, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

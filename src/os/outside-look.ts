@@ -9,6 +9,7 @@
  */
 import { execFile, type ChildProcess } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
+import { within } from './within.js';
 
 /** A process on a machine that is busy is started and answered within a second. */
 const PATIENCE_MS = 3_000;
@@ -31,7 +32,7 @@ export function outsideLook(patienceMs = PATIENCE_MS): Look {
     const endMs = performance.now() + patienceMs;
     for (let under = visits.get(mount); under; under = visits.get(mount)) {
       const leftMs = Math.min(endMs, under.sinceMs + patienceMs) - performance.now();
-      if (!(await within(under.over, leftMs))) return all('silent');
+      if ((await within(leftMs, under.over)) === 'late') return all('silent');
     }
     if (visits.size >= PROCESSES_MAX) return all('unknown');
     const asked = statAll(paths);
@@ -41,7 +42,7 @@ export function outsideLook(patienceMs = PATIENCE_MS): Look {
     );
     visits.set(mount, { over, sinceMs: performance.now() });
     void over.then(() => visits.delete(mount));
-    if (!(await within(over, endMs - performance.now()))) return all('silent');
+    if ((await within(endMs - performance.now(), over)) === 'late') return all('silent');
     return asked.catch(() => all('unknown'));
   }
 
@@ -55,18 +56,6 @@ export function outsideLook(patienceMs = PATIENCE_MS): Look {
     const seen = await Promise.all([...byMount].map(([mount, some]) => visit(mount, some)));
     return new Map(seen.flatMap((one) => [...one]));
   };
-}
-
-/** True when it was over within the time. */
-async function within(over: Promise<unknown>, limitMs: number): Promise<boolean> {
-  if (limitMs <= 0) return false;
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<boolean>((resolve) => (timer = setTimeout(() => resolve(false), limitMs)));
-  try {
-    return await Promise.race([over.then(() => true), late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** Field 5 of each line, with its octal escapes resolved (proc_pid_mountinfo(5)). */

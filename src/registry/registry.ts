@@ -134,7 +134,7 @@ class FileRegistry implements Registry {
     }
     if (first === true && this.#entries.size > 0)
       await this.#save().catch((cause: unknown) =>
-        this.log.warn({ reason: reasonOf(cause) }, 'the registry of 0.1 stays as it is for now'),
+        this.log.warn({ reason: reasonOf(cause) }, 'the registry of 0.1 could not be written in the new form; the next change writes it'),
       );
   }
 
